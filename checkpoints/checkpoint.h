@@ -1,0 +1,74 @@
+// Reading a checkpoint: one HDF5 file that holds configuration, tokenizer, chat template, provenance and
+// tensors. One rank reads the catalogue and broadcasts it; tensor data is read by each rank on its own.
+#ifndef OCT_CHECKPOINTS_CHECKPOINT_H
+#define OCT_CHECKPOINTS_CHECKPOINT_H
+
+#include <mpi.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/encoding.h"
+#include "runtime/model.h"
+#include "runtime/status.h"
+#include "runtime/vocabulary.h"
+
+typedef struct oct_checkpoint oct_checkpoint;
+
+// One matrix of the catalogue.
+typedef struct oct_tensor {
+    oct_tensor_spec spec;
+    oct_encoding encoding;
+    char source[32];               // what it was imported from, for example "Q4_1"; for people
+    uint64_t file_offset;          // of granule 0, in bytes
+    const uint64_t *granule_bytes; // [granules + 1] offsets of the granules from file_offset
+    const uint64_t *checksums;     // [granules] XXH3-64 of each granule's bytes
+} oct_tensor;
+
+// Opens `path`. COLLECTIVE over `communicator`: rank 0 reads and checks the catalogue, the others get it by
+// broadcast; then every rank opens the file for reading. On failure every rank returns the same status and
+// only the rank that found it has a failure text. Errors: OCT_ERR_FILE (missing, no checkpoint, damaged,
+// truncated, newer format).
+oct_status oct_checkpoint_open(oct_checkpoint **checkpoint, const char *path, MPI_Comm communicator);
+
+// Closes the file and frees everything. LOCAL. NULL is allowed.
+void oct_checkpoint_close(oct_checkpoint *checkpoint);
+
+// What the file describes; owned by the checkpoint.
+const oct_model *oct_checkpoint_model(const oct_checkpoint *checkpoint);
+const oct_vocabulary *oct_checkpoint_vocabulary(const oct_checkpoint *checkpoint);
+
+// The matrix called `name`, or NULL.
+const oct_tensor *oct_checkpoint_matrix(const oct_checkpoint *checkpoint, const char *name);
+// All matrices in the order of the file.
+const oct_tensor *oct_checkpoint_matrices(const oct_checkpoint *checkpoint, int32_t *count);
+
+// The fp32 values of the vector called `name` ([spec.rows], whole, on every rank), or NULL where the model has
+// none of that name. Owned by the checkpoint; its checksum was verified when the file was opened.
+const float *oct_checkpoint_vector(const oct_checkpoint *checkpoint, const char *name);
+
+// Bytes of the granules [run.begin, run.end) of a matrix: one run in the file.
+static inline uint64_t oct_tensor_run_bytes(const oct_tensor *tensor, oct_run run)
+{
+    return tensor->granule_bytes[run.end] - tensor->granule_bytes[run.begin];
+}
+
+// One piece of work for oct_checkpoint_load: granules of a matrix and where they go.
+typedef struct oct_load_item {
+    const oct_tensor *tensor;
+    oct_run run;       // granules
+    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64
+} oct_load_item;
+
+typedef struct oct_load_report {
+    uint64_t bytes;
+    double seconds;
+} oct_load_report;
+
+// Reads all items into place and verifies every granule's checksum on the way, with `threads` threads of this
+// process. `progress` (may be NULL) is called now and then from the calling thread or others with the bytes read
+// so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and granule (damaged, truncated, unreadable).
+oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count, int threads,
+                               void (*progress)(void *context, uint64_t bytes), void *context,
+                               oct_load_report *report);
+
+#endif
