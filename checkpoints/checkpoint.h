@@ -42,6 +42,12 @@ const oct_tensor *oct_checkpoint_matrix(const oct_checkpoint *checkpoint, const 
 // All matrices in the order of the file.
 const oct_tensor *oct_checkpoint_matrices(const oct_checkpoint *checkpoint, int32_t *count);
 
+// Provenance as the text of a JSON object (source, its size and checksum, importer); the path; the bytes of the
+// file. Owned by the checkpoint.
+const char *oct_checkpoint_provenance(const oct_checkpoint *checkpoint);
+const char *oct_checkpoint_path(const oct_checkpoint *checkpoint);
+uint64_t oct_checkpoint_file_bytes(const oct_checkpoint *checkpoint);
+
 // The fp32 values of the vector called `name` ([spec.rows], whole, on every rank), or NULL where the model has
 // none of that name. Owned by the checkpoint; its checksum was verified when the file was opened.
 const float *oct_checkpoint_vector(const oct_checkpoint *checkpoint, const char *name);
@@ -56,7 +62,7 @@ static inline uint64_t oct_tensor_run_bytes(const oct_tensor *tensor, oct_run ru
 typedef struct oct_load_item {
     const oct_tensor *tensor;
     oct_run run;       // granules
-    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64
+    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64; NULL: read and verify only
 } oct_load_item;
 
 typedef struct oct_load_report {
@@ -70,5 +76,10 @@ typedef struct oct_load_report {
 oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count, int threads,
                                void (*progress)(void *context, uint64_t bytes), void *context,
                                oct_load_report *report);
+
+// Reads and verifies everything: every granule's checksum, and that HDF5's own description of each dataset
+// agrees with the catalogue, so that other programs see the same bytes. `threads` and `report` as in
+// oct_checkpoint_load. LOCAL. Errors: OCT_ERR_FILE naming what is damaged.
+oct_status oct_checkpoint_verify(oct_checkpoint *checkpoint, int threads, oct_load_report *report);
 
 #endif
