@@ -1,0 +1,324 @@
+// The CPU backend: its memory, and the walk through the step program.
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <xxhash.h>
+
+#include "kernels/cpu/executor.h"
+#include "runtime/progress.h"
+
+enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, TILE_COLUMNS = 64 };
+
+static const oct_cpu_operation operations[] = {
+    [OCT_OP_EMBED] = oct_cpu_embed,           [OCT_OP_QKV] = oct_cpu_qkv,
+    [OCT_OP_ROPE_CACHE] = oct_cpu_rope_cache, [OCT_OP_ATTENTION] = oct_cpu_attention,
+    [OCT_OP_OUTPUT] = oct_cpu_output,         [OCT_OP_GATE_UP] = oct_cpu_gate_up,
+    [OCT_OP_DOWN] = oct_cpu_down,             [OCT_OP_HEAD] = oct_cpu_head,
+};
+
+static size_t align(size_t bytes)
+{
+    return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+}
+
+// A cursor over a region; with base NULL it only counts: the same code is the dry pass.
+typedef struct arena {
+    uint8_t *base;
+    size_t used;
+} arena;
+
+static void *take(arena *a, size_t bytes)
+{
+    void *at = a->base == NULL ? NULL : a->base + a->used;
+    a->used += align(bytes);
+    return at;
+}
+
+static void take_activations(arena *a, oct_activations *x, size_t columns, size_t width)
+{
+    x->f32 = take(a, columns * width * sizeof(float));
+    x->bf16 = take(a, columns * width * sizeof(uint16_t));
+    x->codes = take(a, columns * width);
+    x->scales = take(a, columns * width / 32 * sizeof(float));
+    x->sums = take(a, columns * width / 16 * sizeof(int32_t));
+}
+
+static void set_widths(oct_backend *backend)
+{
+    const oct_step_program *program = backend->program;
+    const oct_model *model = &program->model;
+    const int64_t heads = program->heads.end - program->heads.begin;
+    const int64_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
+    backend->qkv_width = (heads + 2 * kv_heads) * model->head_dim;
+    backend->attention_width = heads * model->head_dim;
+    backend->inner_width = (int64_t)(program->ffn_units.end - program->ffn_units.begin) * 32;
+    backend->logits_stride = (int64_t)(program->vocabulary_tiles.end - program->vocabulary_tiles.begin) * OCT_TILE_ROWS;
+    backend->max_splits = (backend->options.context + OCT_SPLIT_POSITIONS - 1) / OCT_SPLIT_POSITIONS;
+    backend->page_elements = 2 * (size_t)OCT_PAGE_POSITIONS * (size_t)model->head_dim;
+}
+
+static size_t largest(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scratch)
+{
+    const oct_step_program *program = backend->program;
+    const oct_backend_options *options = &backend->options;
+    const size_t columns = (size_t)options->max_columns, hidden = (size_t)program->model.hidden;
+    const size_t heads = (size_t)(program->heads.end - program->heads.begin);
+    const size_t state = 2 + (size_t)program->model.head_dim, splits = (size_t)backend->max_splits;
+    const size_t group = (size_t)(program->model.heads / program->model.kv_heads);
+    const size_t width = (size_t)oct_pad_columns((int64_t)largest(
+        hidden, largest((size_t)backend->attention_width, (size_t)backend->inner_width)));
+    size_t depth = 2; // of partial results: gate and up, or the stack of the reduction tree
+    depth = largest(depth, largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth));
+    take_activations(a, &backend->input, columns, width);
+    backend->residual = take(a, columns * hidden * sizeof(float));
+    backend->qkv = take(a, columns * (size_t)backend->qkv_width * sizeof(float));
+    backend->attention = take(a, columns * (size_t)backend->attention_width * sizeof(float));
+    backend->inner = take(a, columns * (size_t)backend->inner_width * sizeof(float));
+    backend->logits = take(a, (size_t)options->max_logit_columns * (size_t)backend->logits_stride * sizeof(float));
+    backend->states = take(a, OCT_SPLIT_PARALLEL_COLUMNS * splits * heads * state * sizeof(float));
+    for (int32_t thread = 0; thread < options->threads; thread++) {
+        oct_cpu_scratch *s = &scratch[thread];
+        take_activations(a, &s->input, 1, width);
+        s->row = take(a, width * sizeof(float));
+        s->tiles = take(a, largest(TILE_COLUMNS, columns) * OCT_TILE_ROWS * depth * sizeof(float));
+        s->states = take(a, splits * group * state * sizeof(float));
+    }
+}
+
+static size_t weights_bytes(const oct_step_program *program, const size_t *matrix_bytes)
+{
+    size_t bytes = 0;
+    for (int32_t i = 0; i < program->matrix_count; i++)
+        bytes += align(matrix_bytes[i]);
+    return bytes + OCT_BLOCK_COLUMNS * OCT_TILE_ROWS; // kernels may prefetch past the end
+}
+
+static size_t kv_cache_bytes(const oct_backend *backend)
+{
+    const oct_step_program *program = backend->program;
+    return (size_t)program->model.layers * (size_t)backend->options.pages *
+           (size_t)(program->kv_heads.end - program->kv_heads.begin) * backend->page_elements * sizeof(uint16_t);
+}
+
+void oct_backend_measure(const oct_step_program *program, const size_t *matrix_bytes,
+                         const oct_backend_options *options, oct_backend_sizes *sizes)
+{
+    oct_backend backend = {.program = program, .options = *options};
+    oct_cpu_scratch *scratch = calloc((size_t)options->threads, sizeof *scratch);
+    arena count = {0};
+    set_widths(&backend);
+    if (scratch != NULL)
+        lay_out_buffers(&backend, &count, scratch);
+    free(scratch);
+    *sizes = (oct_backend_sizes){
+        .weights = weights_bytes(program, matrix_bytes), .kv_cache = kv_cache_bytes(&backend), .buffers = count.used};
+}
+
+// Zeroed memory in huge pages where the system gives them. Pages are placed where they are first touched.
+static oct_status map_region(size_t bytes, const char *purpose, void *out)
+{
+    void *region = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (region == MAP_FAILED)
+        return oct_fail(OCT_ERR_MACHINE, "%.2f GiB of memory for %s cannot be had; use more hosts, a smaller "
+                        "--context or a smaller encoding", (double)bytes / (double)(1 << 30), purpose);
+    madvise(region, bytes + HUGE_PAGE, MADV_HUGEPAGE);
+    *(void **)out = region;
+    return OCT_OK;
+}
+
+static oct_status allocate(oct_backend *backend, const size_t *matrix_bytes)
+{
+    const oct_step_program *program = backend->program;
+    arena count = {0};
+    lay_out_buffers(backend, &count, backend->scratch);
+    backend->weights_bytes = weights_bytes(program, matrix_bytes);
+    backend->kv_cache_bytes = kv_cache_bytes(backend);
+    backend->buffers_bytes = count.used;
+    oct_status status = map_region(backend->weights_bytes, "the weights", &backend->weights);
+    if (status == OCT_OK)
+        status = map_region(backend->kv_cache_bytes, "the KV cache", &backend->kv_cache);
+    if (status == OCT_OK)
+        status = map_region(backend->buffers_bytes, "buffers", &backend->buffers);
+    if (status != OCT_OK)
+        return status;
+    arena buffers = {.base = backend->buffers};
+    lay_out_buffers(backend, &buffers, backend->scratch);
+    return OCT_OK;
+}
+
+static void place_matrices(oct_backend *backend, const oct_encoding *encodings, const size_t *matrix_bytes)
+{
+    const oct_step_program *program = backend->program;
+    arena weights = {.base = backend->weights};
+    for (int32_t i = 0; i < program->matrix_count; i++) {
+        const oct_program_matrix *shard = &program->matrices[i];
+        const oct_tensor_spec *spec = &shard->spec;
+        oct_cpu_matrix *matrix = &backend->matrices[i];
+        matrix->data = take(&weights, matrix_bytes[i]);
+        matrix->encoding = encodings[i];
+        matrix->columns = spec->columns;
+        const bool fp32 = backend->options.fp32_activations;
+        matrix->form = fp32 ? OCT_FORM_F32 : oct_encoding_form(encodings[i]);
+        matrix->dot = fp32 ? backend->kernels->dot_f32[encodings[i]] : backend->kernels->dot[encodings[i]];
+        matrix->rows = spec->rows;
+        if (spec->split == OCT_SPLIT_ROWS) {
+            const int64_t begin = (int64_t)shard->units.begin * spec->partition.unit_size;
+            const int64_t end = (int64_t)shard->units.end * spec->partition.unit_size;
+            matrix->rows = (end < spec->rows ? end : spec->rows) - (begin < spec->rows ? begin : spec->rows);
+            matrix->strip_bytes = oct_strip_bytes(encodings[i], 0, spec->columns);
+        }
+        matrix->strips = (int32_t)oct_tile_count(matrix->rows);
+    }
+}
+
+static const oct_cpu_kernels *kernels_of_level(int32_t level)
+{
+    switch (level) {
+    case 0:
+        return oct_cpu_kernels_scalar();
+    case 1:
+        return oct_cpu_kernels_avx2();
+    default:
+        return oct_cpu_kernels_avx512();
+    }
+}
+
+oct_status oct_backend_create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
+                              const size_t *matrix_bytes, const float *const *vectors, const float *rope,
+                              const oct_exchange *exchange, const oct_backend_options *options)
+{
+    oct_backend *backend = calloc(1, sizeof *backend);
+    if (backend == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
+    oct_status status = OCT_OK;
+    backend->program = program;
+    backend->exchange = exchange;
+    backend->options = *options;
+    backend->vectors = vectors;
+    backend->rope = rope;
+    if (backend->options.attention_scale == 0)
+        backend->options.attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
+    backend->tile_columns = TILE_COLUMNS;
+    backend->kernels = kernels_of_level(options->instructions);
+    backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);
+    backend->scratch = calloc((size_t)options->threads, sizeof *backend->scratch);
+    set_widths(backend);
+    if (backend->kernels == NULL)
+        status = oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
+    else if (backend->matrices == NULL || backend->scratch == NULL)
+        status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
+    if (status == OCT_OK)
+        status = allocate(backend, matrix_bytes);
+    if (status == OCT_OK)
+        status = oct_team_create(&backend->team, options->threads, options->cpus, options->oversubscribed);
+    if (status != OCT_OK) {
+        oct_backend_destroy(backend);
+        return status;
+    }
+    place_matrices(backend, encodings, matrix_bytes);
+    *out = backend;
+    return OCT_OK;
+}
+
+static void unmap_region(void *region, size_t bytes)
+{
+    if (region != NULL)
+        munmap(region, bytes + HUGE_PAGE);
+}
+
+void oct_backend_destroy(oct_backend *backend)
+{
+    if (backend == NULL)
+        return;
+    oct_team_destroy(backend->team);
+    unmap_region(backend->weights, backend->weights_bytes);
+    unmap_region(backend->kv_cache, backend->kv_cache_bytes);
+    unmap_region(backend->buffers, backend->buffers_bytes);
+    free(backend->matrices);
+    free(backend->scratch);
+    free(backend);
+}
+
+void *oct_backend_matrix(oct_backend *backend, int32_t i)
+{
+    return backend->matrices[i].data;
+}
+
+static void walk_program(void *context, int32_t thread, int32_t threads)
+{
+    oct_backend *backend = context;
+    const oct_step_program *program = backend->program;
+    for (int32_t i = 0; i < program->operation_count; i++) {
+        const oct_operation *operation = &program->operations[i];
+        if (!operations[operation->kind](backend, operation, thread, threads))
+            return;
+        if (thread == 0)
+            oct_progress_bump();
+    }
+}
+
+oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t *residual_hash)
+{
+    backend->step = step;
+    backend->exchange_ns = 0;
+    backend->exchange_rounds = 0;
+    atomic_store(&backend->failed, OCT_OK);
+    oct_team_run(backend->team, walk_program, backend);
+    if (atomic_load(&backend->failed) != OCT_OK)
+        return (oct_status)atomic_load(&backend->failed);
+    const size_t hidden = (size_t)backend->program->model.hidden;
+    uint64_t hash = 0;
+    for (int32_t i = 0; i < step->logit_columns; i++)
+        hash = XXH64(backend->residual + (size_t)step->logit_column[i] * hidden, hidden * sizeof(float), hash);
+    *residual_hash = hash;
+    return OCT_OK;
+}
+
+float *oct_backend_logits(oct_backend *backend, int32_t i)
+{
+    return backend->logits + i * backend->logits_stride;
+}
+
+void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t thread, int32_t threads), void *context)
+{
+    oct_team_run(backend->team, work, context);
+}
+
+uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions)
+{
+    const oct_step_program *program = backend->program;
+    const oct_operation *head = &program->operations[program->operation_count - 1];
+    uint64_t bytes = 0;
+    for (int32_t i = 0; i < program->matrix_count; i++) {
+        const oct_cpu_matrix *matrix = &backend->matrices[i];
+        const bool table = i == program->operations[0].matrices[0] && i != head->matrices[0];
+        if (table) // an untied embedding is read a row a token
+            bytes += (uint64_t)columns * matrix->strip_bytes / OCT_TILE_ROWS;
+        else
+            bytes += (i + 1 < program->matrix_count ? backend->matrices[i + 1].data : backend->weights +
+                      backend->weights_bytes - OCT_BLOCK_COLUMNS * OCT_TILE_ROWS) - matrix->data;
+    }
+    const uint64_t kv_heads = (uint64_t)(program->kv_heads.end - program->kv_heads.begin);
+    const uint64_t position_bytes = kv_heads * (uint64_t)program->model.layers * 2 *
+                                    (uint64_t)program->model.head_dim * sizeof(uint16_t);
+    return bytes + (uint64_t)columns * (uint64_t)positions * position_bytes;
+}
+
+void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds)
+{
+    *ns = backend->exchange_ns;
+    *rounds = backend->exchange_rounds;
+}
+
+const void *oct_backend_weights(const oct_backend *backend, size_t *bytes)
+{
+    *bytes = backend->weights_bytes;
+    return backend->weights;
+}

@@ -1,0 +1,103 @@
+// Inside the CPU backend: its state, and the operations that the executor walks through.
+#ifndef OCT_KERNELS_CPU_EXECUTOR_H
+#define OCT_KERNELS_CPU_EXECUTOR_H
+
+#include <stdatomic.h>
+
+#include "kernels/backend.h"
+#include "kernels/cpu/kernels.h"
+#include "kernels/cpu/team.h"
+
+// A matrix of the shard, ready for the kernels.
+typedef struct oct_cpu_matrix {
+    uint8_t *data;
+    oct_encoding encoding;
+    oct_activation_form form;
+    oct_dot_function dot;
+    int64_t rows;        // rows that this rank holds (split by rows), or all (split along K)
+    int32_t strips;      // tiles of those rows
+    size_t strip_bytes;  // split by rows: of the whole K
+    int64_t columns;     // K, unpadded
+} oct_cpu_matrix;
+
+// What one thread needs for itself.
+typedef struct oct_cpu_scratch {
+    oct_activations input; // of one column, for steps of one column: each thread prepares its own
+    float *row;            // [widest input] a normalised column
+    float *tiles;          // dot products of a few strips: see operations.c
+    float *states;         // attention states of one key-value head's queries, all splits
+} oct_cpu_scratch;
+
+struct oct_backend {
+    const oct_step_program *program;
+    const oct_cpu_kernels *kernels;
+    const oct_exchange *exchange;
+    oct_backend_options options;
+    oct_team *team;
+
+    oct_cpu_matrix *matrices;     // [matrix_count]
+    const float *const *vectors;  // [vector_count]
+    const float *rope;            // [context][rope_dims / 2][2]
+    uint8_t *weights;
+    size_t weights_bytes;
+
+    uint16_t *kv_cache;           // [layers][pages][kv_heads] pages of K and V
+    size_t kv_cache_bytes;
+    size_t page_elements;         // of one key-value head: 2 · 64 · head_dim
+
+    uint8_t *buffers;             // everything below
+    size_t buffers_bytes;
+    oct_activations input;        // [max_columns] the shared input of a matrix
+    float *residual;              // [max_columns][hidden]
+    float *qkv;                   // [max_columns][qkv_width]
+    float *attention;             // [max_columns][attention_width]
+    float *inner;                 // [max_columns][inner_width]
+    float *logits;                // [max_logit_columns][logits_stride]
+    float *states;                // [SPLIT_PARALLEL_COLUMNS][heads][splits][2 + head_dim]
+    oct_cpu_scratch *scratch;     // [threads]
+    int64_t qkv_width, attention_width, inner_width, logits_stride;
+    int32_t max_splits;
+    int32_t tile_columns;         // floats per thread in scratch.tiles / 16
+
+    // Of the step in progress.
+    const oct_step *step;
+    atomic_int failed;            // an oct_status
+    size_t round_bytes[OCT_MAX_RANKS];
+    uint64_t exchange_ns;
+    int32_t exchange_rounds;
+};
+
+// Columns up to which attention is divided by splits as well as by heads.
+enum { OCT_SPLIT_PARALLEL_COLUMNS = 16 };
+
+// Each operation is run by every thread of the team; it ends with a barrier where the next one reads what other
+// threads wrote. Returns false when the step has failed: all threads leave together.
+typedef bool (*oct_cpu_operation)(oct_backend *backend, const oct_operation *operation, int32_t thread,
+                                  int32_t threads);
+
+bool oct_cpu_embed(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_qkv(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_rope_cache(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_attention(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_output(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_gate_up(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_down(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_head(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+
+// The part of `total` that a thread works on.
+static inline oct_run oct_thread_run(int64_t total, int32_t thread, int32_t threads)
+{
+    return (oct_run){(int32_t)(total * thread / threads), (int32_t)(total * (thread + 1) / threads)};
+}
+
+// Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
+bool oct_cpu_exchange(oct_backend *backend, int32_t thread);
+
+// Prepares the input of matrices in the forms of `forms`: columns of x [][stride], `size` elements each, through
+// an RMSNorm where norm != NULL. With one column each thread makes its own copy and nobody waits; with more the
+// team shares the work and meets. `selected` names the columns of x, or NULL: the first `columns`.
+const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int64_t stride, int64_t size,
+                                       const float *norm, const int32_t *selected, int32_t columns, int forms,
+                                       int32_t thread, int32_t threads);
+
+#endif

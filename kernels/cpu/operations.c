@@ -1,0 +1,329 @@
+// The operations of the step program on the CPU, except attention: how each is divided over the threads of the
+// team, and which kernels it calls. The numbers are the kernels' business.
+#include <string.h>
+
+#include "kernels/cpu/executor.h"
+#include "runtime/progress.h"
+
+// Strips whose results are held at a time: few enough for the first-level cache, whatever the columns.
+static int32_t strips_at_a_time(const oct_backend *backend, int32_t columns)
+{
+    const int32_t strips = backend->tile_columns / columns;
+    return strips < 1 ? 1 : strips;
+}
+
+static void prepare_column(oct_backend *backend, const oct_activations *input, int32_t column, const float *x,
+                           int64_t size, const float *norm, int forms, float *row)
+{
+    const oct_cpu_kernels *kernels = backend->kernels;
+    const int64_t width = input->width;
+    if (norm != NULL)
+        kernels->rms_norm(x, norm, (int32_t)size, backend->program->model.norm_epsilon, row);
+    else
+        memcpy(row, x, (size_t)size * sizeof *row);
+    memset(row + size, 0, (size_t)(width - size) * sizeof *row);
+    if (forms & OCT_FORM_F32)
+        memcpy(input->f32 + column * width, row, (size_t)width * sizeof *row);
+    if (forms & OCT_FORM_BF16)
+        kernels->round_bf16(row, width, input->bf16 + column * width);
+    if (forms & OCT_FORM_INT8)
+        kernels->quantize(row, width, input->codes + column * width, input->scales + column * width / 32,
+                          input->sums + column * width / 16);
+}
+
+const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int64_t stride, int64_t size,
+                                       const float *norm, const int32_t *selected, int32_t columns, int forms,
+                                       int32_t thread, int32_t threads)
+{
+    oct_cpu_scratch *scratch = &backend->scratch[thread];
+    const bool alone = columns == 1;
+    oct_activations *input = alone ? &scratch->input : &backend->input;
+    if (alone || thread == 0)
+        input->width = oct_pad_columns(size);
+    if (alone) {
+        const int32_t column = selected == NULL ? 0 : selected[0];
+        prepare_column(backend, input, 0, x + column * stride, size, norm, forms, scratch->row);
+        return input;
+    }
+    oct_team_barrier(backend->team); // the last operation's readers of the shared input are done
+    for (int32_t c = thread; c < columns; c += threads) {
+        const int32_t column = selected == NULL ? c : selected[c];
+        prepare_column(backend, input, c, x + column * stride, size, norm, forms, scratch->row);
+    }
+    oct_team_barrier(backend->team);
+    return input;
+}
+
+bool oct_cpu_exchange(oct_backend *backend, int32_t thread)
+{
+    oct_team_barrier(backend->team);
+    if (backend->exchange->ranks == 1)
+        return true;
+    if (thread == 0) {
+        const uint64_t begin = (uint64_t)oct_now_ns();
+        const oct_status status = backend->exchange->round(backend->exchange->context, backend->round_bytes);
+        if (status != OCT_OK)
+            atomic_store(&backend->failed, (int)status);
+        backend->exchange_ns += (uint64_t)oct_now_ns() - begin;
+        backend->exchange_rounds++;
+    }
+    oct_team_barrier(backend->team);
+    return atomic_load_explicit(&backend->failed, memory_order_relaxed) == OCT_OK;
+}
+
+// A token's row from the rank that holds it; ranks that do not leave the slot as it is.
+static bool own_token(const oct_backend *backend, int32_t token)
+{
+    const oct_run tiles = backend->program->vocabulary_tiles;
+    return token / OCT_TILE_ROWS >= tiles.begin && token / OCT_TILE_ROWS < tiles.end;
+}
+
+static int32_t token_owner(const oct_backend *backend, int32_t token)
+{
+    const oct_step_program *program = backend->program;
+    const oct_partition partition = oct_model_vocabulary_partition(&program->model);
+    for (int32_t rank = 0; rank < program->ranks; rank++) {
+        const oct_run tiles = oct_partition_units(&partition, program->ranks, rank);
+        if (token / OCT_TILE_ROWS >= tiles.begin && token / OCT_TILE_ROWS < tiles.end)
+            return rank;
+    }
+    return 0;
+}
+
+bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    const oct_step *step = backend->step;
+    const oct_cpu_matrix *table = &backend->matrices[operation->matrices[0]];
+    const int32_t hidden = backend->program->model.hidden;
+    const oct_exchange *exchange = backend->exchange;
+    const bool alone = exchange->ranks == 1;
+    float *rows = alone ? backend->residual : exchange->slot(exchange->context);
+    const int32_t first = backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS;
+    for (int32_t c = thread; c < step->columns; c += threads) {
+        if (!own_token(backend, step->tokens[c]))
+            continue;
+        const int32_t row = step->tokens[c] - first;
+        oct_strip_decode_row(table->encoding, table->data + (size_t)(row / OCT_TILE_ROWS) * table->strip_bytes, 0,
+                             hidden, row % OCT_TILE_ROWS, rows + (int64_t)c * hidden);
+    }
+    if (thread == 0)
+        for (int32_t rank = 0; rank < exchange->ranks; rank++)
+            backend->round_bytes[rank] = (size_t)step->columns * (size_t)hidden * sizeof(float);
+    if (!oct_cpu_exchange(backend, thread))
+        return false;
+    if (!alone)
+        for (int32_t c = thread; c < step->columns; c += threads) {
+            const float *peer = exchange->peer(exchange->context, token_owner(backend, step->tokens[c]));
+            memcpy(backend->residual + (int64_t)c * hidden, peer + (int64_t)c * hidden,
+                   (size_t)hidden * sizeof(float));
+        }
+    oct_team_barrier(backend->team);
+    return true;
+}
+
+static void run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
+                    int32_t columns, float *out, size_t out_stride)
+{
+    const oct_dot dot = {
+        .weights = matrix->data + (size_t)strip * matrix->strip_bytes,
+        .strip_bytes = matrix->strip_bytes,
+        .strips = strips,
+        .first = 0,
+        .last = matrix->columns,
+        .x = input,
+        .columns = columns,
+        .out = out,
+        .out_stride = out_stride,
+    };
+    matrix->dot(&dot);
+}
+
+bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    const int32_t columns = backend->step->columns;
+    const int32_t hidden = backend->program->model.hidden;
+    const oct_cpu_matrix *parts[OCT_OPERATION_MATRICES];
+    int forms = 0;
+    int32_t total = 0;
+    for (int i = 0; i < OCT_OPERATION_MATRICES; i++) {
+        parts[i] = &backend->matrices[operation->matrices[i]];
+        forms |= (int)parts[i]->form;
+        total += parts[i]->strips;
+    }
+    const oct_activations *input = oct_cpu_prepare(backend, backend->residual, hidden, hidden,
+                                                   backend->vectors[operation->vectors[0]], NULL, columns, forms,
+                                                   thread, threads);
+    const oct_run mine = oct_thread_run(total, thread, threads);
+    int32_t before = 0; // strips of the parts before this one; q, k and v stand one after another in qkv
+    for (int i = 0; i < OCT_OPERATION_MATRICES; i++) {
+        const int32_t begin = mine.begin > before ? mine.begin - before : 0;
+        const int32_t end = mine.end - before < parts[i]->strips ? mine.end - before : parts[i]->strips;
+        if (begin < end)
+            run_dot(parts[i], begin, end - begin, input, columns,
+                    backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
+        before += parts[i]->strips;
+    }
+    oct_team_barrier(backend->team);
+    return true;
+}
+
+bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    const int32_t columns = backend->step->columns;
+    const int32_t hidden = backend->program->model.hidden;
+    const oct_cpu_matrix *gate = &backend->matrices[operation->matrices[0]];
+    const oct_cpu_matrix *up = &backend->matrices[operation->matrices[1]];
+    const oct_activations *input =
+        oct_cpu_prepare(backend, backend->residual, hidden, hidden, backend->vectors[operation->vectors[0]], NULL,
+                        columns, (int)(gate->form | up->form), thread, threads);
+    const oct_run mine = oct_thread_run(gate->strips, thread, threads);
+    const int32_t at_a_time = strips_at_a_time(backend, columns);
+    float *gates = backend->scratch[thread].tiles;
+    for (int32_t strip = mine.begin; strip < mine.end; strip += at_a_time) {
+        const int32_t strips = mine.end - strip < at_a_time ? mine.end - strip : at_a_time;
+        const size_t rows = (size_t)strips * OCT_TILE_ROWS;
+        float *ups = gates + rows * (size_t)columns;
+        run_dot(gate, strip, strips, input, columns, gates, rows);
+        run_dot(up, strip, strips, input, columns, ups, rows);
+        for (int32_t c = 0; c < columns; c++)
+            backend->kernels->silu_multiply(gates + (size_t)c * rows, ups + (size_t)c * rows, (int64_t)rows,
+                                            backend->inner + c * backend->inner_width + strip * OCT_TILE_ROWS);
+    }
+    oct_team_barrier(backend->team);
+    return true;
+}
+
+// What a projection along K is made of: the granules of this rank, in ascending K, and the reduction tree.
+typedef struct projection {
+    const oct_cpu_matrix *matrix;
+    const oct_program_matrix *shard;
+    const oct_tree_schedule *tree;
+    const oct_tree_finish *finish;
+    const oct_activations *input;
+} projection;
+
+// Adds up the granules of `strips` strips: a stack of partial vectors [depth][columns][rows] in scratch; what is
+// left on it are the nodes that this rank publishes.
+static void project_strips(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, float *stack,
+                           float *nodes)
+{
+    const oct_partition *partition = &p->shard->spec.partition;
+    const int32_t columns = backend->step->columns;
+    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
+    const int64_t hidden = p->matrix->rows;
+    const int64_t origin = (int64_t)p->shard->units.begin * partition->unit_size;
+    const uint8_t *weights = p->matrix->data;
+    int32_t top = 0;
+    for (int32_t i = 0; i < p->tree->leaves; i++) {
+        const int32_t granule = p->shard->granules.begin + i;
+        const int64_t first = (int64_t)oct_granule_unit(partition, granule) * partition->unit_size;
+        int64_t last = (int64_t)oct_granule_unit(partition, granule + 1) * partition->unit_size;
+        last = last < p->matrix->columns ? last : p->matrix->columns;
+        const size_t strip_bytes = oct_strip_bytes(p->matrix->encoding, first, last);
+        const oct_dot dot = {.weights = weights + (size_t)strip * strip_bytes,
+                             .strip_bytes = strip_bytes,
+                             .strips = strips,
+                             .first = first,
+                             .last = last,
+                             .x = p->input,
+                             .x_offset = first - origin,
+                             .columns = columns,
+                             .out = stack + (size_t)top * level,
+                             .out_stride = rows};
+        p->matrix->dot(&dot);
+        top++;
+        for (int merge = 0; merge < p->tree->merges[i]; merge++, top--)
+            backend->kernels->add(stack + (size_t)(top - 2) * level, stack + (size_t)(top - 1) * level,
+                                  (int64_t)level);
+        weights += (size_t)p->matrix->strips * strip_bytes;
+    }
+    const int64_t row = (int64_t)strip * OCT_TILE_ROWS;
+    const size_t whole = (size_t)(row + (int64_t)rows <= hidden ? (int64_t)rows : hidden - row);
+    for (int32_t node = 0; node < top; node++)
+        for (int32_t c = 0; c < columns; c++)
+            memcpy(nodes + ((int64_t)node * columns + c) * hidden + row,
+                   stack + (size_t)node * level + (size_t)c * rows, whole * sizeof(float));
+}
+
+enum { FINISH_FLOATS = 256 };
+
+// Adds the nodes of all ranks to the root, and the root to the residual, for elements [begin, end).
+static void finish_tree(oct_backend *backend, const projection *p, const float *own, int64_t begin, int64_t end)
+{
+    float stack[OCT_MAX_NODES][FINISH_FLOATS];
+    const int64_t elements = (int64_t)backend->step->columns * p->matrix->rows;
+    const oct_exchange *exchange = backend->exchange;
+    for (int64_t at = begin; at < end; at += FINISH_FLOATS) {
+        const int64_t n = end - at < FINISH_FLOATS ? end - at : FINISH_FLOATS;
+        int32_t top = 0, node = 0;
+        for (int32_t rank = 0; rank < exchange->ranks; rank++) {
+            const float *nodes = exchange->ranks == 1 ? own : exchange->peer(exchange->context, rank);
+            for (int32_t i = 0; i < p->finish->nodes_of_rank[rank]; i++, node++) {
+                memcpy(stack[top++], nodes + i * elements + at, (size_t)n * sizeof(float));
+                for (int merge = 0; merge < p->finish->merges[node]; merge++, top--)
+                    backend->kernels->add(stack[top - 2], stack[top - 1], n);
+            }
+        }
+        backend->kernels->add(backend->residual + at, stack[0], n);
+    }
+}
+
+static bool project(oct_backend *backend, const oct_operation *operation, const float *x, int64_t stride,
+                    const oct_tree_schedule *tree, const oct_tree_finish *finish, int32_t thread, int32_t threads)
+{
+    const int32_t columns = backend->step->columns;
+    projection p = {.matrix = &backend->matrices[operation->matrices[0]],
+                    .shard = &backend->program->matrices[operation->matrices[0]],
+                    .tree = tree,
+                    .finish = finish};
+    p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, columns, (int)p.matrix->form, thread, threads);
+    const oct_exchange *exchange = backend->exchange;
+    float *nodes = exchange->slot(exchange->context);
+    const oct_run mine = oct_thread_run(p.matrix->strips, thread, threads);
+    const int32_t at_a_time = strips_at_a_time(backend, columns);
+    for (int32_t strip = mine.begin; strip < mine.end && tree->leaves > 0; strip += at_a_time)
+        project_strips(backend, &p, strip, mine.end - strip < at_a_time ? mine.end - strip : at_a_time,
+                       backend->scratch[thread].tiles, nodes);
+    const int64_t elements = (int64_t)columns * p.matrix->rows;
+    if (thread == 0)
+        for (int32_t rank = 0; rank < exchange->ranks; rank++)
+            backend->round_bytes[rank] = (size_t)finish->nodes_of_rank[rank] * (size_t)elements * sizeof(float);
+    if (!oct_cpu_exchange(backend, thread))
+        return false;
+    const int64_t lines = (elements + 15) / 16; // whole cache lines a thread
+    const oct_run part = oct_thread_run(lines, thread, threads);
+    finish_tree(backend, &p, nodes, (int64_t)part.begin * 16,
+                (int64_t)part.end * 16 < elements ? (int64_t)part.end * 16 : elements);
+    oct_team_barrier(backend->team);
+    return true;
+}
+
+bool oct_cpu_output(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    return project(backend, operation, backend->attention, backend->attention_width,
+                   &backend->program->attention_tree, &backend->program->attention_finish, thread, threads);
+}
+
+bool oct_cpu_down(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    return project(backend, operation, backend->inner, backend->inner_width, &backend->program->ffn_tree,
+                   &backend->program->ffn_finish, thread, threads);
+}
+
+bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    const oct_step *step = backend->step;
+    if (step->logit_columns == 0)
+        return true;
+    const int32_t hidden = backend->program->model.hidden;
+    const oct_cpu_matrix *head = &backend->matrices[operation->matrices[0]];
+    const oct_activations *input = oct_cpu_prepare(backend, backend->residual, hidden, hidden,
+                                                   backend->vectors[operation->vectors[0]], step->logit_column,
+                                                   step->logit_columns, (int)head->form, thread, threads);
+    const oct_run mine = oct_thread_run(head->strips, thread, threads);
+    if (mine.begin < mine.end)
+        run_dot(head, mine.begin, mine.end - mine.begin, input, step->logit_columns,
+                backend->logits + mine.begin * OCT_TILE_ROWS, (size_t)backend->logits_stride);
+    oct_team_barrier(backend->team);
+    return true;
+}

@@ -1,0 +1,57 @@
+// The slow part of waiting, and waiting for MPI requests.
+#include "ranks/wait.h"
+
+#include <sched.h>
+#include <time.h>
+
+#include "ranks/monitor.h"
+
+// About 100 µs of pauses on current cores: longer than a step's reductions, shorter than a scheduler's slice.
+enum { SPINS = 4000, IDLE_YIELDS = 20000, IDLE_SLEEP_NS = 200000 };
+
+_Atomic uint32_t oct_wait_spins = SPINS;
+
+void oct_wait_configure(bool oversubscribed)
+{
+    atomic_store(&oct_wait_spins, oversubscribed ? 0 : SPINS);
+}
+
+oct_status oct_wait_slow(oct_wait *wait)
+{
+    if (!wait->told) {
+        oct_progress_wait_begin(wait->from);
+        wait->told = true;
+    }
+    if (oct_monitor_found_loss())
+        return OCT_ERR_LOST;
+    int phase = atomic_load_explicit(&oct_progress_page->phase, memory_order_relaxed);
+    if (phase == OCT_PHASE_IDLE && wait->polls > IDLE_YIELDS) {
+        wait->polls = IDLE_YIELDS;
+        nanosleep(&(struct timespec){.tv_nsec = IDLE_SLEEP_NS}, NULL);
+    } else {
+        sched_yield();
+    }
+    return OCT_OK;
+}
+
+oct_status oct_wait_request(MPI_Request *request, int from)
+{
+    oct_wait wait = oct_wait_begin(from);
+    oct_status status = OCT_OK;
+    int done = 0;
+    while (status == OCT_OK) {
+        int code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
+        if (code != MPI_SUCCESS) {
+            char text[MPI_MAX_ERROR_STRING] = "";
+            int length = 0;
+            MPI_Error_string(code, text, &length);
+            status = oct_fail(OCT_ERR_LOST, "MPI failed while waiting for other ranks: %s", text);
+        } else if (done) {
+            break;
+        } else {
+            status = oct_wait_poll(&wait);
+        }
+    }
+    oct_wait_end(&wait);
+    return status;
+}
