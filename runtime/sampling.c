@@ -56,11 +56,11 @@ oct_status oct_sampling_check(const oct_sampling *s, int32_t vocabulary)
     if (!status)
         status = check_range("min_p", (double)s->min_p, 0, 1, " (0 is off)");
     if (!status)
-        status = check_range("repetition_penalty", (double)s->repetition_penalty, 0.01, 100, " (1 is off)");
+        status = check_range("repetition_penalty", (double)s->repetition_penalty, 0.001, 1000, " (1 is off)");
     if (!status)
-        status = check_range("presence_penalty", (double)s->presence_penalty, -100, 100, " (0 is off)");
+        status = check_range("presence_penalty", (double)s->presence_penalty, -1000, 1000, " (0 is off)");
     if (!status)
-        status = check_range("frequency_penalty", (double)s->frequency_penalty, -100, 100, " (0 is off)");
+        status = check_range("frequency_penalty", (double)s->frequency_penalty, -1000, 1000, " (0 is off)");
     if (!status)
         status = check_range("logprobs", s->logprobs, 0, OCT_MAX_LOGPROBS, " (0 is off)");
     return status ? status : check_biases(s, vocabulary);
@@ -143,12 +143,11 @@ static void noisy_block(oct_best *best, const oct_sampling *s, uint64_t position
     oct_philox(counter, key, words);
     for (int32_t token = begin; token < end; token++) {
         float logit = oct_law_logit(logits[token - first]);
-        float scaled = logit * inverse;
         uint32_t word = words[token % 4];
         int zeros = word ? __builtin_clz(word) : 32;
-        if (scaled + ((float)(zeros + 1) * 0.6932f + 0.001f) <= best->score)
+        if (fmaf(logit, inverse, (float)(zeros + 1) * 0.6932f + 0.001f) <= best->score)
             continue;
-        float score = scaled + oct_gumbel(word);
+        float score = fmaf(logit, inverse, oct_gumbel(word));
         if (score > best->score)
             *best = (oct_best){token, score, logit};
     }

@@ -5,10 +5,10 @@
 //   1. logit bias is added, then penalties (oct_sampling_adjust), giving the adjusted logit l of each token.
 //      A logit that is not a number counts as −infinity; −0 counts as 0.
 //   2. Temperature 0 is greedy, whatever else is asked for: the token with the largest l.
-//   3. Otherwise inverse = 1 / temperature, one fp32 division; a token's score is fp32
-//      (l · inverse) + oct_noise(seed, position, token), product and sum rounded separately.
+//   3. Otherwise inverse = 1 / temperature, one fp32 division; a token's score is
+//      fmaf(l, inverse, oct_noise(seed, position, token)).
 //   4. Order of tokens: l descending, token id ascending. A token's mass is the integer
-//      rint(oct_expf((l − M) · inverse) · 2^40), difference and product rounded to fp32, M the largest l of
+//      rint(oct_exp((l − M) · inverse) · 2^40), difference and product rounded to fp32, M the largest l of
 //      the whole vocabulary, and 0 where the exponent is below −80. Masses are added as 64-bit integers.
 //      The kept tokens are a prefix of that order, never empty, which ends before the first token that fails:
 //        top-k (off: 0)  at most top_k tokens;
@@ -60,9 +60,9 @@ typedef struct oct_sampling {
     int32_t top_k;            // 0 (off) or more; at or above the vocabulary's size it is off too
     float top_p;              // above 0, to 1 (off)
     float min_p;              // 0 (off) … 1
-    float repetition_penalty; // 0.01 … 100, 1 is off
-    float presence_penalty;   // −100 … 100, 0 is off
-    float frequency_penalty;  // −100 … 100, 0 is off
+    float repetition_penalty; // 0.001 … 1000, 1 is off
+    float presence_penalty;   // −1000 … 1000, 0 is off
+    float frequency_penalty;  // −1000 … 1000, 0 is off
     int32_t logprobs;         // most probable tokens that are reported, 0 (off) … OCT_MAX_LOGPROBS
     int32_t bias_count;
     oct_logit_bias biases[OCT_MAX_LOGIT_BIASES]; // [bias_count], no token twice
@@ -143,8 +143,8 @@ typedef struct oct_candidates {
     oct_best best;
     int32_t not_numbers; // logits that are NaN or +infinity: the model or the machine is broken (0 unless
                          // there is a mass: counted where it costs nothing)
-    int32_t whole;                          // 1: the list is the whole shard
-    int32_t count;                          // entries of the list
+    int32_t whole;       // 1: the list is the whole shard
+    int32_t count;       // entries of the list
     oct_candidate list[OCT_MAX_CANDIDATES]; // [count] largest logits: logit descending, token ascending
 } oct_candidates;
 

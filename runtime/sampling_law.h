@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/math.h"
+#include "runtime/elementary.h"
 #include "runtime/noise.h"
 #include "runtime/sampling.h"
 
@@ -53,8 +53,8 @@ static inline int32_t oct_law_key_token(uint64_t key)
 
 static inline float oct_law_score(const oct_sampling *s, uint64_t position, int32_t token, float logit)
 {
-    float scaled = oct_law_logit(logit) * oct_sampling_inverse_temperature(s);
-    return scaled + oct_noise(s->seed, position, token);
+    return fmaf(oct_law_logit(logit), oct_sampling_inverse_temperature(s),
+                oct_noise(s->seed, position, token));
 }
 
 // Ties go to the smaller token; token −1 is no token at all.
@@ -78,7 +78,7 @@ static inline int64_t oct_law_round_mass(float e)
 static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
 {
     float exponent = (logit - maximum) * inverse;
-    float e = oct_expf(exponent > -80.0f ? exponent : -80.0f);
+    float e = oct_exp(exponent > -80.0f ? exponent : -80.0f);
     return exponent > -80.0f ? oct_law_round_mass(e) : 0;
 }
 
