@@ -78,8 +78,8 @@ static inline int64_t oct_law_round_mass(float e)
 static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
 {
     float exponent = (logit - maximum) * inverse;
-    float e = oct_exp(exponent > -80.0f ? exponent : -80.0f);
-    return exponent > -80.0f ? oct_law_round_mass(e) : 0;
+    // At −80 and below, and where it is not a number, this is 0; without a branch, for vectors.
+    return oct_law_round_mass(oct_exp(exponent > -80.0f ? exponent : -80.0f));
 }
 
 // Σ mass of n logits.
