@@ -16,7 +16,7 @@
 #include "runtime/status.h"
 
 static const int forwarded[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGALRM};
-enum { FORWARDED = sizeof forwarded / sizeof forwarded[0], TICK_NS = 500000000 };
+enum { FORWARDED = sizeof forwarded / sizeof forwarded[0], TICK_NS = 500000000, START_GRACE_MS = 2000 };
 
 typedef struct oct_guard {
     pid_t rank;
@@ -109,14 +109,33 @@ _Noreturn static void leave(const oct_guard *guard, const oct_progress *page, in
     _exit(OCT_ERR_LOST);
 }
 
+// True where the rank is stopped (SIGSTOP, a debugger).
+static bool is_stopped(pid_t rank)
+{
+    char path[64], line[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", rank);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return false;
+    size_t length = fread(line, 1, sizeof line - 1, file);
+    fclose(file);
+    line[length] = '\0';
+    const char *name_end = strrchr(line, ')');
+    return name_end != NULL && (name_end[2] == 'T' || name_end[2] == 't');
+}
+
 // Ends a rank that hangs before the monitor watches it (in MPI_Init, where its peers hang too). Counts turns
-// of half a second rather than reading a clock, so that a suspended job starts no alarm.
+// of half a second rather than reading a clock, so that a suspended job starts no alarm. A rank that only
+// waits gets two seconds more: the guard of the one that it waits for should speak.
 static void watch_start(oct_guard *guard, const oct_progress *page)
 {
     int deadline_ms = atomic_load(&page->start_deadline_ms);
     if (atomic_load(&page->monitored) || deadline_ms == 0 || guard->start_expired)
         return;
-    if (++guard->start_ticks * (TICK_NS / 1000000) < deadline_ms + 2000)
+    if (++guard->start_ticks * (TICK_NS / 1000000) < deadline_ms + START_GRACE_MS)
+        return;
+    if (guard->start_ticks * (TICK_NS / 1000000) < deadline_ms + 2 * START_GRACE_MS &&
+        atomic_load(&page->waiting) && !is_stopped(guard->rank))
         return;
     guard->start_expired = true;
     kill(guard->rank, SIGKILL);
