@@ -1,4 +1,80 @@
-int main(void)
+// The `octet` program: finds the subcommand, puts a guard over those that decode, leaves with their code.
+#include <stdio.h>
+#include <string.h>
+
+#include "launch/commands.h"
+#include "launch/guard.h"
+#include "ranks/launch_check.h"
+#include "runtime/progress.h"
+#include "runtime/status.h"
+
+// Commands that are still to come are absent from the table.
+#pragma weak oct_command_import
+#pragma weak oct_command_inspect
+#pragma weak oct_command_generate
+#pragma weak oct_command_chat
+#pragma weak oct_command_score
+#ifdef OCTET_FAULTS
+int oct_command_rehearse(int argc, char **argv);
+#endif
+
+typedef struct command {
+    const char *name;
+    int (*run)(int argc, char **argv); // argv[0] is the subcommand's name
+    bool needs_guard;
+    const char *summary; // NULL: not in --help
+} command;
+
+static const command commands[] = {
+    {"import", oct_command_import, false, "make a checkpoint from a GGUF file, or a synthetic one"},
+    {"inspect", oct_command_inspect, false, "show and verify a checkpoint"},
+    {"generate", oct_command_generate, true, "complete prompts"},
+    {"chat", oct_command_chat, true, "talk to a model"},
+    {"score", oct_command_score, true, "log-likelihood and perplexity of a text"},
+#ifdef OCTET_FAULTS
+    {"rehearse", oct_command_rehearse, true, NULL},
+#endif
+};
+enum { COMMANDS = sizeof commands / sizeof commands[0] };
+
+static void print_help(FILE *to)
 {
-    return 0;
+    fprintf(to, "usage: octet COMMAND [OPTION]…\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        if (commands[i].run != NULL && commands[i].summary != NULL)
+            fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(to, "\nEach command has --help. Start several ranks with mpirun -np N octet … or srun.\n");
+}
+
+static int run(const command *chosen, int argc, char **argv)
+{
+    if (chosen->needs_guard)
+        oct_guard_begin();
+    int code = chosen->run(argc, argv);
+    if (oct_failure_text()[0] != '\0' && code != 0 && oct_launch_read().rank == 0)
+        fprintf(stderr, "octet: %s\n", oct_failure_text());
+    oct_progress_goodbye(code);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    bool speaks = oct_launch_read().rank == 0;
+    const char *name = argc > 1 ? argv[1] : "";
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "--version") == 0) {
+        if (speaks && name[2] == 'v')
+            printf("octet %s\n", OCTET_VERSION);
+        else if (speaks)
+            print_help(stdout);
+        return 0;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (commands[i].run != NULL && strcmp(name, commands[i].name) == 0)
+            return run(&commands[i], argc - 1, argv + 1);
+    if (speaks) {
+        if (name[0] != '\0')
+            fprintf(stderr, "octet: \"%s\" is not a command\n", name);
+        print_help(stderr);
+    }
+    return OCT_ERR_USAGE;
 }

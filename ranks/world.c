@@ -66,16 +66,17 @@ static void start_mpi(oct_world *world)
     MPI_Comm_size(world->all, &world->size);
     MPI_Comm_rank(world->host, &world->host_rank);
     MPI_Comm_size(world->host, &world->host_size);
+    char name[OCT_HOST_NAME_BYTES] = "unknown";
+    gethostname(name, sizeof name - 1);
+    oct_progress_identify(world->rank, world->size, name);
 }
 
 // Learns which rank is on which host and what the hosts are called.
 static void map_hosts(oct_world *world)
 {
     MPI_Request request;
-    char name[OCT_HOST_NAME_BYTES] = "unknown";
-    gethostname(name, sizeof name - 1);
-    oct_progress_identify(world->rank, world->size, name);
-
+    char name[OCT_HOST_NAME_BYTES];
+    memcpy(name, oct_progress_page->host, sizeof name);
     world->ranks_of_host = allocate(world, world->host_size, sizeof(int));
     int code =
         MPI_Iallgather(&world->rank, 1, MPI_INT, world->ranks_of_host, 1, MPI_INT, world->host, &request);
@@ -154,7 +155,13 @@ oct_status oct_world_init(oct_world *world, const oct_world_options *options)
         oct_failure_clear();
         return status;
     }
+    oct_progress_wait_begin(-1); // MPI_Init and the communicators wait for the others, unwatched
     start_mpi(world);
+    note_leftovers();
+    oct_progress_wait_end();
+    oct_status configured = oct_fault_configure(world->rank);
+    if (configured == OCT_OK)
+        configured = oct_fault_point(OCT_PHASE_INIT);
     status = check_launch(world, &launch);
     if (status != OCT_OK) { // every process sees it; those that believe to be alone cannot agree
         if (launch.rank == 0)
@@ -165,12 +172,10 @@ oct_status oct_world_init(oct_world *world, const oct_world_options *options)
     if (world->rank != 0)
         oct_log_configure(OCT_QUIET);
     map_hosts(world);
-    note_leftovers();
     status = oct_monitor_start(world);
     if (status != OCT_OK)
         return status;
-    status = oct_fault_configure(world->rank);
-    return oct_world_agree(world, status == OCT_OK ? oct_fault_point(OCT_PHASE_INIT) : status);
+    return oct_world_agree(world, configured == OCT_OK ? oct_fault_point(OCT_PHASE_INIT) : configured);
 }
 
 // Which of two different failures the job reports.

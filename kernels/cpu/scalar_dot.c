@@ -1,0 +1,126 @@
+// Dot products of the scalar table: the int8 form, and the bf16 and fp32 forms of floating-point encodings.
+// Written to be read: this file and runtime/encoding.h together are the law. A group's codes are unpacked
+// once for up to CHUNK columns; more columns take the strip again, which changes no bits.
+#include "kernels/cpu/scalar.h"
+
+#include <math.h>
+
+#include "kernels/cpu/scalar_unit.h"
+
+#define CHUNK 8
+
+typedef struct chunk {
+    int64_t column; // first column of x
+    int columns;
+    float accumulator[CHUNK][OCT_TILE_ROWS];
+} chunk;
+
+OCT_INLINE void add_unit(chunk *c, const oct_unit *unit, oct_traits t, const oct_activations *x, int64_t at)
+{
+    for (int i = 0; i < c->columns; i++) {
+        const int8_t *codes = x->codes + (c->column + i) * x->width + at;
+        const int32_t *sums = x->sums + ((c->column + i) * x->width + at) / 16;
+        float scale_x = x->scales[((c->column + i) * x->width + at) / 32];
+        float *accumulator = c->accumulator[i];
+        for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++) {
+            int quads = t.group / 4;
+            int32_t a = t.group == 16 ? sums[group] : sums[0] + sums[1];
+            for (int row = 0; row < OCT_TILE_ROWS; row++) {
+                int32_t sum = 0;
+                for (int quad = group * quads; quad < (group + 1) * quads; quad++)
+                    for (int j = 0; j < 4; j++)
+                        sum += unit->values[quad][row][j] * codes[quad * 4 + j];
+                accumulator[row] = fmaf(unit->scale[group][row] * scale_x, (float)sum, accumulator[row]);
+                if (oct_traits_minimum(t))
+                    accumulator[row] = fmaf(unit->minimum[group][row] * scale_x, (float)a, accumulator[row]);
+            }
+        }
+    }
+}
+
+OCT_INLINE void dot_int8(const oct_dot *dot, oct_traits t, const uint8_t *codebook)
+{
+    int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
+    for (int32_t s = 0; s < dot->strips; s++)
+        for (int32_t begin = 0; begin < dot->columns; begin += CHUNK) {
+            chunk c = {.column = dot->column_begin + begin};
+            c.columns = dot->columns - begin < CHUNK ? dot->columns - begin : CHUNK;
+            const uint8_t *block = dot->weights + (size_t)s * dot->strip_bytes;
+            for (int64_t at = dot->first; at < end;) {
+                int n = oct_block_columns(at, end);
+                for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+                    oct_unit unit;
+                    oct_unit_unpack(&unit, t, codebook, block, n, u);
+                    add_unit(&c, &unit, t, dot->x, dot->x_offset + at - dot->first + u * OCT_UNIT_COLUMNS);
+                }
+                block += oct_traits_block_bytes(t, n);
+                at += n;
+            }
+            for (int i = 0; i < c.columns; i++)
+                for (int row = 0; row < OCT_TILE_ROWS; row++)
+                    dot->out[(size_t)(begin + i) * dot->out_stride + (size_t)s * OCT_TILE_ROWS +
+                             (size_t)row] = c.accumulator[i][row];
+        }
+}
+
+// weights [pairs][16][2] of f16 or bf16, x bf16: the odd product of a pair first.
+OCT_INLINE void dot_pairs(const oct_dot *dot, float (*decode)(uint16_t))
+{
+    int64_t pairs = oct_pad_columns(dot->last - dot->first) / 2;
+    for (int32_t s = 0; s < dot->strips; s++)
+        for (int32_t c = 0; c < dot->columns; c++) {
+            const uint16_t *weights = (const uint16_t *)(dot->weights + (size_t)s * dot->strip_bytes);
+            const uint16_t *x = dot->x->bf16 + (dot->column_begin + c) * dot->x->width + dot->x_offset;
+            float *out = dot->out + (size_t)c * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
+            for (int row = 0; row < OCT_TILE_ROWS; row++) {
+                float accumulator = 0.0f;
+                for (int64_t p = 0; p < pairs; p++) {
+                    const uint16_t *pair = weights + (p * OCT_TILE_ROWS + row) * 2;
+                    accumulator = fmaf(decode(pair[1]), oct_bf16_to_f32(x[2 * p + 1]), accumulator);
+                    accumulator = fmaf(decode(pair[0]), oct_bf16_to_f32(x[2 * p]), accumulator);
+                }
+                out[row] = accumulator;
+            }
+        }
+}
+
+static void dot_bf16(const oct_dot *dot)
+{
+    dot_pairs(dot, oct_bf16_to_f32);
+}
+
+static void dot_f16(const oct_dot *dot)
+{
+    dot_pairs(dot, oct_f16_to_f32);
+}
+
+static void dot_f32(const oct_dot *dot)
+{
+    int64_t columns = oct_pad_columns(dot->last - dot->first);
+    for (int32_t s = 0; s < dot->strips; s++)
+        for (int32_t c = 0; c < dot->columns; c++) {
+            const float *weights = (const float *)(dot->weights + (size_t)s * dot->strip_bytes);
+            const float *x = dot->x->f32 + (dot->column_begin + c) * dot->x->width + dot->x_offset;
+            float *out = dot->out + (size_t)c * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
+            for (int row = 0; row < OCT_TILE_ROWS; row++) {
+                float accumulator = 0.0f;
+                for (int64_t k = 0; k < columns; k++)
+                    accumulator = fmaf(weights[k * OCT_TILE_ROWS + row], x[k], accumulator);
+                out[row] = accumulator;
+            }
+        }
+}
+
+#define DEFINE(encoding, name, ...)                                                                          \
+    static void dot_##name(const oct_dot *dot)                                                               \
+    {                                                                                                        \
+        dot_int8(dot, (oct_traits){__VA_ARGS__}, oct_encoding_describe(encoding)->codebook);                 \
+    }
+OCT_INTEGER_ENCODINGS(DEFINE)
+
+void oct_scalar_fill_dots(oct_cpu_kernels *table)
+{
+#define FILL(encoding, name, ...) table->dot[encoding] = dot_##name;
+    OCT_INTEGER_ENCODINGS(FILL)
+    OCT_FLOAT_ENCODINGS(FILL)
+}

@@ -1,0 +1,181 @@
+// Planning and loading a shard.
+#include "ranks/shard.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "ranks/wait.h"
+#include "runtime/fault.h"
+
+static oct_status find_tensors(oct_shard *shard, oct_checkpoint *checkpoint)
+{
+    const oct_step_program *program = &shard->program;
+    for (int32_t i = 0; i < program->matrix_count; i++) {
+        const oct_program_matrix *matrix = &program->matrices[i];
+        const oct_tensor *tensor = oct_checkpoint_matrix(checkpoint, matrix->spec.name);
+        if (tensor == NULL)
+            return oct_fail(OCT_ERR_FILE, "the checkpoint has no tensor '%s'; import the model again",
+                            matrix->spec.name);
+        if (tensor->spec.rows != matrix->spec.rows || tensor->spec.columns != matrix->spec.columns ||
+            tensor->spec.partition.granules != matrix->spec.partition.granules)
+            return oct_fail(OCT_ERR_FILE, "tensor '%s' is %lld x %lld, the model needs %lld x %lld; import it again",
+                            matrix->spec.name, (long long)tensor->spec.rows, (long long)tensor->spec.columns,
+                            (long long)matrix->spec.rows, (long long)matrix->spec.columns);
+        shard->tensors[i] = tensor;
+        shard->encodings[i] = tensor->encoding;
+        shard->matrix_bytes[i] = oct_tensor_run_bytes(tensor, matrix->granules);
+        shard->bytes += shard->matrix_bytes[i];
+    }
+    for (int32_t i = 0; i < program->vector_count; i++) {
+        shard->vectors[i] = oct_checkpoint_vector(checkpoint, program->vectors[i].name);
+        if (shard->vectors[i] == NULL)
+            return oct_fail(OCT_ERR_FILE, "the checkpoint has no vector '%s'; import the model again",
+                            program->vectors[i].name);
+    }
+    return OCT_OK;
+}
+
+// Angles in double precision by rank 0 alone, so that no two ranks can differ by a libm.
+static void make_rope(const oct_model *model, int32_t context, float *table)
+{
+    const int32_t half = model->rope_dims / 2;
+    for (int32_t i = 0; i < half; i++) {
+        const double frequency = pow(model->rope_theta, -2.0 * i / model->rope_dims) / model->rope_divisors[i];
+        for (int32_t position = 0; position < context; position++) {
+            float *entry = table + ((int64_t)position * half + i) * 2;
+            entry[0] = (float)cos(position * frequency);
+            entry[1] = (float)sin(position * frequency);
+        }
+    }
+}
+
+static oct_status broadcast_rope(oct_shard *shard, oct_world *world, int32_t context)
+{
+    const oct_model *model = &shard->program.model;
+    const size_t floats = (size_t)context * (size_t)model->rope_dims;
+    if (world->rank == 0)
+        make_rope(model, context, shard->rope);
+    for (size_t at = 0; at < floats;) { // in pieces: MPI counts are ints
+        const size_t n = floats - at < (1u << 24) ? floats - at : (1u << 24);
+        MPI_Request request;
+        MPI_Ibcast(shard->rope + at, (int)n, MPI_FLOAT, 0, world->all, &request);
+        const oct_status status = oct_wait_request(&request, 0);
+        if (status != OCT_OK)
+            return status;
+        at += n;
+    }
+    return OCT_OK;
+}
+
+static oct_status allocate(oct_shard *shard, int32_t context)
+{
+    const size_t matrices = (size_t)shard->program.matrix_count, vectors = (size_t)shard->program.vector_count;
+    shard->tensors = calloc(matrices, sizeof *shard->tensors);
+    shard->encodings = calloc(matrices, sizeof *shard->encodings);
+    shard->matrix_bytes = calloc(matrices, sizeof *shard->matrix_bytes);
+    shard->vectors = calloc(vectors, sizeof *shard->vectors);
+    shard->rope = calloc((size_t)context * (size_t)shard->program.model.rope_dims, sizeof *shard->rope);
+    if (shard->tensors == NULL || shard->encodings == NULL || shard->matrix_bytes == NULL || shard->vectors == NULL ||
+        shard->rope == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the plan of the shard (context of %d tokens)", context);
+    return OCT_OK;
+}
+
+oct_status oct_shard_plan(oct_shard *shard, oct_checkpoint *checkpoint, oct_world *world, int32_t context)
+{
+    memset(shard, 0, sizeof *shard);
+    oct_status status = oct_step_program_build(&shard->program, oct_checkpoint_model(checkpoint), world->size,
+                                               world->rank);
+    if (status == OCT_OK)
+        status = allocate(shard, context);
+    if (status == OCT_OK)
+        status = find_tensors(shard, checkpoint);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    int32_t count;
+    const oct_tensor *tensors = oct_checkpoint_matrices(checkpoint, &count);
+    for (int32_t i = 0; i < count; i++)
+        shard->model_bytes += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
+    MPI_Allreduce(&shard->bytes, &shard->largest_bytes, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    return broadcast_rope(shard, world, context);
+}
+
+void oct_shard_free(oct_shard *shard)
+{
+    oct_step_program_free(&shard->program);
+    free(shard->tensors);
+    free(shard->encodings);
+    free(shard->matrix_bytes);
+    free(shard->vectors);
+    free(shard->rope);
+    memset(shard, 0, sizeof *shard);
+}
+
+oct_status oct_shard_bytes(const oct_checkpoint *checkpoint, int32_t ranks, int32_t rank, uint64_t *bytes)
+{
+    oct_step_program program;
+    const oct_status status = oct_step_program_build(&program, oct_checkpoint_model(checkpoint), ranks, rank);
+    if (status != OCT_OK)
+        return status;
+    *bytes = 0;
+    for (int32_t i = 0; i < program.matrix_count; i++) {
+        const oct_tensor *tensor = oct_checkpoint_matrix(checkpoint, program.matrices[i].spec.name);
+        if (tensor != NULL)
+            *bytes += oct_tensor_run_bytes(tensor, program.matrices[i].granules);
+    }
+    oct_step_program_free(&program);
+    return OCT_OK;
+}
+
+double oct_shard_imbalance(const oct_shard *shard, oct_world *world)
+{
+    uint64_t total = 0;
+    MPI_Allreduce(&shard->bytes, &total, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    return total == 0 ? 1 : (double)shard->largest_bytes * world->size / (double)total;
+}
+
+typedef struct load_progress {
+    uint64_t total;
+    int shown; // tenths of a percent, -1: no bar
+} load_progress;
+
+static void show_progress(void *context, uint64_t bytes)
+{
+    load_progress *progress = context;
+    oct_progress_bump();
+    if (progress->shown < 0)
+        return;
+    const int tenths = progress->total == 0 ? 1000 : (int)(bytes * 1000 / progress->total);
+    if (tenths == progress->shown)
+        return;
+    progress->shown = tenths;
+    const int filled = tenths / 25;
+    fprintf(stderr, "\rloading [%.*s%*s] %5.1f %%", filled, "########################################", 40 - filled,
+            "", tenths / 10.0);
+    if (bytes >= progress->total)
+        fprintf(stderr, "\r%70s\r", "");
+    fflush(stderr);
+}
+
+oct_status oct_shard_load(const oct_shard *shard, oct_checkpoint *checkpoint, oct_backend *backend, oct_world *world,
+                          int32_t threads, oct_load_report *report)
+{
+    const oct_step_program *program = &shard->program;
+    oct_load_item *items = calloc((size_t)program->matrix_count, sizeof *items);
+    if (items == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory to plan the load");
+    int32_t count = 0;
+    for (int32_t i = 0; i < program->matrix_count; i++)
+        if (shard->matrix_bytes[i] > 0)
+            items[count++] = (oct_load_item){shard->tensors[i], program->matrices[i].granules,
+                                             oct_backend_matrix(backend, i)};
+    load_progress progress = {.total = shard->bytes, .shown = world->rank == 0 && isatty(2) ? 0 : -1};
+    const oct_status status =
+        oct_checkpoint_load(checkpoint, items, count, threads, show_progress, &progress, report);
+    free(items);
+    return status;
+}

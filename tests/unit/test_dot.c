@@ -1,0 +1,344 @@
+// Dot products: the scalar table against double precision through an independent decoder
+// (oct_strip_decode_row), the other tables against the scalar one bit for bit, extremes, padding, K ranges at
+// any granule.
+#include "tests/unit/kernel_checks.h"
+
+#include <math.h>
+
+#include "kernels/cpu/traits.h"
+#include "tests/unit/kernel_tables.h"
+
+typedef struct dot_case {
+    oct_encoding encoding;
+    oct_dot dot;
+    oct_activations x;
+    uint8_t *weights;
+    int64_t x_rows; // columns that x holds
+    size_t out_floats;
+} dot_case;
+
+static void put_f16(uint8_t *at, float value)
+{
+    uint16_t half = oct_f32_to_f16(value);
+    memcpy(at, &half, sizeof half);
+}
+
+// Random codes, and scales of any sign and of sizes that make rounding matter.
+static void fill_block(oct_encoding encoding, uint8_t *block, int n)
+{
+    const oct_encoding_info *info = oct_encoding_describe(encoding);
+    size_t bytes = oct_block_bytes(encoding, n);
+    for (size_t i = 0; i < bytes; i++)
+        block[i] = (uint8_t)check_random();
+    int halves = 0; // f16 numbers at the block's front
+    if (info->scale == OCT_SCALE_F16)
+        halves = n / info->group * 16;
+    else if (info->scale == OCT_SCALE_F16_MIN)
+        halves = n / info->group * 32;
+    else if (info->scale == OCT_SCALE_FACTOR_S8)
+        halves = 16;
+    else if (info->scale != OCT_SCALE_NONE)
+        halves = 32;
+    else if (info->float_bytes == 2)
+        halves = n * 16;
+    for (int i = 0; i < halves; i++) {
+        float value = check_normal() * (check_below(8) == 0 ? 1e-5f : 0.02f);
+        if (encoding == OCT_BF16) {
+            uint16_t bits = oct_f32_to_bf16(check_below(50) == 0 ? value * 1e-36f : value);
+            memcpy(block + 2 * i, &bits, 2);
+        } else {
+            put_f16(block + 2 * i, value);
+        }
+    }
+    for (int i = 0; info->float_bytes == 4 && i < n * 16; i++) {
+        float value = check_normal() * (check_below(50) == 0 ? 1e-38f : 1.0f);
+        memcpy(block + 4 * i, &value, 4);
+    }
+}
+
+static void fill_weights(dot_case *c)
+{
+    int64_t end = c->dot.first + oct_pad_columns(c->dot.last - c->dot.first);
+    for (int32_t s = 0; s < c->dot.strips; s++) {
+        uint8_t *block = c->weights + (size_t)s * c->dot.strip_bytes;
+        for (int64_t at = c->dot.first; at < end;) {
+            int n = oct_block_columns(at, end);
+            fill_block(c->encoding, block, n);
+            block += oct_block_bytes(c->encoding, n);
+            at += n;
+        }
+    }
+}
+
+// Inputs in all forms; zero past the end of the K range, as the contract says, and filled elsewhere.
+static void fill_inputs(dot_case *c)
+{
+    oct_activations *x = &c->x;
+    int64_t used = c->dot.last - c->dot.first;
+    size_t n = (size_t)(x->width * c->x_rows);
+    x->f32 = check_allocate(n * sizeof *x->f32);
+    x->bf16 = check_allocate(n * sizeof *x->bf16);
+    x->codes = check_allocate(n);
+    x->scales = check_allocate(n / 32 * sizeof *x->scales);
+    x->sums = check_allocate(n / 16 * sizeof *x->sums);
+    for (size_t i = 0; i < n; i++) {
+        int64_t place = (int64_t)i % x->width - c->dot.x_offset;
+        x->f32[i] = place >= used && place < oct_pad_columns(used) ? 0.0f : check_normal();
+    }
+    const oct_cpu_kernels *scalar = oct_cpu_kernels_scalar();
+    for (int64_t row = 0; row < c->x_rows; row++) {
+        int64_t at = row * x->width;
+        scalar->quantize(x->f32 + at, x->width, x->codes + at, x->scales + at / 32, x->sums + at / 16);
+        scalar->round_bf16(x->f32 + at, x->width, x->bf16 + at);
+    }
+}
+
+static void make_case(dot_case *c, oct_encoding encoding, int64_t first, int64_t last, int32_t strips,
+                      int32_t columns)
+{
+    *c = (dot_case){.encoding = encoding};
+    c->dot = (oct_dot){.first = first, .last = last, .strips = strips, .columns = columns, .x = &c->x};
+    c->dot.strip_bytes = oct_strip_bytes(encoding, first, last);
+    c->dot.column_begin = (int32_t)check_below(3);
+    c->dot.x_offset = check_below(3) * 32;
+    c->dot.out_stride = (size_t)strips * OCT_TILE_ROWS + (size_t)check_below(2) * 16;
+    c->x.width = c->dot.x_offset + oct_pad_columns(last - first) + check_below(2) * 32;
+    c->x_rows = c->dot.column_begin + columns;
+    c->weights = check_allocate(c->dot.strip_bytes * (size_t)strips);
+    c->dot.weights = c->weights;
+    c->out_floats = c->dot.out_stride * (size_t)columns;
+    fill_weights(c);
+    fill_inputs(c);
+}
+
+static void free_case(dot_case *c)
+{
+    free(c->weights);
+    free(c->x.f32);
+    free(c->x.bf16);
+    free(c->x.codes);
+    free(c->x.scales);
+    free(c->x.sums);
+}
+
+// Runs a function over a canary; the gaps between columns must stay.
+static float *run(dot_case *c, oct_dot_function function)
+{
+    float *out = check_allocate(c->out_floats * sizeof *out);
+    memset(out, 0x5a, c->out_floats * sizeof *out);
+    c->dot.out = out;
+    function(&c->dot);
+    const uint8_t *bytes = (const uint8_t *)out;
+    size_t used = (size_t)c->dot.strips * OCT_TILE_ROWS;
+    for (size_t i = 0; i < c->out_floats; i++)
+        if (i % c->dot.out_stride >= used)
+            for (size_t b = 0; b < 4; b++)
+                assert_int_equal(bytes[4 * i + b], 0x5a);
+    return out;
+}
+
+// The input of one column as the form gives it, in double.
+static double input(const dot_case *c, oct_activation_form form, int32_t column, int64_t k)
+{
+    int64_t i = (c->dot.column_begin + column) * c->x.width + c->dot.x_offset + k;
+    if (form == OCT_FORM_F32)
+        return (double)c->x.f32[i];
+    if (form == OCT_FORM_BF16)
+        return (double)oct_bf16_to_f32(c->x.bf16[i]);
+    return (double)c->x.scales[i / 32] * (double)c->x.codes[i];
+}
+
+// With u = 2^-24 and m the number of fmaf in a row's chain, the chain's error is at most (m + 1) u times the
+// sum of the magnitudes of its terms (Higham, "Accuracy and Stability", section 3.1: each term goes through
+// at most m roundings, and the products of scales through one more). The decoder rounds each weight once
+// more, relative to |scale · value| + |minimum|, which is at most three times the weight's terms: m + 4
+// covers both, and the factor 1.001 the second order. Flushing loses at most 2^-126 an operation and an
+// operand's 2^-126 times the other.
+static void check_bound(const dot_case *c, oct_activation_form form, const float *out)
+{
+    int64_t n = c->dot.last - c->dot.first;
+    const oct_encoding_info *info = oct_encoding_describe(c->encoding);
+    double chain = form == OCT_FORM_INT8 ? (double)n / info->group * 2 + 2 : (double)n;
+    float *w = check_allocate((size_t)n * sizeof *w);
+    for (int32_t s = 0; s < c->dot.strips; s++)
+        for (int row = 0; row < OCT_TILE_ROWS; row++) {
+            oct_strip_decode_row(c->encoding, c->weights + (size_t)s * c->dot.strip_bytes, c->dot.first,
+                                 c->dot.last, row, w);
+            for (int32_t column = 0; column < c->dot.columns; column++) {
+                double exact = 0, magnitude = 0, biggest = 0;
+                for (int64_t k = 0; k < n; k++) {
+                    double x = input(c, form, column, k), term = (double)w[k] * x;
+                    exact += term;
+                    magnitude += fabs(term);
+                    biggest = fmax(biggest, fabs(x));
+                }
+                // int8: a group's integer sum cancels inside, its terms do not exceed scale · |value| · |x|
+                double spread = 0;
+                if (info->scale == OCT_SCALE_F16_MIN || info->scale >= OCT_SCALE_FACTOR_U8)
+                    for (int64_t k = 0; k < n; k++) // |minimum| is at most what two codes of a row show
+                        spread += fabs(input(c, form, column, k));
+                double widest = 0;
+                for (int64_t k = 0; k < n; k++)
+                    widest = fmax(widest, fabs((double)w[k]));
+                double terms = magnitude + 4 * widest * spread;
+                double bound = 1.001 * (chain + 4) * 0x1p-24 * terms + (double)n * 0x1p-125 * (2 + biggest);
+                double found =
+                    out[(size_t)column * c->dot.out_stride + (size_t)s * OCT_TILE_ROWS + (size_t)row];
+                if (!(fabs(found - exact) <= bound))
+                    fail_msg("%s form %d [%lld, %lld) strip %d row %d column %d: %.9g, expected %.9g +- %.3g",
+                             info->name, form, (long long)c->dot.first, (long long)c->dot.last, s, row,
+                             column, found, exact, bound);
+            }
+        }
+    free(w);
+}
+
+static void check_same(const dot_case *c, const float *law, const float *out, const char *table)
+{
+    if (memcmp(law, out, c->out_floats * sizeof *law) == 0)
+        return;
+    for (size_t i = 0; i < c->out_floats; i++)
+        if (memcmp(law + i, out + i, sizeof *law) != 0)
+            fail_msg("%s %s [%lld, %lld) %d strips %d columns: element %zu is %a, the scalar table has %a",
+                     table, oct_encoding_describe(c->encoding)->name, (long long)c->dot.first,
+                     (long long)c->dot.last, c->dot.strips, c->dot.columns, i, (double)out[i],
+                     (double)law[i]);
+}
+
+// All tables, both forms; against double where `bounded`.
+static void check_case(dot_case *c, bool bounded)
+{
+    const oct_cpu_kernels *tables[KERNEL_TABLES];
+    int n = kernel_tables(tables);
+    for (int form = 0; form < 2; form++) {
+        oct_dot_function scalar = form ? tables[0]->dot_f32[c->encoding] : tables[0]->dot[c->encoding];
+        float *law = run(c, scalar);
+        check_note(law, c->out_floats * sizeof *law);
+        if (bounded)
+            check_bound(c, form ? OCT_FORM_F32 : oct_encoding_form(c->encoding), law);
+        for (int t = 1; t < n; t++) {
+            float *out = run(c, form ? tables[t]->dot_f32[c->encoding] : tables[t]->dot[c->encoding]);
+            check_same(c, law, out, tables[t]->name);
+            free(out);
+        }
+        free(law);
+    }
+}
+
+static void test_traits_are_the_encodings(void **state)
+{
+    (void)state;
+#define CHECK(encoding, name_, low_, high_, group_, scale_, zero_, codebook_)                                \
+    {                                                                                                        \
+        const oct_encoding_info *info = oct_encoding_describe(encoding);                                     \
+        oct_traits t = {low_, high_, group_, scale_, zero_, codebook_};                                      \
+        assert_true(info->low_bits == t.low_bits && info->high_bits == t.high_bits);                         \
+        assert_true(info->group == t.group && info->scale == t.scale && info->zero == t.zero);               \
+        assert_true((info->codebook != NULL) == t.codebook);                                                 \
+        for (int n = 32; n <= 256; n += 32)                                                                  \
+            assert_true((size_t)oct_traits_block_bytes(t, n) == oct_block_bytes(encoding, n));               \
+    }
+    OCT_INTEGER_ENCODINGS(CHECK)
+}
+
+static void test_every_encoding_and_column_count(void **state)
+{
+    (void)state;
+    for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
+        for (int columns = 1; columns <= 17; columns++) {
+            int64_t first = check_below(24) * 32, last = first + 1 + check_below(columns <= 4 ? 600 : 200);
+            dot_case c;
+            make_case(&c, (oct_encoding)encoding, first, last, 1 + (int32_t)check_below(4), columns);
+            check_case(&c, true);
+            free_case(&c);
+        }
+}
+
+// One granule of a matrix that is split along K: one or a few groups, many strips.
+static void test_short_ranges_of_many_strips(void **state)
+{
+    (void)state;
+    for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
+        for (int granule = 0; granule < 10; granule++) {
+            dot_case c;
+            int64_t first = granule * 32, last = first + 32 * (1 + granule % 3);
+            make_case(&c, (oct_encoding)encoding, first, last, 7 + granule, 1 + granule % 4);
+            check_case(&c, granule == 7);
+            free_case(&c);
+        }
+}
+
+// Codes all zero or all at their largest, activations all −127 or 127 or alternating: integer sums reach
+// their extremes, where an instruction that saturates would show.
+static void test_extremes(void **state)
+{
+    (void)state;
+    for (int encoding = OCT_Q8; encoding < OCT_ENCODING_COUNT; encoding++)
+        for (int pattern = 0; pattern < 16; pattern++) {
+            dot_case c;
+            make_case(&c, (oct_encoding)encoding, 224, 224 + 320, 2, 1 + pattern % 5);
+            const oct_encoding_info *info = oct_encoding_describe(c.encoding);
+            for (int64_t i = 0; i < c.x.width * c.x_rows; i++) {
+                int sign = pattern / 4 == 0 || (pattern / 4 == 1 && i % 2) || (pattern / 4 == 3 && i % 4 < 2);
+                c.x.codes[i] = (int8_t)(sign ? 127 : -127);
+            }
+            for (int64_t i = 0; i < c.x.width * c.x_rows / 16; i++) {
+                c.x.sums[i] = 0;
+                for (int j = 0; j < 16; j++)
+                    c.x.sums[i] += c.x.codes[i * 16 + j];
+            }
+            for (int32_t s = 0; s < c.dot.strips; s++) {
+                uint8_t *block = c.weights + (size_t)s * c.dot.strip_bytes;
+                for (int64_t at = 224; at < 544;) {
+                    int n = oct_block_columns(at, 544);
+                    size_t planes = (size_t)(n * 2 * (info->low_bits + info->high_bits));
+                    size_t begin = oct_block_bytes(c.encoding, n) - planes;
+                    static const uint8_t bytes[4] = {0x00, 0xff, 0x55, 0x0f};
+                    memset(block + begin, bytes[pattern % 4], planes);
+                    block += begin + planes;
+                    at += n;
+                }
+            }
+            check_case(&c, true);
+            free_case(&c);
+        }
+}
+
+// Each column has the bits that it has alone, and K in two pieces of one strip is not the same as K whole:
+// only the first is promised.
+static void test_a_column_has_the_bits_it_has_alone(void **state)
+{
+    (void)state;
+    const oct_cpu_kernels *tables[KERNEL_TABLES];
+    int n = kernel_tables(tables);
+    for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
+        for (int t = 0; t < n; t++) {
+            dot_case c;
+            make_case(&c, (oct_encoding)encoding, 32, 32 + 288, 3, 11);
+            float *all = run(&c, tables[t]->dot[encoding]);
+            oct_dot whole = c.dot;
+            for (int column = 0; column < 11; column++) {
+                c.dot.column_begin = whole.column_begin + column;
+                c.dot.columns = 1;
+                c.out_floats = whole.out_stride;
+                float *alone = run(&c, tables[t]->dot[encoding]);
+                assert_true(memcmp(alone, all + (size_t)column * whole.out_stride, 3 * 16 * sizeof *all) ==
+                            0);
+                free(alone);
+            }
+            free(all);
+            free_case(&c);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_traits_are_the_encodings),
+        cmocka_unit_test(test_every_encoding_and_column_count),
+        cmocka_unit_test(test_short_ranges_of_many_strips),
+        cmocka_unit_test(test_extremes),
+        cmocka_unit_test(test_a_column_has_the_bits_it_has_alone),
+    };
+    return check_finish(cmocka_run_group_tests(tests, check_begin, NULL));
+}
