@@ -128,7 +128,9 @@ static void name_library(char text[MPI_MAX_LIBRARY_VERSION_STRING])
 {
     int length = 0;
     MPI_Get_library_version(text, &length);
-    text[strcspn(text, ",\n\t")] = '\0';
+    text[strcspn(text, ",\n")] = '\0';
+    for (char *tab = strchr(text, '\t'); tab != NULL; tab = strchr(tab, '\t'))
+        *tab = ' ';
 }
 
 // Prints a failure that every process of the launch sees alike; those that believe to be alone cannot agree.
