@@ -6,7 +6,6 @@
 
 #include "kernels/cpu/kernels.h"
 #include "ranks/wait.h"
-#include "runtime/bandwidth.h"
 #include "runtime/fault.h"
 
 enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
@@ -281,6 +280,14 @@ typedef struct probe_work {
     const uint8_t *data;
     size_t bytes;
 } probe_work;
+
+static uint64_t oct_read_touch(const void *data, size_t bytes)
+{
+    uint64_t sum = 0;
+    for (const uint64_t *at = data, *end = at + bytes / 8; at < end; at++)
+        sum += *at;
+    return sum;
+}
 
 static void probe_part(void *context, int32_t thread, int32_t threads)
 {
