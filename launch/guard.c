@@ -76,8 +76,25 @@ static void report(const oct_progress *page, const char *how)
         return; // nobody listens any more
 }
 
+// True where the guard was asked to end as well. A launcher signals the rank and its guard one after the
+// other, so that the rank may be gone before the guard has seen its own signal.
+static bool was_asked(oct_guard *guard, int died_of)
+{
+    sigset_t ending;
+    sigemptyset(&ending);
+    for (int i = 0; i < FORWARDED; i++)
+        if (asks_to_end(forwarded[i]))
+            sigaddset(&ending, forwarded[i]);
+    if (guard->ended_by == 0) {
+        int number =
+            sigtimedwait(&ending, NULL, &(struct timespec){.tv_nsec = asks_to_end(died_of) ? 200000000 : 0});
+        guard->ended_by = number > 0 ? number : 0;
+    }
+    return guard->ended_by != 0;
+}
+
 // Ends the guard in the way that its rank ended.
-_Noreturn static void leave(const oct_guard *guard, const oct_progress *page, int status)
+_Noreturn static void leave(oct_guard *guard, const oct_progress *page, int status)
 {
     char how[128];
     int goodbye = atomic_load_explicit(&page->goodbye, memory_order_acquire);
@@ -89,7 +106,7 @@ _Noreturn static void leave(const oct_guard *guard, const oct_progress *page, in
         _exit(code);
     }
     remove_leftovers(page);
-    if (WIFSIGNALED(status) && guard->ended_by != 0) {
+    if (WIFSIGNALED(status) && was_asked(guard, WTERMSIG(status))) {
         if (alone) { // like any program that was interrupted
             signal(guard->ended_by, SIG_DFL);
             sigset_t none;

@@ -43,11 +43,11 @@ typedef struct oct_options {
     bool chat, ignore_eos, token_ids;
     const char *system;
     int64_t context, threads, prefill_chunk; // 0: as the model, the machine, the program likes
-    const char *instructions, *activations;
+    const char *instructions, *activations, *exchange;
     double deadline; // negative: not given
     const char *stats;
 
-    const char *text, *tokens, *reference; // score
+    const char *text, *tokens, *reference, *logits; // score
 } oct_options;
 
 // Parses argv[1 … argc) of a subcommand (argv[0] is its name); options may stand anywhere, `--` ends them.

@@ -9,6 +9,7 @@
 
 #include "ranks/host_memory.h"
 #include "ranks/wait.h"
+#include "runtime/partition.h"
 
 enum { LINE = 128 };
 

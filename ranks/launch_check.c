@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/statvfs.h>
 
+#include "runtime/partition.h"
+
 static int number(const char *name, int otherwise)
 {
     const char *value = name != NULL ? getenv(name) : NULL;
@@ -18,44 +20,71 @@ static int number(const char *name, int otherwise)
 
 oct_launch oct_launch_read(void)
 {
-    // In this order: a launcher inside an allocation knows better than the allocation's variables.
+    // In this order: a launcher inside an allocation knows better than the allocation's variables. In a batch
+    // script itself SLURM_STEP_NUM_TASKS is absent: it is a launch of one process.
     static const struct {
         const char *launcher, *size, *rank, *local_size;
     } known[] = {
-        {"Open MPI", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
-        {"PMI", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"},
-        {"Slurm", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", NULL},
+        {"Open MPI's mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"},
+        {"srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", NULL},
+        {"a PMI launcher", "PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS"},
     };
+    oct_launch launch = {.size = 1, .has_pmix = getenv("PMIX_NAMESPACE") != NULL};
+    launch.has_pmi = getenv("PMI_FD") != NULL || getenv("PMI_PORT") != NULL || getenv("PMI_RANK") != NULL;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        // Inside a batch script SLURM_STEP_NUM_TASKS is that of the script (1), SLURM_PROCID 0.
         if (getenv(known[i].size) == NULL || getenv(known[i].rank) == NULL)
             continue;
-        return (oct_launch){.launcher = known[i].launcher,
-                            .variable = known[i].size,
-                            .rank = number(known[i].rank, 0),
-                            .size = number(known[i].size, 1),
-                            .local_size = number(known[i].local_size, 0)};
+        // mpiexec.hydra runs its proxies under srun: what they start has both, and the step's counts hosts.
+        if (i == 1 && getenv("PMI_SIZE") != NULL && getenv("MPI_LOCALNRANKS") != NULL)
+            continue;
+        launch.launcher = known[i].launcher;
+        launch.variable = known[i].size;
+        launch.rank = number(known[i].rank, 0);
+        launch.size = number(known[i].size, 1);
+        launch.local_size = number(known[i].local_size, 0);
+        break;
     }
-    return (oct_launch){.size = 1};
+    return launch;
+}
+
+// What to do where a launcher and MPI do not know each other.
+static const char *mend(const oct_launch *launch)
+{
+    if (launch->launcher != NULL && strcmp(launch->launcher, "srun") == 0)
+        return "start with `srun --mpi=pmix` (`srun --mpi=list` shows what this Slurm has), or with the "
+               "mpirun of "
+               "that MPI inside the allocation";
+    return "start with the mpirun that belongs to that MPI";
+}
+
+static oct_status alone(const oct_launch *launch, const char *mpi_library)
+{
+    return oct_fail(OCT_ERR_MACHINE,
+                    "%s started %d processes (%s), but %s finds only one: each believes to be alone; %s",
+                    launch->launcher, launch->size, launch->variable, mpi_library, mend(launch));
+}
+
+oct_status oct_launch_check_start(const oct_launch *launch, const char *mpi_library)
+{
+    bool open_mpi = strncmp(mpi_library, "Open MPI", 8) == 0;
+    bool wired = open_mpi ? launch->has_pmix : launch->has_pmix || launch->has_pmi;
+    return launch->size <= 1 || wired ? OCT_OK : alone(launch, mpi_library);
 }
 
 oct_status oct_launch_check_size(const oct_launch *launch, int mpi_size, const char *mpi_library)
 {
-    if (mpi_size > OCT_RANKS_MAX)
+    if (mpi_size > OCT_MAX_RANKS)
         return oct_fail(
             OCT_ERR_MACHINE,
-            "%d ranks hold one model; expected at most %d (start fewer; copies of a model for more "
-            "ranks, `--replicas`, come in a later version)",
-            mpi_size, OCT_RANKS_MAX);
-    if (launch->size == mpi_size || launch->size <= 1)
+            "%d ranks are to hold one model; expected at most %d (start fewer; several copies of a model, "
+            "`--replicas`, come in a later version)",
+            mpi_size, OCT_MAX_RANKS);
+    if (launch->size <= 1 || launch->size == mpi_size)
         return OCT_OK;
-    bool slurm = launch->launcher != NULL && strcmp(launch->launcher, "Slurm") == 0;
-    return oct_fail(
-        OCT_ERR_MACHINE, "%s started %d processes (%s) but MPI (%s) sees %d: each believes to be alone; %s",
-        launch->launcher, launch->size, launch->variable, mpi_library, mpi_size,
-        slurm ? "start with `srun --mpi=pmix` (`srun --mpi=list` shows what this Slurm has) or with the "
-                "mpirun of that MPI"
-              : "start with the mpirun that belongs to that MPI");
+    if (mpi_size == 1)
+        return alone(launch, mpi_library);
+    return oct_fail(OCT_ERR_MACHINE, "%s started %d processes (%s), but %s sees %d; %s", launch->launcher,
+                    launch->size, launch->variable, mpi_library, mpi_size, mend(launch));
 }
 
 oct_status oct_launch_check_shm(uint64_t free_bytes, int local_size, const char *host)

@@ -7,8 +7,6 @@
 
 #include "runtime/status.h"
 
-enum { OCT_RANKS_MAX = 64 };
-
 // What a launcher's environment variables say about this process.
 typedef struct oct_launch {
     const char *launcher; // "Open MPI", "Slurm", "PMI", or NULL where no launcher is seen
@@ -16,14 +14,20 @@ typedef struct oct_launch {
     int rank;             // 0 where unknown
     int size;             // 1 where unknown
     int local_size;       // processes on this host; 0 where unknown
+    bool has_pmix;        // the launcher offers PMIx, which Open MPI needs
+    bool has_pmi;         // the launcher offers PMI, which MPICH needs (some know PMIx, too)
 } oct_launch;
 
 // Reads the environment of this process. LOCAL.
 oct_launch oct_launch_read(void);
 
+// Before MPI_Init: can this MPI (its MPI_Get_library_version text) find the other processes? LOCAL, pure.
+// OCT_ERR_MACHINE with the mend: `srun` without PMIx, or the launcher of another MPI; MPI_Init would abort or
+// start many processes that each believe to be alone.
+oct_status oct_launch_check_start(const oct_launch *launch, const char *mpi_library);
+
 // After MPI_Init: does MPI agree with the launcher about the number of processes, and are there not too many?
-// LOCAL, pure. OCT_ERR_MACHINE with the mend: `srun` without PMIx and a launcher of another MPI start many
-// processes that each believe to be alone.
+// LOCAL, pure. OCT_ERR_MACHINE with the mend.
 oct_status oct_launch_check_size(const oct_launch *launch, int mpi_size, const char *mpi_library);
 
 // Is there room in /dev/shm for what MPI itself puts there (Open MPI: 4 MiB a process)? LOCAL, pure.

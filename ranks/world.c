@@ -123,21 +123,33 @@ static void note_leftovers(void)
     fclose(maps);
 }
 
-static oct_status check_launch(const oct_world *world, const oct_launch *launch)
+// The name of the MPI library, without its date and place.
+static void name_library(char text[MPI_MAX_LIBRARY_VERSION_STRING])
 {
-    char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
     int length = 0;
-    MPI_Get_library_version(library, &length);
-    library[strcspn(library, ",\n")] = '\0';
-    return oct_launch_check_size(launch, world->size, library);
+    MPI_Get_library_version(text, &length);
+    text[strcspn(text, ",\n")] = '\0';
+    for (char *tab = strchr(text, '\t'); tab != NULL; tab = strchr(tab, '\t'))
+        *tab = ' ';
 }
 
-// What can be wrong before MPI starts; every process of the launch sees the same.
-static oct_status check_machine(const oct_launch *launch)
+// Prints a failure that every process of the launch sees alike; those that believe to be alone cannot agree.
+static oct_status say(const oct_launch *launch, oct_status status)
 {
-    char name[OCT_HOST_NAME_BYTES] = "unknown";
-    gethostname(name, sizeof name - 1);
-    return oct_launch_check_shm(oct_shm_free_bytes(), launch->local_size, name);
+    if (status != OCT_OK && launch->rank == 0)
+        oct_warn("%s", oct_failure_text());
+    if (status != OCT_OK)
+        oct_failure_clear();
+    return status;
+}
+
+// What can be wrong before MPI starts.
+static oct_status check_before(const oct_launch *launch, const char *library)
+{
+    char host[OCT_HOST_NAME_BYTES] = "unknown";
+    gethostname(host, sizeof host - 1);
+    oct_status status = oct_launch_check_start(launch, library);
+    return status == OCT_OK ? oct_launch_check_shm(oct_shm_free_bytes(), launch->local_size, host) : status;
 }
 
 oct_status oct_world_init(oct_world *world, const oct_world_options *options)
@@ -148,13 +160,11 @@ oct_status oct_world_init(oct_world *world, const oct_world_options *options)
     oct_progress_phase(OCT_PHASE_INIT);
     oct_launch launch = oct_launch_read();
     oct_log_configure(launch.rank == 0 ? oct_log_verbosity() : OCT_QUIET);
-    oct_status status = check_machine(&launch);
-    if (status != OCT_OK) {
-        if (launch.rank == 0)
-            oct_warn("%s", oct_failure_text());
-        oct_failure_clear();
+    char library[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    name_library(library);
+    oct_status status = say(&launch, check_before(&launch, library));
+    if (status != OCT_OK)
         return status;
-    }
     oct_progress_wait_begin(-1); // MPI_Init and the communicators wait for the others, unwatched
     start_mpi(world);
     note_leftovers();
@@ -162,13 +172,9 @@ oct_status oct_world_init(oct_world *world, const oct_world_options *options)
     oct_status configured = oct_fault_configure(world->rank);
     if (configured == OCT_OK)
         configured = oct_fault_point(OCT_PHASE_INIT);
-    status = check_launch(world, &launch);
-    if (status != OCT_OK) { // every process sees it; those that believe to be alone cannot agree
-        if (launch.rank == 0)
-            oct_warn("%s", oct_failure_text());
-        oct_failure_clear();
+    status = say(&launch, oct_launch_check_size(&launch, world->size, library));
+    if (status != OCT_OK)
         return status;
-    }
     if (world->rank != 0)
         oct_log_configure(OCT_QUIET);
     map_hosts(world);

@@ -1,0 +1,469 @@
+// The engine: opening, the steps that rank 0 drives, and the loop of the other ranks.
+#include "ranks/engine_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/kernels.h"
+#include "ranks/wait.h"
+#include "runtime/fault.h"
+
+enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
+enum { EXCHANGE_LIMIT_BYTES = 4 << 20, PROBE_LIMIT_BYTES = 1 << 30 };
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+// All ranks use one instruction set, for speed's sake; the bits do not depend on it.
+static oct_status agree_on_instructions(oct_world *world, int32_t asked, int32_t *level)
+{
+    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    const int32_t own = oct_cpu_level();
+    int32_t least = own;
+    oct_status status = OCT_OK;
+    if (asked > own)
+        status = oct_fail(OCT_ERR_MACHINE, "this processor has no %s; use --instructions %s", names[asked], names[own]);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    MPI_Allreduce(&own, &least, 1, MPI_INT32_T, MPI_MIN, world->all);
+    *level = asked >= 0 ? asked : least;
+    return OCT_OK;
+}
+
+// Columns of a step: what was asked for, less where the nodes of a reduction would pass the exchange's room.
+static void size_steps(oct_engine *engine, const oct_engine_options *options, size_t *capacity)
+{
+    const oct_step_program *program = &engine->shard.program;
+    const oct_partition vocabulary = oct_model_vocabulary_partition(&program->model);
+    size_t nodes = 1, rows = 0;
+    for (int32_t rank = 0; rank < program->ranks; rank++) {
+        nodes = larger(nodes, (size_t)program->attention_finish.nodes_of_rank[rank]);
+        nodes = larger(nodes, (size_t)program->ffn_finish.nodes_of_rank[rank]);
+        const oct_run units = oct_partition_units(&vocabulary, program->ranks, rank);
+        rows = larger(rows, (size_t)(units.end - units.begin) * OCT_TILE_ROWS);
+    }
+    const size_t column_bytes = nodes * (size_t)program->model.hidden * sizeof(float);
+    int32_t chunk = options->prefill_chunk > 0 ? options->prefill_chunk : DEFAULT_CHUNK;
+    chunk = smaller(chunk, engine->figures.context);
+    if (program->ranks > 1)
+        chunk = smaller(chunk, (int32_t)larger(1, EXCHANGE_LIMIT_BYTES / column_bytes));
+    engine->figures.prefill_chunk = chunk;
+    *capacity = larger(larger((size_t)chunk * column_bytes, rows * sizeof(float)), sizeof(oct_candidates));
+}
+
+static oct_status allocate_steps(oct_engine *engine)
+{
+    const oct_model *model = &engine->shard.program.model;
+    const size_t chunk = (size_t)engine->figures.prefill_chunk, threads = (size_t)engine->figures.threads;
+    const int32_t pages = (engine->figures.context + PAGE - 1) / PAGE;
+    const bool speaks = engine->world->rank == 0;
+    engine->page_ids = malloc((size_t)pages * sizeof *engine->page_ids);
+    engine->descriptor = malloc(sizeof *engine->descriptor + chunk * sizeof(int32_t));
+    engine->positions = malloc(chunk * sizeof *engine->positions);
+    engine->all_columns = malloc(chunk * sizeof *engine->all_columns);
+    engine->pages = malloc(chunk * sizeof *engine->pages);
+    engine->candidates = malloc((threads + 1) * sizeof *engine->candidates);
+    engine->parts_maximum = malloc(threads * sizeof *engine->parts_maximum);
+    engine->gathered = malloc(speaks ? (size_t)model->vocabulary * sizeof(float) : 1);
+    engine->scratch = malloc(speaks ? oct_sampling_scratch_bytes(model->vocabulary) : 1);
+    if (engine->page_ids == NULL || engine->descriptor == NULL || engine->positions == NULL ||
+        engine->all_columns == NULL || engine->pages == NULL || engine->candidates == NULL ||
+        engine->parts_maximum == NULL || engine->gathered == NULL || engine->scratch == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
+    for (int32_t page = 0; page < pages; page++)
+        engine->page_ids[page] = page;
+    for (int32_t column = 0; column < (int32_t)chunk; column++) {
+        engine->all_columns[column] = column;
+        engine->pages[column] = engine->page_ids;
+    }
+    return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
+}
+
+static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+{
+    const oct_shard *shard = &engine->shard;
+    const int32_t chunk = engine->figures.prefill_chunk;
+    const oct_backend_options backend = {
+        .threads = engine->figures.threads,
+        .instructions = level,
+        .fp32_activations = options->fp32_activations,
+        .max_columns = chunk,
+        .max_logit_columns = chunk,
+        .context = engine->figures.context,
+        .pages = (engine->figures.context + PAGE - 1) / PAGE,
+    };
+    return oct_backend_create(&engine->backend, &shard->program, shard->encodings, shard->matrix_bytes,
+                              shard->vectors, shard->rope, &engine->exchange, &backend);
+}
+
+// Enough to leave every cache behind, little enough to be over soon.
+static size_t probe_bytes(const oct_engine *engine)
+{
+    return engine->shard.bytes < PROBE_LIMIT_BYTES ? engine->shard.bytes : PROBE_LIMIT_BYTES;
+}
+
+static oct_status load(oct_engine *engine)
+{
+    oct_world *world = engine->world;
+    oct_load_report report = {0};
+    oct_progress_phase(OCT_PHASE_LOAD);
+    oct_status status = oct_fault_point(OCT_PHASE_LOAD);
+    if (status == OCT_OK)
+        status = oct_shard_load(&engine->shard, engine->checkpoint, engine->backend, world, engine->figures.threads,
+                                &report);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    MPI_Allreduce(&report.seconds, &engine->figures.load_s, 1, MPI_DOUBLE, MPI_MAX, world->all);
+    MPI_Allreduce(&report.bytes, &engine->figures.load_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
+    const uint64_t position = oct_backend_step_bytes(engine->backend, 1, 1) - weights;
+    MPI_Allreduce(&weights, &engine->figures.weight_bytes_per_step, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    const uint64_t probed = probe_bytes(engine);
+    MPI_Allreduce(&probed, &engine->probe_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    MPI_Allreduce(&position, &engine->figures.kv_bytes_per_position, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    return OCT_OK;
+}
+
+static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
+{
+    static const char *const level_names[] = {"scalar", "avx2", "avx512"};
+    oct_world *world = engine->world;
+    oct_progress_phase(OCT_PHASE_OPEN);
+    oct_status status = oct_fault_point(OCT_PHASE_OPEN);
+    if (status == OCT_OK)
+        status = oct_checkpoint_open(&engine->checkpoint, path, world->all);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    const oct_model *model = oct_checkpoint_model(engine->checkpoint);
+    int32_t level = 0;
+    status = agree_on_instructions(world, options->instructions, &level);
+    if (status != OCT_OK)
+        return status;
+    oct_engine_figures *figures = &engine->figures;
+    figures->instructions = level_names[level];
+    figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
+    figures->threads = options->threads > 0 ? options->threads : 1;
+    status = oct_shard_plan(&engine->shard, engine->checkpoint, world, figures->context);
+    if (status != OCT_OK)
+        return status;
+    figures->shard_imbalance = oct_shard_imbalance(&engine->shard, world);
+    size_t capacity;
+    size_steps(engine, options, &capacity);
+    status = oct_exchange_open(&engine->exchange, world, capacity, options->exchange);
+    if (status != OCT_OK)
+        return status;
+    figures->exchange = world->size == 1 ? "none"
+                        : world->host_count > 1 || options->exchange == OCT_EXCHANGE_MPI ? "mpi"
+                                                                                          : "memory";
+    const size_t step_bytes = sizeof(oct_control_step) + (size_t)figures->prefill_chunk * sizeof(int32_t);
+    status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_sampling)));
+    if (status != OCT_OK)
+        return status;
+    status = allocate_steps(engine);
+    if (status == OCT_OK)
+        status = create_backend(engine, options, level);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    engine->first_token = engine->shard.program.vocabulary_tiles.begin * OCT_TILE_ROWS;
+    const int32_t last_token = smaller(engine->shard.program.vocabulary_tiles.end * OCT_TILE_ROWS, model->vocabulary);
+    engine->own_tokens = last_token > engine->first_token ? last_token - engine->first_token : 0;
+    return load(engine);
+}
+
+oct_status oct_engine_open(oct_engine **out, oct_world *world, const char *path, const oct_engine_options *options)
+{
+    oct_engine *engine = calloc(1, sizeof *engine);
+    oct_status status = engine == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for the engine") : OCT_OK;
+    status = oct_world_agree(world, status);
+    if (status == OCT_OK) {
+        engine->world = world;
+        status = prepare(engine, path, options);
+    }
+    if (status != OCT_OK) {
+        oct_engine_close(engine);
+        return status;
+    }
+    oct_progress_phase(OCT_PHASE_IDLE);
+    *out = engine;
+    return OCT_OK;
+}
+
+void oct_engine_close(oct_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    oct_backend_destroy(engine->backend);
+    oct_control_close(engine->control);
+    oct_exchange_close(&engine->exchange);
+    oct_shard_free(&engine->shard);
+    oct_checkpoint_close(engine->checkpoint);
+    oct_history_destroy(&engine->history);
+    free(engine->page_ids);
+    free(engine->descriptor);
+    free(engine->positions);
+    free(engine->all_columns);
+    free(engine->pages);
+    free(engine->candidates);
+    free(engine->parts_maximum);
+    free(engine->gathered);
+    free(engine->scratch);
+    free(engine);
+}
+
+const oct_model *oct_engine_model(const oct_engine *engine)
+{
+    return oct_checkpoint_model(engine->checkpoint);
+}
+
+const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine)
+{
+    return oct_checkpoint_vocabulary(engine->checkpoint);
+}
+
+const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine)
+{
+    return &engine->figures;
+}
+
+oct_encoding oct_engine_main_encoding(const oct_engine *engine)
+{
+    uint64_t bytes[OCT_ENCODING_COUNT] = {0};
+    int32_t count, most = 0;
+    const oct_tensor *tensors = oct_checkpoint_matrices(engine->checkpoint, &count);
+    for (int32_t i = 0; i < count; i++)
+        bytes[tensors[i].encoding] += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
+    for (int32_t i = 1; i < OCT_ENCODING_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return (oct_encoding)most;
+}
+
+int32_t oct_engine_length(const oct_engine *engine)
+{
+    return engine->length;
+}
+
+static oct_status set_sequence(oct_engine *engine, const oct_sampling *sampling)
+{
+    engine->sampling = *sampling;
+    engine->length = 0;
+    oct_history_reset(&engine->history);
+    return OCT_OK;
+}
+
+static oct_status remember(oct_engine *engine, const oct_control_step *step)
+{
+    if (!oct_sampling_needs_history(&engine->sampling))
+        return OCT_OK;
+    return step->prompt ? oct_history_append_prompt(&engine->history, step->tokens, step->columns)
+                        : oct_history_append_output(&engine->history, step->tokens, step->columns);
+}
+
+oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step)
+{
+    const oct_phase phase = step->prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
+    oct_progress_phase(phase);
+    oct_progress_step(step->position);
+    oct_status status = oct_fault_point(phase);
+    if (status == OCT_OK)
+        status = remember(engine, step);
+    if (status != OCT_OK)
+        return status;
+    const int32_t last = step->columns - 1;
+    for (int32_t column = 0; column < step->columns; column++)
+        engine->positions[column] = step->position + column;
+    const oct_step work = {
+        .columns = step->columns,
+        .tokens = step->tokens,
+        .positions = engine->positions,
+        .pages = engine->pages,
+        .logit_columns = step->want == OCT_WANT_LOGITS ? step->columns : step->want == OCT_WANT_TOKEN ? 1 : 0,
+        .logit_column = step->want == OCT_WANT_LOGITS ? engine->all_columns : &engine->all_columns[last],
+    };
+    engine->length = step->position + step->columns;
+    status = oct_backend_step(engine->backend, &work, &engine->residual_hash);
+    oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns, &engine->figures.exchange_rounds);
+    return status;
+}
+
+typedef struct probe_work {
+    const uint8_t *data;
+    size_t bytes;
+} probe_work;
+
+static uint64_t oct_read_touch(const void *data, size_t bytes)
+{
+    uint64_t sum = 0;
+    for (const uint64_t *at = data, *end = at + bytes / 8; at < end; at++)
+        sum += *at;
+    return sum;
+}
+
+static void probe_part(void *context, int32_t thread, int32_t threads)
+{
+    const probe_work *work = context;
+    const size_t begin = work->bytes / 64 * (size_t)thread / (size_t)threads * 64;
+    const size_t end = work->bytes / 64 * (size_t)(thread + 1) / (size_t)threads * 64;
+    static _Thread_local volatile uint64_t sink;
+    sink = oct_read_touch(work->data + begin, end - begin);
+    (void)sink;
+}
+
+// All ranks read at the same time, between two barriers of the exchange; rank 0's clock counts.
+static oct_status probe(oct_engine *engine, double *bytes_per_s)
+{
+    size_t none[OCT_MAX_RANKS] = {0};
+    probe_work work;
+    size_t mapped;
+    work.data = oct_backend_weights(engine->backend, &mapped);
+    work.bytes = probe_bytes(engine);
+    double best = 0;
+    for (int pass = 0; pass < PROBE_PASSES; pass++) {
+        oct_status status = engine->exchange.round(engine->exchange.context, none);
+        const int64_t begin = oct_now_ns();
+        oct_backend_run(engine->backend, probe_part, &work);
+        if (status == OCT_OK)
+            status = engine->exchange.round(engine->exchange.context, none);
+        if (status != OCT_OK)
+            return status;
+        const double seconds = (double)(oct_now_ns() - begin) * 1e-9;
+        const double rate = (double)engine->probe_bytes / seconds;
+        best = rate > best ? rate : best;
+    }
+    *bytes_per_s = best;
+    return OCT_OK;
+}
+
+static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *payload)
+{
+    const oct_control_step *step = payload;
+    oct_decision decided;
+    double bytes_per_s;
+    oct_status status = OCT_OK;
+    switch (kind) {
+    case OCT_CONTROL_SEQUENCE:
+        return set_sequence(engine, payload);
+    case OCT_CONTROL_STEP:
+        status = oct_engine_run_step(engine, step);
+        if (status == OCT_OK && step->want == OCT_WANT_TOKEN)
+            status = oct_engine_sample(engine, NULL, &decided);
+        if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
+            status = oct_engine_gather(engine, step->columns, step->position, NULL, NULL);
+        return status;
+    case OCT_CONTROL_LOGITS:
+        return oct_engine_gather(engine, 1, engine->length - 1, NULL, NULL);
+    case OCT_CONTROL_PROBE:
+        return probe(engine, &bytes_per_s);
+    case OCT_CONTROL_IDLE:
+        oct_progress_phase(OCT_PHASE_IDLE);
+        return OCT_OK;
+    case OCT_CONTROL_PASS:
+    case OCT_CONTROL_FINISH:
+        break;
+    }
+    return OCT_OK;
+}
+
+oct_status oct_engine_serve(oct_engine *engine, bool *finished)
+{
+    for (;;) {
+        oct_control_kind kind = OCT_CONTROL_IDLE;
+        const void *payload;
+        size_t bytes;
+        oct_status status = oct_control_receive(engine->control, &kind, &payload, &bytes);
+        *finished = kind == OCT_CONTROL_FINISH;
+        if (status == OCT_OK && (kind == OCT_CONTROL_FINISH || kind == OCT_CONTROL_PASS))
+            return OCT_OK;
+        if (status == OCT_OK)
+            status = follow(engine, kind, payload);
+        if (status != OCT_OK)
+            return status;
+    }
+}
+
+oct_status oct_engine_begin_sequence(oct_engine *engine, const oct_sampling *sampling)
+{
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, sampling, sizeof *sampling);
+    return status != OCT_OK ? status : set_sequence(engine, sampling);
+}
+
+static void keep_logits(void *context, int32_t position, const float *logits)
+{
+    (void)context;
+    (void)position;
+    (void)logits; // they stay in engine->gathered
+}
+
+static oct_status choose(oct_engine *engine, oct_choice *choice)
+{
+    oct_decision decided;
+    oct_status status = oct_engine_sample(engine, choice, &decided);
+    if (status != OCT_OK || decided == OCT_DECIDED)
+        return status;
+    status = oct_control_send(engine->control, OCT_CONTROL_LOGITS, NULL, 0);
+    if (status == OCT_OK)
+        status = oct_engine_gather(engine, 1, engine->length - 1, keep_logits, NULL);
+    if (status == OCT_OK)
+        oct_sampling_decide_full(&engine->sampling, (uint64_t)engine->length, engine->gathered,
+                                 engine->shard.program.model.vocabulary, engine->scratch, choice);
+    return status;
+}
+
+oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt, oct_want want,
+                              oct_choice *choice, oct_receive_logits receive, void *context)
+{
+    for (int32_t done = 0; done < count;) {
+        oct_control_step *step = engine->descriptor;
+        step->columns = smaller(count - done, engine->figures.prefill_chunk);
+        step->position = engine->length;
+        step->prompt = prompt;
+        const bool last = done + step->columns == count;
+        step->want = want == OCT_WANT_TOKEN && !last ? OCT_WANT_NOTHING : want;
+        memcpy(step->tokens, tokens + done, (size_t)step->columns * sizeof *tokens);
+        oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
+                                             sizeof *step + (size_t)step->columns * sizeof *tokens);
+        if (status == OCT_OK)
+            status = oct_engine_run_step(engine, step);
+        if (status == OCT_OK && step->want == OCT_WANT_TOKEN)
+            status = choose(engine, choice);
+        if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
+            status = oct_engine_gather(engine, step->columns, step->position, receive, context);
+        if (status != OCT_OK)
+            return status;
+        done += step->columns;
+    }
+    return OCT_OK;
+}
+
+oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s)
+{
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_PROBE, NULL, 0);
+    return status != OCT_OK ? status : probe(engine, bytes_per_s);
+}
+
+oct_status oct_engine_idle(oct_engine *engine)
+{
+    oct_progress_phase(OCT_PHASE_IDLE);
+    return oct_control_send(engine->control, OCT_CONTROL_IDLE, NULL, 0);
+}
+
+oct_status oct_engine_pass(oct_engine *engine)
+{
+    return oct_control_send(engine->control, OCT_CONTROL_PASS, NULL, 0);
+}
+
+oct_status oct_engine_finish(oct_engine *engine)
+{
+    oct_progress_phase(OCT_PHASE_FINISH);
+    return oct_control_send(engine->control, OCT_CONTROL_FINISH, NULL, 0);
+}

@@ -1,0 +1,84 @@
+// The engine: a model loaded over all ranks of the job, and the loop that decodes with it. Rank 0 drives: it sends
+// what to do over the control channel and does it itself; the other ranks follow in oct_engine_serve().
+#ifndef OCT_RANKS_ENGINE_H
+#define OCT_RANKS_ENGINE_H
+
+#include "checkpoints/checkpoint.h"
+#include "ranks/control.h"
+#include "ranks/exchange.h"
+#include "ranks/world.h"
+#include "runtime/sampling.h"
+
+typedef struct oct_engine oct_engine;
+
+typedef struct oct_engine_options {
+    int32_t threads;       // per rank; 0: the physical cores of the rank's part of its host
+    int32_t instructions;  // 0 scalar, 1 avx2, 2 avx512; −1: the best that every rank has
+    bool fp32_activations; // inputs of matrices are not rounded (comparisons with other programs)
+    int32_t context;       // positions of a sequence; 0: the model's, at most 8192
+    int32_t prefill_chunk; // tokens of a prompt in one step; 0: 128
+    oct_exchange_path exchange;
+} oct_engine_options;
+
+// What was decided and measured; the same on every rank unless said otherwise.
+typedef struct oct_engine_figures {
+    int32_t threads;
+    const char *instructions;
+    const char *exchange; // "memory", "mpi" or "none"
+    int32_t context, prefill_chunk;
+    double shard_imbalance;
+    double load_s;             // of the slowest rank
+    uint64_t load_bytes;       // of all ranks
+    uint64_t weight_bytes_per_step; // of all ranks, a step of one column
+    uint64_t kv_bytes_per_position; // of all ranks, a column and an attended position
+    uint64_t exchange_ns;      // this rank's last step
+    int32_t exchange_rounds;
+} oct_engine_figures;
+
+// Opens the checkpoint and loads it. COLLECTIVE over the world; failures are agreed on and printed. Errors:
+// OCT_ERR_FILE, OCT_ERR_MACHINE.
+oct_status oct_engine_open(oct_engine **engine, oct_world *world, const char *path, const oct_engine_options *options);
+void oct_engine_close(oct_engine *engine); // LOCAL
+
+const oct_model *oct_engine_model(const oct_engine *engine);
+const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine);
+const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine);
+// The encoding that most of the model's bytes have.
+oct_encoding oct_engine_main_encoding(const oct_engine *engine);
+
+// Ranks other than 0: does what rank 0 says until it says finish, or passes on to another engine of the same ranks
+// (*finished false). Errors: OCT_ERR_LOST, OCT_ERR_INTERNAL: leave by
+// oct_world_abort().
+oct_status oct_engine_serve(oct_engine *engine, bool *finished);
+
+// The rest is for rank 0. Errors of all: OCT_ERR_LOST, OCT_ERR_DISAGREE (a rank computed other numbers; the message
+// has both): leave by oct_world_abort().
+
+// Forgets the sequence and begins another with these sampling parameters (checked by the caller).
+oct_status oct_engine_begin_sequence(oct_engine *engine, const oct_sampling *sampling);
+
+// Puts `count` tokens behind the sequence, in steps of at most prefill_chunk. `prompt` says that they are prompt (a
+// sampled token that comes back is not). Want a token: *choice is the sampled next token. Want logits: `receive` is
+// called for each position, in order, with the logits [vocabulary] of the token after it. The caller sees to it that
+// the sequence stays within the context. With one token of a sampled sequence this is one decode step.
+typedef void (*oct_receive_logits)(void *context, int32_t position, const float *logits);
+oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt, oct_want want,
+                              oct_choice *choice, oct_receive_logits receive, void *context);
+
+// Tokens of the sequence so far.
+int32_t oct_engine_length(const oct_engine *engine);
+
+// The read bandwidth of all ranks together, in bytes a second: the best of a few passes over the weights by the
+// same threads. COLLECTIVE through the control channel.
+oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s);
+
+// Tells the other ranks that nothing happens until the next call (waiting for a person).
+oct_status oct_engine_idle(oct_engine *engine);
+
+// The other ranks go on with another engine (two models on the same ranks take turns).
+oct_status oct_engine_pass(oct_engine *engine);
+
+// Ends the other ranks' oct_engine_serve().
+oct_status oct_engine_finish(oct_engine *engine);
+
+#endif
