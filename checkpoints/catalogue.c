@@ -14,8 +14,8 @@ static const char *split_name(oct_split split)
 
 static oct_status wrong(const oct_tensor_spec *spec, const char *what, uint64_t found, uint64_t expected)
 {
-    return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue is damaged: %s of %s is %llu, expected %llu", what,
-                    spec->name, (unsigned long long)found, (unsigned long long)expected);
+    return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue is damaged: %s of %s is %llu, expected %llu",
+                    what, spec->name, (unsigned long long)found, (unsigned long long)expected);
 }
 
 static bool terminated(const char *text, size_t size)
@@ -26,11 +26,14 @@ static bool terminated(const char *text, size_t size)
 static oct_status check_row(const oct_catalogue_row *row, const oct_tensor_spec *spec)
 {
     if (!terminated(row->name, sizeof row->name) || strcmp(row->name, spec->name))
-        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue has no tensor %s where it is expected", spec->name);
+        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue has no tensor %s where it is expected",
+                        spec->name);
     if (!terminated(row->split, sizeof row->split) || strcmp(row->split, split_name(spec->split)))
-        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue splits %s in an unexpected way", spec->name);
+        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue splits %s in an unexpected way",
+                        spec->name);
     if (!terminated(row->source, sizeof row->source) || !terminated(row->encoding, sizeof row->encoding))
-        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue has an unterminated text at %s", spec->name);
+        return oct_fail(OCT_ERR_FILE, "the checkpoint's catalogue has an unterminated text at %s",
+                        spec->name);
     if (row->rows != spec->rows)
         return wrong(spec, "the number of rows", (uint64_t)row->rows, (uint64_t)spec->rows);
     if (row->columns != spec->columns)
@@ -92,8 +95,9 @@ static oct_status read_matrix(oct_checkpoint *c, const oct_catalogue_row *row, c
     if (row->bytes != bytes)
         return wrong(spec, "the number of bytes", row->bytes, bytes);
     if (row->file_offset > c->file_bytes || bytes > c->file_bytes - row->file_offset)
-        return oct_fail(OCT_ERR_FILE, "the file is truncated: %s ends at byte %llu of %llu; copy or import it again",
-                        spec->name, (unsigned long long)(row->file_offset + bytes), (unsigned long long)c->file_bytes);
+        return oct_fail(
+            OCT_ERR_FILE, "the file is truncated: %s ends at byte %llu of %llu; copy or import it again",
+            spec->name, (unsigned long long)(row->file_offset + bytes), (unsigned long long)c->file_bytes);
     for (int32_t g = 0; g < spec->partition.granules; g++) {
         if (granules[g].offset != offsets[g] || granules[g].bytes != offsets[g + 1] - offsets[g])
             return wrong(spec, "the place of a granule", granules[g].offset, offsets[g]);

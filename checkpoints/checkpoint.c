@@ -1,4 +1,5 @@
-// Opening a checkpoint: rank 0 reads the sections, every rank gets them by broadcast and makes the same of them.
+// Opening a checkpoint: rank 0 reads the sections, every rank gets them by broadcast and makes the same of
+// them.
 #include "checkpoints/checkpoint.h"
 
 #include <errno.h>
@@ -17,6 +18,8 @@ enum { PIECE = 1 << 30 }; // of a broadcast: counts are ints
 static oct_status agree(oct_status own, MPI_Comm communicator)
 {
     int mine = (int)own, worst = 0;
+    if (communicator == MPI_COMM_NULL)
+        return own;
     oct_progress_wait_begin(-1);
     int code = MPI_Allreduce(&mine, &worst, 1, MPI_INT, MPI_MAX, communicator);
     oct_progress_wait_end();
@@ -70,9 +73,10 @@ static oct_status open_all(oct_checkpoint *c, MPI_Comm communicator)
 {
     oct_blob sections[OCT_SECTION_COUNT] = {0};
     int rank = 0;
-    MPI_Comm_rank(communicator, &rank);
+    if (communicator != MPI_COMM_NULL)
+        MPI_Comm_rank(communicator, &rank);
     oct_status status = agree(rank == 0 ? oct_sections_read(c->path, sections) : OCT_OK, communicator);
-    if (!status)
+    if (!status && communicator != MPI_COMM_NULL)
         status = share_sections(sections, rank, communicator);
     if (!status) {
         status = open_data(c);

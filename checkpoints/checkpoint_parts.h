@@ -16,7 +16,7 @@ struct oct_checkpoint {
     int32_t matrix_count;
     oct_tensor_spec *specs; // [spec_count] all tensors
     int32_t spec_count;
-    uint64_t *vector_first;  // [spec_count] first number of each vector in `vectors`
+    uint64_t *vector_first; // [spec_count] first number of each vector in `vectors`
     float *vectors;
     uint64_t *granule_bytes; // of all matrices: granules + 1 entries each
     uint64_t *checksums;     // of all matrices

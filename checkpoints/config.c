@@ -54,9 +54,11 @@ static json_t *vocabulary_json(const oct_vocabulary *v)
     size_t length = v->chat_template ? strlen(v->chat_template) : 0;
     json_object_set_new(object, "chat_template_bytes", json_integer((json_int_t)length));
     for (size_t i = 0; i < COUNT(ids); i++)
-        json_object_set_new(object, ids[i].name, json_integer(*(const int32_t *)((const char *)v + ids[i].offset)));
+        json_object_set_new(object, ids[i].name,
+                            json_integer(*(const int32_t *)((const char *)v + ids[i].offset)));
     for (size_t i = 0; i < COUNT(flags); i++)
-        json_object_set_new(object, flags[i].name, json_boolean(*(const bool *)((const char *)v + flags[i].offset)));
+        json_object_set_new(object, flags[i].name,
+                            json_boolean(*(const bool *)((const char *)v + flags[i].offset)));
     return object;
 }
 
@@ -72,7 +74,8 @@ static char *config_text(const oct_model *model, const oct_vocabulary *vocabular
     json_object_set_new(root, "model", model_text ? json_loads(model_text, 0, NULL) : NULL);
     json_object_set_new(root, "vocabulary", vocabulary_json(vocabulary));
     json_object_set_new(root, "provenance", origin);
-    char *text = json_object_size(root) == 5 ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
+    char *text =
+        json_object_size(root) == 5 ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
     json_decref(root);
     free(model_text);
     return text;
@@ -84,20 +87,23 @@ oct_status oct_config_write(const oct_model *model, const oct_vocabulary *v, con
     uint64_t tokens = (uint64_t)v->tokens.count;
     char *text = config_text(model, v, provenance, encoding);
     if (!text)
-        return oct_fail(OCT_ERR_FILE, "the names of model and tokenizer are not valid UTF-8, or memory is exhausted");
+        return oct_fail(OCT_ERR_FILE,
+                        "the names of model and tokenizer are not valid UTF-8, or memory is exhausted");
     sections[OCT_SECTION_CONFIG] = (oct_blob){text, strlen(text)};
     const char *chat = v->chat_template ? v->chat_template : "";
-    bool copied = copy_strings(&sections[OCT_SECTION_TOKEN_OFFSETS], &sections[OCT_SECTION_TOKEN_BYTES], &v->tokens) &&
-                  copy_strings(&sections[OCT_SECTION_MERGE_OFFSETS], &sections[OCT_SECTION_MERGE_BYTES], &v->merges) &&
-                  copy_blob(&sections[OCT_SECTION_SCORES], v->scores, v->scores ? tokens * 4 : 0) &&
-                  copy_blob(&sections[OCT_SECTION_TYPES], v->types, v->types ? tokens * 4 : 0) &&
-                  copy_blob(&sections[OCT_SECTION_CHAT_TEMPLATE], chat, strlen(chat));
+    bool copied =
+        copy_strings(&sections[OCT_SECTION_TOKEN_OFFSETS], &sections[OCT_SECTION_TOKEN_BYTES], &v->tokens) &&
+        copy_strings(&sections[OCT_SECTION_MERGE_OFFSETS], &sections[OCT_SECTION_MERGE_BYTES], &v->merges) &&
+        copy_blob(&sections[OCT_SECTION_SCORES], v->scores, v->scores ? tokens * 4 : 0) &&
+        copy_blob(&sections[OCT_SECTION_TYPES], v->types, v->types ? tokens * 4 : 0) &&
+        copy_blob(&sections[OCT_SECTION_CHAT_TEMPLATE], chat, strlen(chat));
     return copied ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for the vocabulary");
 }
 
 static oct_status wrong(const char *name, const char *expected)
 {
-    return oct_fail(OCT_ERR_FILE, "the checkpoint's configuration has no %s, or it is not %s", name, expected);
+    return oct_fail(OCT_ERR_FILE, "the checkpoint's configuration has no %s, or it is not %s", name,
+                    expected);
 }
 
 // A section must have exactly the size that the configuration gives it. Its bytes, copied with a zero behind.
@@ -125,8 +131,8 @@ static oct_status read_count(const json_t *object, const char *name, int32_t *co
     return OCT_OK;
 }
 
-static oct_status read_strings(const json_t *object, const char *name, const oct_blob sections[], oct_section offsets,
-                               oct_strings *out)
+static oct_status read_strings(const json_t *object, const char *name, const oct_blob sections[],
+                               oct_section offsets, oct_strings *out)
 {
     int32_t count;
     oct_status status = read_count(object, name, &count);
@@ -186,7 +192,8 @@ static oct_status read_vocabulary(const json_t *object, const oct_blob sections[
     if (!status)
         status = read_count(object, "chat_template_bytes", &chat_bytes);
     if (!status)
-        status = take_section(sections, OCT_SECTION_CHAT_TEMPLATE, (uint64_t)chat_bytes, (void **)&v->chat_template);
+        status = take_section(sections, OCT_SECTION_CHAT_TEMPLATE, (uint64_t)chat_bytes,
+                              (void **)&v->chat_template);
     return status ? status : oct_vocabulary_check(v);
 }
 
@@ -197,8 +204,9 @@ static oct_status check_format(const json_t *root)
     if (!format || strcmp(format, FORMAT))
         return wrong("format", "\"" FORMAT "\"");
     if (version > OCT_FORMAT_VERSION)
-        return oct_fail(OCT_ERR_FILE, "the checkpoint has format version %lld, this program reads up to %d; take a "
-                                      "newer octet, or import the model again",
+        return oct_fail(OCT_ERR_FILE,
+                        "the checkpoint has format version %lld, this program reads up to %d; take a "
+                        "newer octet, or import the model again",
                         (long long)version, OCT_FORMAT_VERSION);
     return version == OCT_FORMAT_VERSION ? OCT_OK : wrong("version", "a known number");
 }
@@ -225,11 +233,12 @@ static oct_status read_root(const json_t *root, const oct_blob sections[], oct_m
     return status;
 }
 
-oct_status oct_config_read(const oct_blob sections[OCT_SECTION_COUNT], oct_model *model, oct_vocabulary *vocabulary,
-                           char **provenance)
+oct_status oct_config_read(const oct_blob sections[OCT_SECTION_COUNT], oct_model *model,
+                           oct_vocabulary *vocabulary, char **provenance)
 {
     const oct_blob *config = &sections[OCT_SECTION_CONFIG];
-    json_t *root = config->size ? json_loadb(config->bytes, config->size, JSON_REJECT_DUPLICATES, NULL) : NULL;
+    json_t *root =
+        config->size ? json_loadb(config->bytes, config->size, JSON_REJECT_DUPLICATES, NULL) : NULL;
     if (!json_is_object(root)) {
         json_decref(root);
         return oct_fail(OCT_ERR_FILE, "the file has no configuration of a checkpoint in %s",

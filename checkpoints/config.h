@@ -14,7 +14,7 @@ oct_status oct_config_write(const oct_model *model, const oct_vocabulary *vocabu
 
 // Reads them back and checks them; `provenance` is malloc'ed JSON text. On failure nothing is set.
 // Errors: OCT_ERR_FILE: damaged, or of a newer format. LOCAL.
-oct_status oct_config_read(const oct_blob sections[OCT_SECTION_COUNT], oct_model *model, oct_vocabulary *vocabulary,
-                           char **provenance);
+oct_status oct_config_read(const oct_blob sections[OCT_SECTION_COUNT], oct_model *model,
+                           oct_vocabulary *vocabulary, char **provenance);
 
 #endif

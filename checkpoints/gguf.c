@@ -30,8 +30,8 @@ static uint64_t left(const reader *r)
 static void damaged(reader *r, const char *what, uint64_t value)
 {
     if (!r->status)
-        r->status = oct_fail(OCT_ERR_FILE, "%s: damaged GGUF header: %s is %llu at byte %llu of %llu", r->gguf->path,
-                             what, (unsigned long long)value, (unsigned long long)r->at,
+        r->status = oct_fail(OCT_ERR_FILE, "%s: damaged GGUF header: %s is %llu at byte %llu of %llu",
+                             r->gguf->path, what, (unsigned long long)value, (unsigned long long)r->at,
                              (unsigned long long)r->gguf->file_bytes);
 }
 
@@ -42,8 +42,9 @@ static bool refill(reader *r)
         got = pread(r->gguf->fd, r->buffer, BUFFER_BYTES, (off_t)r->at);
     while (got < 0 && errno == EINTR);
     if (got <= 0) {
-        r->status = oct_fail(OCT_ERR_FILE, "%s: cannot read byte %llu: %s", r->gguf->path, (unsigned long long)r->at,
-                             got < 0 ? strerror(errno) : "the file has become shorter");
+        r->status =
+            oct_fail(OCT_ERR_FILE, "%s: cannot read byte %llu: %s", r->gguf->path, (unsigned long long)r->at,
+                     got < 0 ? strerror(errno) : "the file has become shorter");
         return false;
     }
     r->start = r->at;
@@ -55,10 +56,11 @@ static void take(reader *r, void *out, uint64_t bytes)
 {
     uint8_t *to = out;
     if (!r->status && bytes > left(r))
-        r->status = oct_fail(OCT_ERR_FILE,
-                             "%s: truncated GGUF: the header wants %llu bytes at byte %llu of %llu; fetch it again",
-                             r->gguf->path, (unsigned long long)bytes, (unsigned long long)r->at,
-                             (unsigned long long)r->gguf->file_bytes);
+        r->status =
+            oct_fail(OCT_ERR_FILE,
+                     "%s: truncated GGUF: the header wants %llu bytes at byte %llu of %llu; fetch it again",
+                     r->gguf->path, (unsigned long long)bytes, (unsigned long long)r->at,
+                     (unsigned long long)r->gguf->file_bytes);
     while (bytes && !r->status) {
         if (r->at >= r->start + r->filled && !refill(r))
             break;
@@ -245,11 +247,10 @@ static void place_tensors(reader *r, oct_gguf *gguf)
             r->status = oct_fail(OCT_ERR_FILE, "%s: two tensors are called %s", gguf->path, tensor->name);
         uint64_t room = gguf->file_bytes > data ? gguf->file_bytes - data : 0;
         if (tensor->offset > room || tensor->bytes > room - tensor->offset)
-            r->status = oct_fail(OCT_ERR_FILE,
-                                 "%s: truncated GGUF: tensor %s ends at byte %llu of %llu; fetch the file again",
-                                 gguf->path, tensor->name,
-                                 (unsigned long long)(data + tensor->offset + tensor->bytes),
-                                 (unsigned long long)gguf->file_bytes);
+            r->status = oct_fail(
+                OCT_ERR_FILE, "%s: truncated GGUF: tensor %s ends at byte %llu of %llu; fetch the file again",
+                gguf->path, tensor->name, (unsigned long long)(data + tensor->offset + tensor->bytes),
+                (unsigned long long)gguf->file_bytes);
         tensor->offset += data;
     }
 }
@@ -267,7 +268,8 @@ static oct_status take_header(reader *r, oct_gguf *gguf)
     if (!r->status && gguf->version >= 1 << 24)
         return oct_fail(OCT_ERR_FILE, "%s is a big-endian GGUF file; expected little endian", gguf->path);
     if (!r->status && (gguf->version < 2 || gguf->version > 3))
-        return oct_fail(OCT_ERR_FILE, "%s is GGUF version %u; expected version 2 or 3", gguf->path, gguf->version);
+        return oct_fail(OCT_ERR_FILE, "%s is GGUF version %u; expected version 2 or 3", gguf->path,
+                        gguf->version);
     gguf->tensor_count = take64(r);
     gguf->value_count = take64(r);
     if (gguf->tensor_count > ENTRIES_MAX || gguf->tensor_count > left(r) / 24)

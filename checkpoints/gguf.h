@@ -30,21 +30,21 @@ typedef enum oct_gguf_type {
 } oct_gguf_type;
 
 typedef struct oct_gguf_value {
-    char *key;            // owned
-    oct_gguf_type type;   // OCT_GGUF_ARRAY: `element` and `count` say more
+    char *key;          // owned
+    oct_gguf_type type; // OCT_GGUF_ARRAY: `element` and `count` say more
     oct_gguf_type element;
-    uint64_t count;       // elements of an array, bytes of a string
-    uint8_t *bytes;       // scalars and arrays of them as they stand in the file; strings terminated; owned
-    oct_strings strings;  // of arrays of strings
+    uint64_t count;      // elements of an array, bytes of a string
+    uint8_t *bytes;      // scalars and arrays of them as they stand in the file; strings terminated; owned
+    oct_strings strings; // of arrays of strings
 } oct_gguf_value;
 
 typedef struct oct_gguf_tensor {
-    char *name;           // owned
+    char *name; // owned
     int dimensions;
-    int64_t shape[4];     // shape[0] varies fastest: columns, rows, …; 1 where there is no such dimension
-    uint32_t type;        // ggml's number of the block type
-    uint64_t offset;      // of the data, from the beginning of the file
-    uint64_t bytes;       // 0 where the type is unknown
+    int64_t shape[4]; // shape[0] varies fastest: columns, rows, …; 1 where there is no such dimension
+    uint32_t type;    // ggml's number of the block type
+    uint64_t offset;  // of the data, from the beginning of the file
+    uint64_t bytes;   // 0 where the type is unknown
 } oct_gguf_tensor;
 
 typedef struct oct_gguf {

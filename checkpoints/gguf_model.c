@@ -1,5 +1,5 @@
-// Metadata of the llama family: which keys mean what. Keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
-// and llama.cpp's llama-arch.cpp.
+// Metadata of the llama family: which keys mean what. Keys:
+// https://github.com/ggml-org/ggml/blob/master/docs/gguf.md and llama.cpp's llama-arch.cpp.
 #include "checkpoints/gguf_model.h"
 
 #include <math.h>
@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Families that Octet has a step program for. llama's files rotate neighbours, because their converter permutes
-// q and k; the others keep the order of Hugging Face.
+// Families that Octet has a step program for. llama's files rotate neighbours, because their converter
+// permutes q and k; the others keep the order of Hugging Face.
 static const struct {
     const char *name;
     oct_rope_convention convention;
@@ -23,7 +23,8 @@ static const oct_gguf_value *family_value(const oct_gguf *gguf, const oct_model 
     return oct_gguf_find(gguf, full);
 }
 
-// A number, the fallback where the key is missing (NAN: it must be there). A list of equal numbers counts too.
+// A number, the fallback where the key is missing (NAN: it must be there). A list of equal numbers counts
+// too.
 static oct_status read_number(const oct_gguf *gguf, const oct_model *model, const char *key, double fallback,
                               double *number)
 {
@@ -38,8 +39,9 @@ static oct_status read_number(const oct_gguf *gguf, const oct_model *model, cons
         return oct_fail(OCT_ERR_FILE, "%s: %s.%s is not a number", gguf->path, model->family, key);
     for (uint64_t i = 1; i < value->count; i++)
         if (!oct_gguf_element(value, i, &other) || other != first)
-            return oct_fail(OCT_ERR_FILE, "%s: %s.%s differs from layer to layer, which Octet does not support",
-                            gguf->path, model->family, key);
+            return oct_fail(OCT_ERR_FILE,
+                            "%s: %s.%s differs from layer to layer, which Octet does not support", gguf->path,
+                            model->family, key);
     *number = first;
     return OCT_OK;
 }
@@ -52,8 +54,8 @@ static oct_status read_whole(const oct_gguf *gguf, const oct_model *model, const
     if (status)
         return status;
     if (!(number >= 0 && number <= INT32_MAX && number == floor(number)))
-        return oct_fail(OCT_ERR_FILE, "%s: %s.%s is %g, expected a whole number", gguf->path, model->family, key,
-                        number);
+        return oct_fail(OCT_ERR_FILE, "%s: %s.%s is %g, expected a whole number", gguf->path, model->family,
+                        key, number);
     *whole = (int32_t)number;
     return OCT_OK;
 }
@@ -69,8 +71,8 @@ static oct_status read_family(const oct_gguf *gguf, oct_model *model)
             model->rope_convention = families[i].convention;
             return OCT_OK;
         }
-    return oct_fail(OCT_ERR_FILE, "%s: the architecture is \"%.40s\"; Octet knows llama, qwen2 and qwen3", gguf->path,
-                    (const char *)value->bytes);
+    return oct_fail(OCT_ERR_FILE, "%s: the architecture is \"%.40s\"; Octet knows llama, qwen2 and qwen3",
+                    gguf->path, (const char *)value->bytes);
 }
 
 static void read_name(const oct_gguf *gguf, oct_model *model)
@@ -99,7 +101,8 @@ static oct_status read_sizes(const oct_gguf *gguf, oct_model *m)
     if (!status)
         status = read_whole(gguf, m, "attention.head_count_kv", m->heads, &m->kv_heads);
     if (!status)
-        status = read_number(gguf, m, "attention.key_length", m->heads > 0 ? m->hidden / m->heads : 0, &head_dim);
+        status =
+            read_number(gguf, m, "attention.key_length", m->heads > 0 ? m->hidden / m->heads : 0, &head_dim);
     if (!status)
         status = read_number(gguf, m, "attention.value_length", head_dim, &value_dim);
     if (!status)
@@ -107,10 +110,11 @@ static oct_status read_sizes(const oct_gguf *gguf, oct_model *m)
     if (status)
         return status;
     if (experts > 0)
-        return oct_fail(OCT_ERR_FILE, "%s has %g experts; Octet does not support mixtures of experts yet", gguf->path,
-                        experts);
+        return oct_fail(OCT_ERR_FILE, "%s has %g experts; Octet does not support mixtures of experts yet",
+                        gguf->path, experts);
     if (head_dim != value_dim || !(head_dim >= 1 && head_dim <= OCT_MAX_HEAD_DIM))
-        return oct_fail(OCT_ERR_FILE, "%s: heads have %g key and %g value dimensions; expected as many, up to %d",
+        return oct_fail(OCT_ERR_FILE,
+                        "%s: heads have %g key and %g value dimensions; expected as many, up to %d",
                         gguf->path, head_dim, value_dim, OCT_MAX_HEAD_DIM);
     m->head_dim = (int32_t)head_dim;
     return OCT_OK;
@@ -125,7 +129,8 @@ static oct_status read_scaling(const oct_gguf *gguf, const oct_model *m, double 
     if (strcmp(name, "none") == 0)
         return OCT_OK;
     if (strcmp(name, "linear"))
-        return oct_fail(OCT_ERR_FILE, "%s: RoPE scaling is \"%.40s\"; Octet knows none, linear and Llama 3's table",
+        return oct_fail(OCT_ERR_FILE,
+                        "%s: RoPE scaling is \"%.40s\"; Octet knows none, linear and Llama 3's table",
                         gguf->path, name);
     oct_status status = read_number(gguf, m, "rope.scale_linear", 1, factor);
     if (!status)

@@ -23,11 +23,22 @@ typedef struct gguf_state {
 static const struct {
     const char *name, *gguf;
 } names[] = {
-    {"embedding", "token_embd.weight"}, {"output_norm", "output_norm.weight"}, {"head", "output.weight"},
-    {"attention_norm", "attn_norm.weight"}, {"q", "attn_q.weight"}, {"k", "attn_k.weight"},
-    {"v", "attn_v.weight"}, {"q_bias", "attn_q.bias"}, {"k_bias", "attn_k.bias"}, {"v_bias", "attn_v.bias"},
-    {"q_norm", "attn_q_norm.weight"}, {"k_norm", "attn_k_norm.weight"}, {"o", "attn_output.weight"},
-    {"ffn_norm", "ffn_norm.weight"}, {"gate", "ffn_gate.weight"}, {"up", "ffn_up.weight"},
+    {"embedding", "token_embd.weight"},
+    {"output_norm", "output_norm.weight"},
+    {"head", "output.weight"},
+    {"attention_norm", "attn_norm.weight"},
+    {"q", "attn_q.weight"},
+    {"k", "attn_k.weight"},
+    {"v", "attn_v.weight"},
+    {"q_bias", "attn_q.bias"},
+    {"k_bias", "attn_k.bias"},
+    {"v_bias", "attn_v.bias"},
+    {"q_norm", "attn_q_norm.weight"},
+    {"k_norm", "attn_k_norm.weight"},
+    {"o", "attn_output.weight"},
+    {"ffn_norm", "ffn_norm.weight"},
+    {"gate", "ffn_gate.weight"},
+    {"up", "ffn_up.weight"},
     {"down", "ffn_down.weight"},
 };
 
@@ -48,11 +59,11 @@ static oct_status bind_matrix(const oct_gguf *gguf, const oct_gguf_tensor *tenso
 {
     const oct_gguf_block_type *block = oct_gguf_block_describe(tensor->type);
     if (!block)
-        return oct_fail(OCT_ERR_FILE, "%s: tensor %s has block type number %u, which Octet does not know", gguf->path,
-                        tensor->name, tensor->type);
+        return oct_fail(OCT_ERR_FILE, "%s: tensor %s has block type number %u, which Octet does not know",
+                        gguf->path, tensor->name, tensor->type);
     if (block->encoding < 0)
-        return oct_fail(OCT_ERR_FILE, "%s: tensor %s has block type %s, which Octet does not support", gguf->path,
-                        tensor->name, block->name);
+        return oct_fail(OCT_ERR_FILE, "%s: tensor %s has block type %s, which Octet does not support",
+                        gguf->path, tensor->name, block->name);
     out->encoding = (oct_encoding)block->encoding;
     snprintf(out->type, sizeof out->type, "%s", block->name);
     return OCT_OK;
@@ -62,8 +73,8 @@ static oct_status bind_vector(const oct_gguf *gguf, const oct_gguf_tensor *tenso
 {
     const oct_gguf_block_type *block = oct_gguf_block_describe(tensor->type);
     if (!block || block->columns != 1 || block->encoding < 0)
-        return oct_fail(OCT_ERR_FILE, "%s: vector %s has block type %s; expected F32, F16 or BF16", gguf->path,
-                        tensor->name, block ? block->name : "unknown");
+        return oct_fail(OCT_ERR_FILE, "%s: vector %s has block type %s; expected F32, F16 or BF16",
+                        gguf->path, tensor->name, block ? block->name : "unknown");
     out->encoding = OCT_F32;
     snprintf(out->type, sizeof out->type, "%s", block->name);
     return OCT_OK;
@@ -81,9 +92,9 @@ static oct_status bind_tensor(oct_source *source, gguf_state *state, int32_t i)
     int64_t columns = vector ? spec->rows : spec->columns, rows = vector ? 1 : spec->rows;
     const int64_t *shape = tensor->shape;
     if (shape[0] != columns || shape[1] != rows || shape[2] != 1 || shape[3] != 1)
-        return oct_fail(OCT_ERR_FILE, "%s: tensor %s is %lld × %lld × %lld; expected %lld × %lld", state->gguf.path,
-                        name, (long long)shape[0], (long long)shape[1], (long long)(shape[2] * shape[3]),
-                        (long long)columns, (long long)rows);
+        return oct_fail(OCT_ERR_FILE, "%s: tensor %s is %lld × %lld × %lld; expected %lld × %lld",
+                        state->gguf.path, name, (long long)shape[0], (long long)shape[1],
+                        (long long)(shape[2] * shape[3]), (long long)columns, (long long)rows);
     state->tensors[i] = tensor;
     return vector ? bind_vector(&state->gguf, tensor, &source->tensors[i])
                   : bind_matrix(&state->gguf, tensor, &source->tensors[i]);
@@ -195,8 +206,9 @@ static oct_status describe(oct_source *source, const oct_gguf *gguf)
         base[used++] = *c >= ' ' && *c < 127 ? *c : '?';
     base[used] = '\0';
     snprintf(hex, sizeof hex, "%016llx", (unsigned long long)hash);
-    json_t *object = json_pack("{s:s, s:s, s:I, s:s, s:i}", "kind", "gguf", "source", base, "source_bytes",
-                               (json_int_t)gguf->file_bytes, "source_xxh3", hex, "gguf_version", (int)gguf->version);
+    json_t *object =
+        json_pack("{s:s, s:s, s:I, s:s, s:i}", "kind", "gguf", "source", base, "source_bytes",
+                  (json_int_t)gguf->file_bytes, "source_xxh3", hex, "gguf_version", (int)gguf->version);
     source->provenance = object ? json_dumps(object, 0) : NULL;
     json_decref(object);
     return source->provenance ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory");

@@ -62,8 +62,10 @@ static oct_status copy_lists(const oct_gguf *gguf, oct_vocabulary *v)
 {
     oct_status status = OCT_OK;
     size_t count = (size_t)v->tokens.count;
-    const oct_gguf_value *scores = number_list(gguf, "tokenizer.ggml.scores", false, v->tokens.count, &status);
-    const oct_gguf_value *types = number_list(gguf, "tokenizer.ggml.token_type", true, v->tokens.count, &status);
+    const oct_gguf_value *scores =
+        number_list(gguf, "tokenizer.ggml.scores", false, v->tokens.count, &status);
+    const oct_gguf_value *types =
+        number_list(gguf, "tokenizer.ggml.token_type", true, v->tokens.count, &status);
     if (status)
         return status;
     v->scores = scores ? malloc(count * sizeof *v->scores) : NULL;
@@ -109,7 +111,8 @@ static int32_t find_end_of_turn(const oct_vocabulary *v)
     for (size_t t = 0; t < sizeof texts / sizeof texts[0]; t++)
         for (int32_t i = 0; i < v->tokens.count; i++) {
             uint64_t length = v->tokens.offsets[i + 1] - v->tokens.offsets[i];
-            if (length == strlen(texts[t]) && memcmp(v->tokens.bytes + v->tokens.offsets[i], texts[t], length) == 0)
+            if (length == strlen(texts[t]) &&
+                memcmp(v->tokens.bytes + v->tokens.offsets[i], texts[t], length) == 0)
                 return i;
         }
     return -1;
@@ -143,10 +146,11 @@ static oct_status read_vocabulary(const oct_gguf *gguf, oct_vocabulary *v)
 {
     oct_status status = copy_text(gguf, "tokenizer.ggml.model", "", &v->kind);
     if (!status && strcmp(v->kind, "gpt2") && strcmp(v->kind, "llama"))
-        return oct_fail(OCT_ERR_FILE, "%s: the tokenizer is \"%.40s\"; Octet knows gpt2 and llama", gguf->path,
-                        v->kind);
+        return oct_fail(OCT_ERR_FILE, "%s: the tokenizer is \"%.40s\"; Octet knows gpt2 and llama",
+                        gguf->path, v->kind);
     if (!status)
-        status = copy_text(gguf, "tokenizer.ggml.pre", strcmp(v->kind, "gpt2") ? "" : "default", &v->pretokenizer);
+        status =
+            copy_text(gguf, "tokenizer.ggml.pre", strcmp(v->kind, "gpt2") ? "" : "default", &v->pretokenizer);
     if (!status)
         status = copy_text(gguf, "tokenizer.chat_template", "", &v->chat_template);
     if (!status)

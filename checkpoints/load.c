@@ -31,7 +31,8 @@ typedef struct load {
     void *context;
 } load;
 
-static oct_status read_bytes(const load *l, const oct_tensor *tensor, uint64_t offset, uint8_t *to, uint64_t bytes)
+static oct_status read_bytes(const load *l, const oct_tensor *tensor, uint64_t offset, uint8_t *to,
+                             uint64_t bytes)
 {
     while (bytes) {
         ssize_t got = pread(l->checkpoint->fd, to, bytes, (off_t)offset);
@@ -50,7 +51,8 @@ static oct_status read_bytes(const load *l, const oct_tensor *tensor, uint64_t o
 
 static oct_status damaged(const load *l, const oct_tensor *tensor, int32_t granule)
 {
-    return oct_fail(OCT_ERR_FILE, "%s is damaged: granule %d of %s does not match its checksum; import the model again",
+    return oct_fail(OCT_ERR_FILE,
+                    "%s is damaged: granule %d of %s does not match its checksum; import the model again",
                     l->checkpoint->path, granule, tensor->spec.name);
 }
 
@@ -99,7 +101,8 @@ static oct_status read_piece(load *l, const piece *p, uint8_t *scratch)
         return read_large(l, tensor, p->first, to, kept != NULL);
     oct_status status = read_bytes(l, tensor, tensor->file_offset + offsets[p->first], to, bytes);
     for (int32_t g = p->first; g < p->last && !status; g++)
-        if (XXH3_64bits(to + (offsets[g] - offsets[p->first]), offsets[g + 1] - offsets[g]) != tensor->checksums[g])
+        if (XXH3_64bits(to + (offsets[g] - offsets[p->first]), offsets[g + 1] - offsets[g]) !=
+            tensor->checksums[g])
             status = damaged(l, tensor, g);
     report(l, bytes);
     return status;
@@ -150,8 +153,8 @@ static oct_status cut(load *l, const oct_load_item *items, int32_t count)
     return OCT_OK;
 }
 
-oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count, int threads,
-                               void (*progress)(void *context, uint64_t bytes), void *context,
+oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count,
+                               int threads, void (*progress)(void *context, uint64_t bytes), void *context,
                                oct_load_report *report_out)
 {
     load l = {.checkpoint = checkpoint, .progress = progress, .context = context};

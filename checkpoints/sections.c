@@ -114,7 +114,8 @@ static bool read_checksum(hid_t dataset, uint64_t *checksum)
         return false;
     hid_t attribute = H5Aopen(dataset, CHECKSUM, H5P_DEFAULT), type = H5Aget_type(attribute);
     hid_t space = H5Aget_space(attribute);
-    bool good = attribute >= 0 && H5Tequal(type, H5T_STD_U64LE) > 0 && H5Sget_simple_extent_npoints(space) == 1 &&
+    bool good = attribute >= 0 && H5Tequal(type, H5T_STD_U64LE) > 0 &&
+                H5Sget_simple_extent_npoints(space) == 1 &&
                 H5Aread(attribute, H5T_NATIVE_UINT64, checksum) >= 0;
     H5Sclose(space);
     H5Tclose(type);
@@ -124,7 +125,8 @@ static bool read_checksum(hid_t dataset, uint64_t *checksum)
 
 static oct_status damaged(const char *path, oct_section section, const char *what)
 {
-    return oct_fail(OCT_ERR_FILE, "%s: %s is damaged: %s; import the model again", path, about[section].path, what);
+    return oct_fail(OCT_ERR_FILE, "%s: %s is damaged: %s; import the model again", path, about[section].path,
+                    what);
 }
 
 // The number of elements of a section's dataset if it is what it should be: contiguous, one dimension, of the
@@ -135,8 +137,8 @@ static bool section_size(hid_t dataset, oct_section section, uint64_t file_bytes
     hid_t plist = H5Dget_create_plist(dataset);
     hsize_t extent = 0;
     bool good = H5Tequal(type, wanted) > 0 && H5Sget_simple_extent_ndims(space) == 1 &&
-                H5Sget_simple_extent_dims(space, &extent, NULL) == 1 && H5Pget_layout(plist) == H5D_CONTIGUOUS &&
-                H5Pget_external_count(plist) == 0;
+                H5Sget_simple_extent_dims(space, &extent, NULL) == 1 &&
+                H5Pget_layout(plist) == H5D_CONTIGUOUS && H5Pget_external_count(plist) == 0;
     uint64_t most = file_bytes < SECTION_BYTES_MAX ? file_bytes : SECTION_BYTES_MAX;
     *count = extent;
     H5Pclose(plist);
@@ -157,8 +159,8 @@ static oct_status read_section(const char *path, hid_t dataset, oct_section sect
     blob->size = count * about[section].element;
     blob->bytes = malloc(blob->size + 1);
     if (!blob->bytes)
-        return oct_fail(OCT_ERR_MACHINE, "%s: no memory for %llu bytes of %s", path, (unsigned long long)blob->size,
-                        about[section].path);
+        return oct_fail(OCT_ERR_MACHINE, "%s: no memory for %llu bytes of %s", path,
+                        (unsigned long long)blob->size, about[section].path);
     hid_t type = section_type(section);
     herr_t failed = H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, blob->bytes);
     H5Tclose(type);
@@ -188,13 +190,14 @@ static oct_status check_superblock(const char *path, uint64_t *file_bytes)
                         known && S_ISDIR(file.st_mode) ? "a directory" : "no regular file");
     *file_bytes = (uint64_t)file.st_size;
     if (got >= 4 && memcmp(head, "GGUF", 4) == 0)
-        return oct_fail(OCT_ERR_FILE, "%s is a GGUF file; make a checkpoint of it: octet import %s -o MODEL.h5", path,
+        return oct_fail(OCT_ERR_FILE,
+                        "%s is a GGUF file; make a checkpoint of it: octet import %s -o MODEL.h5", path,
                         path);
     if (got < (ssize_t)sizeof head || memcmp(head, signature, sizeof signature))
         return oct_fail(OCT_ERR_FILE, "%s is no checkpoint: it does not begin as an HDF5 file does", path);
     if (head[8] != 2 && head[8] != 3)
-        return oct_fail(OCT_ERR_FILE, "%s is damaged or no checkpoint: its HDF5 superblock has version %d", path,
-                        head[8]);
+        return oct_fail(OCT_ERR_FILE, "%s is damaged or no checkpoint: its HDF5 superblock has version %d",
+                        path, head[8]);
     return OCT_OK;
 }
 
@@ -220,14 +223,15 @@ static bool link_exists(hid_t file, const char *path)
 
 oct_status oct_sections_read(const char *path, oct_blob sections[OCT_SECTION_COUNT])
 {
-    uint64_t file_bytes;
+    uint64_t file_bytes = 0;
     memset(sections, 0, OCT_SECTION_COUNT * sizeof *sections);
     oct_status status = check_superblock(path, &file_bytes);
     if (status)
         return status;
     hid_t file = oct_hdf5_open(path);
     if (file < 0)
-        return oct_fail(OCT_ERR_FILE, "%s is damaged or truncated: HDF5 cannot open it; import the model again", path);
+        return oct_fail(OCT_ERR_FILE,
+                        "%s is damaged or truncated: HDF5 cannot open it; import the model again", path);
     for (int i = 0; i < OCT_SECTION_COUNT && !status; i++) {
         if (!link_exists(file, about[i].path))
             continue; // the configuration says which ones must be there

@@ -53,11 +53,12 @@ typedef struct oct_blob {
 const char *oct_section_path(oct_section section);
 size_t oct_section_element(oct_section section);
 
-// Reads and verifies all sections of a checkpoint; sections that are not there have size 0. Rejects files that
-// are no checkpoint, and any HDF5 file whose metadata has no checksums. Errors: OCT_ERR_FILE. LOCAL.
+// Reads and verifies all sections of a checkpoint; sections that are not there have size 0. Rejects files
+// that are no checkpoint, and any HDF5 file whose metadata has no checksums. Errors: OCT_ERR_FILE. LOCAL.
 oct_status oct_sections_read(const char *path, oct_blob sections[OCT_SECTION_COUNT]);
 
-// Writes all sections that are not empty into the open HDF5 file `file` (an hid_t). Errors: OCT_ERR_FILE. LOCAL.
+// Writes all sections that are not empty into the open HDF5 file `file` (an hid_t). Errors: OCT_ERR_FILE.
+// LOCAL.
 oct_status oct_sections_write(int64_t file, const oct_blob sections[OCT_SECTION_COUNT]);
 
 void oct_sections_free(oct_blob sections[OCT_SECTION_COUNT]);

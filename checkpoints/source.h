@@ -17,28 +17,31 @@ typedef struct oct_source_tensor {
 
 typedef struct oct_source {
     oct_model model;
-    oct_vocabulary vocabulary; // owned
-    char *provenance;          // JSON object text: what it was made from; owned
-    oct_tensor_spec *specs;    // [count] tensors of the model, owned
+    oct_vocabulary vocabulary;  // owned
+    char *provenance;           // JSON object text: what it was made from; owned
+    oct_tensor_spec *specs;     // [count] tensors of the model, owned
     oct_source_tensor *tensors; // [count] likewise, owned
     int32_t count;
-    void *state;               // of the functions below, freed by `release`
+    void *state; // of the functions below, freed by `release`
 
     // Fills the fp32 values of vector `index` [specs[index].rows].
     oct_status (*read_vector)(struct oct_source *source, int32_t index, float *out);
-    // Fills rows [16 tile, 16 tile + 16) of matrix `index`, in its own encoding; rows behind the last are zero.
+    // Fills rows [16 tile, 16 tile + 16) of matrix `index`, in its own encoding; rows behind the last are
+    // zero.
     oct_status (*read_tile)(struct oct_source *source, int32_t index, int64_t tile, oct_tile *out);
-    // Instead of read_tile, where not NULL: writes the packed strip of a tile over [first, last) in `encoding`.
-    void (*make_strip)(struct oct_source *source, int32_t index, int64_t tile, oct_encoding encoding, int64_t first,
-                       int64_t last, uint8_t *strip);
+    // Instead of read_tile, where not NULL: writes the packed strip of a tile over [first, last) in
+    // `encoding`.
+    void (*make_strip)(struct oct_source *source, int32_t index, int64_t tile, oct_encoding encoding,
+                       int64_t first, int64_t last, uint8_t *strip);
     void (*release)(struct oct_source *source);
 } oct_source;
 
-// Opens a GGUF file as a source. Errors: OCT_ERR_FILE naming the key or tensor that is missing or wrong. LOCAL.
+// Opens a GGUF file as a source. Errors: OCT_ERR_FILE naming the key or tensor that is missing or wrong.
+// LOCAL.
 oct_status oct_source_open_gguf(oct_source *source, const char *path);
 
-// Random weights in a named shape: seeded by the shape, multiplied by `scale`. With `scale` 1 activations keep
-// their size from layer to layer. Errors: OCT_ERR_USAGE for an unknown name. LOCAL.
+// Random weights in a named shape: seeded by the shape, multiplied by `scale`. With `scale` 1 activations
+// keep their size from layer to layer. Errors: OCT_ERR_USAGE for an unknown name. LOCAL.
 oct_status oct_source_open_synthetic(oct_source *source, const char *shape, double scale);
 // The names of the shapes, NULL behind the last, and a few words about number i. LOCAL.
 const char *const *oct_synthetic_shapes(void);

@@ -11,7 +11,8 @@
 oct_status oct_tile_make(oct_tile *tile, int64_t columns)
 {
     *tile = (oct_tile){.columns = oct_pad_columns(columns)};
-    size_t k = (size_t)tile->columns, groups = (size_t)oct_tile_groups(tile), pairs = (size_t)oct_tile_pairs(tile);
+    size_t k = (size_t)tile->columns, groups = (size_t)oct_tile_groups(tile),
+           pairs = (size_t)oct_tile_pairs(tile);
     tile->floats = calloc(16 * k, sizeof *tile->floats);
     tile->codes = calloc(16 * k, 1);
     tile->scales = calloc(16 * groups, sizeof(uint16_t));
@@ -37,7 +38,8 @@ void oct_tile_free(oct_tile *tile)
 
 void oct_tile_reset(oct_tile *tile, oct_encoding encoding)
 {
-    size_t k = (size_t)tile->columns, groups = (size_t)oct_tile_groups(tile), pairs = (size_t)oct_tile_pairs(tile);
+    size_t k = (size_t)tile->columns, groups = (size_t)oct_tile_groups(tile),
+           pairs = (size_t)oct_tile_pairs(tile);
     tile->encoding = encoding;
     if (oct_encoding_describe(encoding)->float_bytes) {
         memset(tile->floats, 0, 16 * k * sizeof *tile->floats);
@@ -85,8 +87,8 @@ static uint8_t *pack_scales(const oct_tile *tile, int64_t from, int n, uint8_t *
     return out;
 }
 
-// One plane: bits [from_bit, from_bit + bits) of each code. Four columns of a row are one 32-bit lane, so four
-// fields are shifted at once; a field stays inside its byte.
+// One plane: bits [from_bit, from_bit + bits) of each code. Four columns of a row are one 32-bit lane, so
+// four fields are shifted at once; a field stays inside its byte.
 static uint8_t *pack_plane(const oct_tile *tile, int64_t from, int n, int from_bit, int bits, uint8_t *out)
 {
     uint32_t mask = (uint32_t)((1 << bits) - 1) * 0x01010101u;
@@ -140,16 +142,17 @@ void oct_tile_pack(const oct_tile *tile, int64_t first, int64_t last, uint8_t *s
 static void group_scale(const oct_tile *tile, int row, int64_t g, float *scale, float *minimum)
 {
     const oct_encoding_info *info = oct_encoding_describe(tile->encoding);
-    uint16_t s = tile->scales[row * oct_tile_groups(tile) + g], t = tile->minima[row * oct_tile_groups(tile) + g];
+    uint16_t s = tile->scales[row * oct_tile_groups(tile) + g],
+             t = tile->minima[row * oct_tile_groups(tile) + g];
     int64_t pair = row * oct_tile_pairs(tile) + g * info->group / OCT_BLOCK_COLUMNS;
     float d = oct_f16_to_f32(tile->pair_d[pair]), m = oct_f16_to_f32(tile->pair_m[pair]);
     bool factors = info->scale >= OCT_SCALE_FACTOR_S8;
     *scale = !factors                             ? oct_f16_to_f32(s)
              : info->scale == OCT_SCALE_FACTOR_S8 ? d * (float)(int8_t)s
                                                   : d * (float)s;
-    *minimum = info->scale >= OCT_SCALE_FACTOR_U8  ? m * (float)t
+    *minimum = info->scale >= OCT_SCALE_FACTOR_U8 ? m * (float)t
                : info->scale == OCT_SCALE_F16_MIN ? oct_f16_to_f32(t)
-                                                   : -0.0f;
+                                                  : -0.0f;
 }
 
 void oct_tile_decode_row(const oct_tile *tile, int row, float *out)
@@ -190,6 +193,7 @@ void oct_tile_quantise_row(oct_tile *tile, int row, const float *weights)
     default:
         assert(tile->encoding == OCT_Q8 || tile->encoding == OCT_Q4);
         for (int64_t g = 0; g < tile->columns / 32; g++)
-            scales[g] = oct_quantise_group(weights + g * 32, tile->encoding == OCT_Q8 ? 8 : 4, codes + g * 32);
+            scales[g] =
+                oct_quantise_group(weights + g * 32, tile->encoding == OCT_Q8 ? 8 : 4, codes + g * 32);
     }
 }

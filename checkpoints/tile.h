@@ -13,7 +13,8 @@ typedef struct oct_tile {
     int64_t columns;  // padded to 32
     uint32_t *floats; // [16][columns] bits of floating-point weights; f16 and bf16 in the low half
     uint8_t *codes;   // [16][columns] codes of integer weights
-    uint16_t *scales; // [16][columns / 16] per group (of 16 or 32: the first columns / group entries): f16 bits,
+    uint16_t
+        *scales; // [16][columns / 16] per group (of 16 or 32: the first columns / group entries): f16 bits,
     uint16_t *minima; //   or the factors S and T (S8 as its two's complement byte)
     uint16_t *pair_d; // [16][columns / 256 rounded up] f16 bits of D per 256 columns
     uint16_t *pair_m; // likewise of M

@@ -32,8 +32,9 @@ static oct_status verify_datasets(const oct_checkpoint *c)
         snprintf(path, sizeof path, "/tensors/%s", c->matrices[i].spec.name);
         hid_t dataset = H5Dopen2(file, path, H5P_DEFAULT);
         if (dataset < 0 || !agrees(dataset, &c->matrices[i]))
-            status = oct_fail(OCT_ERR_FILE, "%s is damaged: the dataset %s is not what the catalogue says; import the "
-                                            "model again",
+            status = oct_fail(OCT_ERR_FILE,
+                              "%s is damaged: the dataset %s is not what the catalogue says; import the "
+                              "model again",
                               c->path, path);
         if (dataset >= 0)
             H5Dclose(dataset);
@@ -52,7 +53,8 @@ oct_status oct_checkpoint_verify(oct_checkpoint *checkpoint, int threads, oct_lo
     if (!items)
         return oct_fail(OCT_ERR_MACHINE, "no memory");
     for (size_t i = 0; i < count; i++)
-        items[i] = (oct_load_item){&checkpoint->matrices[i], {0, checkpoint->matrices[i].spec.partition.granules}, NULL};
+        items[i] = (oct_load_item){
+            &checkpoint->matrices[i], {0, checkpoint->matrices[i].spec.partition.granules}, NULL};
     status = oct_checkpoint_load(checkpoint, items, (int32_t)count, threads, NULL, NULL, report);
     free(items);
     return status;

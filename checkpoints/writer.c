@@ -1,5 +1,5 @@
-// The writer of checkpoints. HDF5 lays out the file; it never meets a full disk, because the space is reserved
-// before the first tensor where the file system can do that.
+// The writer of checkpoints. HDF5 lays out the file; it never meets a full disk, because the space is
+// reserved before the first tensor where the file system can do that.
 #include "checkpoints/writer.h"
 
 #include <errno.h>
@@ -24,8 +24,8 @@ enum { ALIGN_FROM = 1 << 20, ALIGN_TO = 4096, OBJECT_BYTES = 1024, SLACK_BYTES =
 typedef struct writer {
     oct_source *source;
     const oct_write_options *options;
-    char *part;            // NAME.part, owned
-    int fd;                // of the same file: reserving and syncing
+    char *part; // NAME.part, owned
+    int fd;     // of the same file: reserving and syncing
     hid_t file;
     oct_catalogue_row *rows;
     oct_granule_row *granules;
@@ -93,7 +93,8 @@ static oct_status encode_matrix(writer *w, int32_t index, const uint64_t *offset
         for (g = 0; g < spec->partition.granules; g++) {
             oct_extent e = oct_granule_extent(spec, g);
             uint64_t strip = oct_strip_bytes(encoding, e.first_column, e.last_column);
-            encode_strips(w, index, tile, e.first_column, e.last_column, out + offsets[g] + (uint64_t)tile * strip);
+            encode_strips(w, index, tile, e.first_column, e.last_column,
+                          out + offsets[g] + (uint64_t)tile * strip);
         }
     }
     free(row_values);
@@ -101,7 +102,8 @@ static oct_status encode_matrix(writer *w, int32_t index, const uint64_t *offset
 }
 
 // Creates the dataset of a matrix, writes it, and tells where it lies in the file.
-static oct_status write_dataset(writer *w, const char *name, const uint8_t *bytes, uint64_t size, uint64_t *offset)
+static oct_status write_dataset(writer *w, const char *name, const uint8_t *bytes, uint64_t size,
+                                uint64_t *offset)
 {
     char path[96];
     snprintf(path, sizeof path, "/tensors/%s", name);
@@ -157,8 +159,10 @@ static oct_status write_matrix(writer *w, int32_t index)
                               : oct_fail(OCT_ERR_MACHINE, "no memory for the %llu bytes of %s",
                                          (unsigned long long)row->bytes, spec->name);
     for (uint64_t g = 0; g < row->granules && !status; g++)
-        w->granules[w->granule_count++] = (oct_granule_row){
-            .offset = all[g], .bytes = all[g + 1] - all[g], .xxh3 = XXH3_64bits(bytes + all[g], all[g + 1] - all[g])};
+        w->granules[w->granule_count++] =
+            (oct_granule_row){.offset = all[g],
+                              .bytes = all[g + 1] - all[g],
+                              .xxh3 = XXH3_64bits(bytes + all[g], all[g + 1] - all[g])};
     if (!status)
         status = write_dataset(w, spec->name, bytes, row->bytes, &row->file_offset);
     free(bytes);
@@ -192,8 +196,8 @@ static oct_status write_sections(writer *w)
     oct_blob sections[OCT_SECTION_COUNT] = {0};
     const char *encoding =
         w->options->encoding < 0 ? "keep" : oct_encoding_describe((oct_encoding)w->options->encoding)->name;
-    oct_status status =
-        oct_config_write(&w->source->model, &w->source->vocabulary, w->source->provenance, encoding, sections);
+    oct_status status = oct_config_write(&w->source->model, &w->source->vocabulary, w->source->provenance,
+                                         encoding, sections);
     sections[OCT_SECTION_CATALOGUE] = (oct_blob){w->rows, (uint64_t)w->source->count * sizeof *w->rows};
     sections[OCT_SECTION_GRANULES] = (oct_blob){w->granules, w->granule_count * sizeof *w->granules};
     sections[OCT_SECTION_VECTORS] = (oct_blob){w->vectors, w->vector_count * sizeof *w->vectors};
@@ -228,7 +232,8 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
     }
     const oct_vocabulary *v = &source->vocabulary;
     *file_bytes += granules * sizeof *w->granules + vectors * 4 + (uint64_t)v->tokens.count * 24 +
-                   (uint64_t)v->merges.count * 8 + (v->tokens.count ? v->tokens.offsets[v->tokens.count] : 0) +
+                   (uint64_t)v->merges.count * 8 +
+                   (v->tokens.count ? v->tokens.offsets[v->tokens.count] : 0) +
                    (v->merges.count ? v->merges.offsets[v->merges.count] : 0);
     w->rows = calloc((size_t)source->count, sizeof *w->rows);
     w->granules = calloc(granules, sizeof *w->granules);
@@ -254,12 +259,13 @@ static oct_status reserve(writer *w, uint64_t bytes)
                     strerror(errno));
 }
 
-// Metadata with checksums (object headers of version 2 and later), large datasets aligned, nothing that differs
-// between two runs.
+// Metadata with checksums (object headers of version 2 and later), large datasets aligned, nothing that
+// differs between two runs.
 static oct_status create_file(writer *w)
 {
     oct_hdf5_quiet();
-    hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE), group = H5Pcreate(H5P_GROUP_CREATE);
+    hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE),
+          group = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_fapl_sec2(access);
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
     H5Pset_alignment(access, ALIGN_FROM, ALIGN_TO);
@@ -351,7 +357,8 @@ oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_
         if (source->specs[i].split != OCT_SPLIT_NONE)
             weights += (uint64_t)(source->specs[i].rows * source->specs[i].columns);
     if (!status && report)
-        *report = (oct_write_report){w.total_bytes, weights, file_bytes, (double)(oct_now_ns() - start) * 1e-9};
+        *report =
+            (oct_write_report){w.total_bytes, weights, file_bytes, (double)(oct_now_ns() - start) * 1e-9};
     free(w.rows);
     free(w.granules);
     free(w.vectors);

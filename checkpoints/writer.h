@@ -21,8 +21,8 @@ typedef struct oct_write_report {
 } oct_write_report;
 
 // Writes `path`. Memory: one encoded matrix and one tile. On failure nothing stands under `path` that was not
-// there before, and NAME.part is removed. Two writes of the same source give the same bytes. `report` may be NULL.
-// Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE. LOCAL.
+// there before, and NAME.part is removed. Two writes of the same source give the same bytes. `report` may be
+// NULL. Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE. LOCAL.
 oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_write_options *options,
                                 oct_write_report *report);
 
