@@ -9,7 +9,7 @@
 #include "runtime/fault.h"
 
 enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
-enum { EXCHANGE_LIMIT_BYTES = 4 << 20 };
+enum { EXCHANGE_LIMIT_BYTES = 4 << 20, PROBE_LIMIT_BYTES = 1 << 30 };
 
 static int32_t smaller(int32_t a, int32_t b)
 {
@@ -104,6 +104,12 @@ static oct_status create_backend(oct_engine *engine, const oct_engine_options *o
                               shard->vectors, shard->rope, &engine->exchange, &backend);
 }
 
+// Enough to leave every cache behind, little enough to be over soon.
+static size_t probe_bytes(const oct_engine *engine)
+{
+    return engine->shard.bytes < PROBE_LIMIT_BYTES ? engine->shard.bytes : PROBE_LIMIT_BYTES;
+}
+
 static oct_status load(oct_engine *engine)
 {
     oct_world *world = engine->world;
@@ -121,6 +127,8 @@ static oct_status load(oct_engine *engine)
     const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
     const uint64_t position = oct_backend_step_bytes(engine->backend, 1, 1) - weights;
     MPI_Allreduce(&weights, &engine->figures.weight_bytes_per_step, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    const uint64_t probed = probe_bytes(engine);
+    MPI_Allreduce(&probed, &engine->probe_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
     MPI_Allreduce(&position, &engine->figures.kv_bytes_per_position, 1, MPI_UINT64_T, MPI_SUM, world->all);
     return OCT_OK;
 }
@@ -228,6 +236,18 @@ const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine)
     return &engine->figures;
 }
 
+oct_encoding oct_engine_main_encoding(const oct_engine *engine)
+{
+    uint64_t bytes[OCT_ENCODING_COUNT] = {0};
+    int32_t count, most = 0;
+    const oct_tensor *tensors = oct_checkpoint_matrices(engine->checkpoint, &count);
+    for (int32_t i = 0; i < count; i++)
+        bytes[tensors[i].encoding] += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
+    for (int32_t i = 1; i < OCT_ENCODING_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return (oct_encoding)most;
+}
+
 int32_t oct_engine_length(const oct_engine *engine)
 {
     return engine->length;
@@ -306,7 +326,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
     probe_work work;
     size_t mapped;
     work.data = oct_backend_weights(engine->backend, &mapped);
-    work.bytes = engine->shard.bytes;
+    work.bytes = probe_bytes(engine);
     double best = 0;
     for (int pass = 0; pass < PROBE_PASSES; pass++) {
         oct_status status = engine->exchange.round(engine->exchange.context, none);
@@ -317,7 +337,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
         if (status != OCT_OK)
             return status;
         const double seconds = (double)(oct_now_ns() - begin) * 1e-9;
-        const double rate = (double)engine->figures.load_bytes / seconds;
+        const double rate = (double)engine->probe_bytes / seconds;
         best = rate > best ? rate : best;
     }
     *bytes_per_s = best;
@@ -347,20 +367,22 @@ static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *
     case OCT_CONTROL_IDLE:
         oct_progress_phase(OCT_PHASE_IDLE);
         return OCT_OK;
+    case OCT_CONTROL_PASS:
     case OCT_CONTROL_FINISH:
         break;
     }
     return OCT_OK;
 }
 
-oct_status oct_engine_serve(oct_engine *engine)
+oct_status oct_engine_serve(oct_engine *engine, bool *finished)
 {
     for (;;) {
-        oct_control_kind kind;
+        oct_control_kind kind = OCT_CONTROL_IDLE;
         const void *payload;
         size_t bytes;
         oct_status status = oct_control_receive(engine->control, &kind, &payload, &bytes);
-        if (status == OCT_OK && kind == OCT_CONTROL_FINISH)
+        *finished = kind == OCT_CONTROL_FINISH;
+        if (status == OCT_OK && (kind == OCT_CONTROL_FINISH || kind == OCT_CONTROL_PASS))
             return OCT_OK;
         if (status == OCT_OK)
             status = follow(engine, kind, payload);
@@ -433,6 +455,11 @@ oct_status oct_engine_idle(oct_engine *engine)
 {
     oct_progress_phase(OCT_PHASE_IDLE);
     return oct_control_send(engine->control, OCT_CONTROL_IDLE, NULL, 0);
+}
+
+oct_status oct_engine_pass(oct_engine *engine)
+{
+    return oct_control_send(engine->control, OCT_CONTROL_PASS, NULL, 0);
 }
 
 oct_status oct_engine_finish(oct_engine *engine)

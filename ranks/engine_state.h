@@ -15,6 +15,7 @@ struct oct_engine {
     oct_control *control;
     oct_backend *backend;
     oct_engine_figures figures;
+    uint64_t probe_bytes; // that all ranks read in one pass of the bandwidth probe
 
     // The sequence.
     oct_sampling sampling;
