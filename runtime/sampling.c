@@ -16,54 +16,69 @@ oct_sampling oct_sampling_default(void)
     return sampling;
 }
 
-static oct_status check_range(const char *name, double value, double low, double high, const char *note)
+static oct_status check_range(const char *where, const char *name, double value, double low, double high,
+                              const char *note)
 {
     if (value >= low && value <= high)
         return OCT_OK;
-    return oct_fail(OCT_ERR_USAGE, "%s is %g, expected %g to %g%s", name, value, low, high, note);
+    return oct_fail(OCT_ERR_USAGE, "%s%s is %g, expected %g to %g%s", where, name, value, low, high, note);
 }
 
-static oct_status check_biases(const oct_sampling *s, int32_t vocabulary)
+static oct_status check_biases(const oct_sampling *s, int32_t vocabulary, const char *where)
 {
     if (s->bias_count < 0 || s->bias_count > OCT_MAX_LOGIT_BIASES)
-        return oct_fail(OCT_ERR_USAGE, "logit_bias has %d entries, expected 0 to %d", (int)s->bias_count,
-                        OCT_MAX_LOGIT_BIASES);
+        return oct_fail(OCT_ERR_USAGE, "%slogit_bias has %d entries, expected 0 to %d", where,
+                        (int)s->bias_count, OCT_MAX_LOGIT_BIASES);
     for (int32_t i = 0; i < s->bias_count; i++) {
         const oct_logit_bias *bias = &s->biases[i];
         if (bias->token < 0 || (vocabulary > 0 && bias->token >= vocabulary))
-            return oct_fail(OCT_ERR_USAGE, "logit_bias names token %d, expected 0 to %d", (int)bias->token,
-                            vocabulary > 0 ? (int)vocabulary - 1 : INT32_MAX);
+            return oct_fail(OCT_ERR_USAGE, "%slogit_bias names token %d, expected 0 to %d", where,
+                            (int)bias->token, vocabulary > 0 ? (int)vocabulary - 1 : INT32_MAX);
         if (!(bias->bias >= -100 && bias->bias <= 100))
-            return oct_fail(OCT_ERR_USAGE, "logit_bias of token %d is %g, expected -100 to 100",
+            return oct_fail(OCT_ERR_USAGE, "%slogit_bias of token %d is %g, expected -100 to 100", where,
                             (int)bias->token, (double)bias->bias);
         for (int32_t j = 0; j < i; j++)
             if (s->biases[j].token == bias->token)
-                return oct_fail(OCT_ERR_USAGE, "logit_bias names token %d twice, expected each token once",
-                                (int)bias->token);
+                return oct_fail(OCT_ERR_USAGE, "%slogit_bias names token %d twice, expected each token once",
+                                where, (int)bias->token);
     }
     return OCT_OK;
 }
 
+oct_status oct_sampling_check_from(const oct_sampling *s, int32_t vocabulary, const char *where)
+{
+    if (s->temperature != 0 && !(s->temperature >= 0.001f && s->temperature <= 100))
+        return oct_fail(OCT_ERR_USAGE, "%stemperature is %g, expected 0 (greedy), or 0.001 to 100", where,
+                        (double)s->temperature);
+    if (s->top_k < 0)
+        return oct_fail(OCT_ERR_USAGE, "%stop_k is %d, expected 1 or more, or 0 for no limit", where,
+                        (int)s->top_k);
+    if (!(s->top_p > 0 && s->top_p <= 1))
+        return oct_fail(OCT_ERR_USAGE, "%stop_p is %g, expected above 0 to 1 (1 is off)", where,
+                        (double)s->top_p);
+    const struct {
+        const char *name;
+        double value, low, high;
+        const char *note;
+    } ranges[] = {
+        {"min_p", (double)s->min_p, 0, 1, " (0 is off)"},
+        {"repetition_penalty", (double)s->repetition_penalty, (double)0.001f, 1000, " (1 is off)"},
+        {"presence_penalty", (double)s->presence_penalty, -1000, 1000, " (0 is off)"},
+        {"frequency_penalty", (double)s->frequency_penalty, -1000, 1000, " (0 is off)"},
+        {"logprobs", s->logprobs, 0, OCT_MAX_LOGPROBS, " (0 is off)"},
+    };
+    for (size_t i = 0; i < sizeof ranges / sizeof ranges[0]; i++) {
+        oct_status status = check_range(where, ranges[i].name, ranges[i].value, ranges[i].low, ranges[i].high,
+                                        ranges[i].note);
+        if (status)
+            return status;
+    }
+    return check_biases(s, vocabulary, where);
+}
+
 oct_status oct_sampling_check(const oct_sampling *s, int32_t vocabulary)
 {
-    oct_status status = OCT_OK;
-    if (s->temperature != 0)
-        status = check_range("temperature", (double)s->temperature, 0.001, 100, ", or 0 for greedy decoding");
-    if (!status && s->top_k < 0)
-        status = oct_fail(OCT_ERR_USAGE, "top_k is %d, expected 1 or more, or 0 for no limit", (int)s->top_k);
-    if (!status && !(s->top_p > 0 && s->top_p <= 1))
-        status = oct_fail(OCT_ERR_USAGE, "top_p is %g, expected above 0 to 1 (1 is off)", (double)s->top_p);
-    if (!status)
-        status = check_range("min_p", (double)s->min_p, 0, 1, " (0 is off)");
-    if (!status)
-        status = check_range("repetition_penalty", (double)s->repetition_penalty, 0.001, 1000, " (1 is off)");
-    if (!status)
-        status = check_range("presence_penalty", (double)s->presence_penalty, -1000, 1000, " (0 is off)");
-    if (!status)
-        status = check_range("frequency_penalty", (double)s->frequency_penalty, -1000, 1000, " (0 is off)");
-    if (!status)
-        status = check_range("logprobs", s->logprobs, 0, OCT_MAX_LOGPROBS, " (0 is off)");
-    return status ? status : check_biases(s, vocabulary);
+    return oct_sampling_check_from(s, vocabulary, "");
 }
 
 static void apply_penalties(const oct_sampling *s, const oct_history *history, float *logits, int32_t first,

@@ -74,6 +74,9 @@ oct_sampling oct_sampling_default(void);
 // Checks every parameter, and biases against the vocabulary's size (0: not known yet, only ids below 0 are
 // refused). Errors: OCT_ERR_USAGE naming the parameter, its value and the allowed range.
 oct_status oct_sampling_check(const oct_sampling *sampling, int32_t vocabulary);
+// The same with the place where the parameters stood in front of the message, for example "a.jsonl, line 3:
+// ".
+oct_status oct_sampling_check_from(const oct_sampling *sampling, int32_t vocabulary, const char *where);
 
 static inline bool oct_sampling_is_greedy(const oct_sampling *s)
 {

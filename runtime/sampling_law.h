@@ -75,11 +75,16 @@ static inline int64_t oct_law_round_mass(float e)
     return bits - 0x4338000000000000;
 }
 
-static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
+// At −80 and below, and where it is not a number, the mass is 0; without a branch, for vectors.
+static inline float oct_law_exponent(float logit, float maximum, float inverse)
 {
     float exponent = (logit - maximum) * inverse;
-    // At −80 and below, and where it is not a number, this is 0; without a branch, for vectors.
-    return oct_law_round_mass(oct_exp(exponent > -80.0f ? exponent : -80.0f));
+    return exponent > -80.0f ? exponent : -80.0f;
+}
+
+static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
+{
+    return oct_law_round_mass(oct_exp(oct_law_exponent(logit, maximum, inverse)));
 }
 
 // Σ mass of n logits.
