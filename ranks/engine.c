@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "kernels/cpu/kernels.h"
+#include "ranks/launch_check.h"
 #include "ranks/wait.h"
+#include "runtime/bandwidth.h"
 #include "runtime/fault.h"
 
 enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
-enum { EXCHANGE_LIMIT_BYTES = 4 << 20 };
+enum { EXCHANGE_LIMIT_BYTES = 4 << 20, PROBE_LIMIT_BYTES = 1 << 30 };
 
 static int32_t smaller(int32_t a, int32_t b)
 {
@@ -87,21 +89,33 @@ static oct_status allocate_steps(oct_engine *engine)
     return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
 }
 
-static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+static oct_backend_options backend_options(const oct_engine *engine, const oct_engine_options *options, int32_t level)
 {
-    const oct_shard *shard = &engine->shard;
-    const int32_t chunk = engine->figures.prefill_chunk;
-    const oct_backend_options backend = {
-        .threads = engine->figures.threads,
+    return (oct_backend_options){
+        .threads = engine->placement.threads,
+        .cpus = engine->placement.cpus,
+        .oversubscribed = engine->placement.oversubscribed,
         .instructions = level,
         .fp32_activations = options->fp32_activations,
-        .max_columns = chunk,
-        .max_logit_columns = chunk,
+        .max_columns = engine->figures.prefill_chunk,
+        .max_logit_columns = engine->figures.prefill_chunk,
         .context = engine->figures.context,
         .pages = (engine->figures.context + PAGE - 1) / PAGE,
     };
+}
+
+static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+{
+    const oct_shard *shard = &engine->shard;
+    const oct_backend_options backend = backend_options(engine, options, level);
     return oct_backend_create(&engine->backend, &shard->program, shard->encodings, shard->matrix_bytes,
                               shard->vectors, shard->rope, &engine->exchange, &backend);
+}
+
+// Enough to leave every cache behind, little enough to be over soon.
+static size_t probe_bytes(const oct_engine *engine)
+{
+    return engine->shard.bytes < PROBE_LIMIT_BYTES ? engine->shard.bytes : PROBE_LIMIT_BYTES;
 }
 
 static oct_status load(oct_engine *engine)
@@ -121,8 +135,27 @@ static oct_status load(oct_engine *engine)
     const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
     const uint64_t position = oct_backend_step_bytes(engine->backend, 1, 1) - weights;
     MPI_Allreduce(&weights, &engine->figures.weight_bytes_per_step, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    const uint64_t probed = probe_bytes(engine);
+    MPI_Allreduce(&probed, &engine->probe_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
     MPI_Allreduce(&position, &engine->figures.kv_bytes_per_position, 1, MPI_UINT64_T, MPI_SUM, world->all);
     return OCT_OK;
+}
+
+// The largest rank must fit as often as there are ranks on the host.
+static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
+{
+    const oct_world *world = engine->world;
+    oct_backend_sizes sizes;
+    const oct_backend_options backend = backend_options(engine, options, 0);
+    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, &sizes);
+    const uint64_t own = sizes.weights + sizes.kv_cache + sizes.buffers;
+    uint64_t most = own;
+    MPI_Allreduce(&own, &most, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
+             (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
+             (double)most * 1e-6);
+    return oct_launch_check_memory(most, world->host_size, oct_memory_available_bytes(),
+                                   world->host_names[world->host_index]);
 }
 
 static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
@@ -144,7 +177,10 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     oct_engine_figures *figures = &engine->figures;
     figures->instructions = level_names[level];
     figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
-    figures->threads = options->threads > 0 ? options->threads : 1;
+    status = oct_placement_choose(&engine->placement, world, options->threads);
+    if (status != OCT_OK)
+        return status;
+    figures->threads = engine->placement.threads;
     status = oct_shard_plan(&engine->shard, engine->checkpoint, world, figures->context);
     if (status != OCT_OK)
         return status;
@@ -161,7 +197,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_sampling)));
     if (status != OCT_OK)
         return status;
-    status = allocate_steps(engine);
+    status = check_memory(engine, options);
+    if (status == OCT_OK)
+        status = allocate_steps(engine);
     if (status == OCT_OK)
         status = create_backend(engine, options, level);
     status = oct_world_agree(world, status);
@@ -201,6 +239,7 @@ void oct_engine_close(oct_engine *engine)
     oct_shard_free(&engine->shard);
     oct_checkpoint_close(engine->checkpoint);
     oct_history_destroy(&engine->history);
+    oct_placement_free(&engine->placement);
     free(engine->page_ids);
     free(engine->descriptor);
     free(engine->positions);
@@ -226,6 +265,18 @@ const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine)
 const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine)
 {
     return &engine->figures;
+}
+
+oct_encoding oct_engine_main_encoding(const oct_engine *engine)
+{
+    uint64_t bytes[OCT_ENCODING_COUNT] = {0};
+    int32_t count, most = 0;
+    const oct_tensor *tensors = oct_checkpoint_matrices(engine->checkpoint, &count);
+    for (int32_t i = 0; i < count; i++)
+        bytes[tensors[i].encoding] += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
+    for (int32_t i = 1; i < OCT_ENCODING_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return (oct_encoding)most;
 }
 
 int32_t oct_engine_length(const oct_engine *engine)
@@ -281,14 +332,6 @@ typedef struct probe_work {
     size_t bytes;
 } probe_work;
 
-static uint64_t oct_read_touch(const void *data, size_t bytes)
-{
-    uint64_t sum = 0;
-    for (const uint64_t *at = data, *end = at + bytes / 8; at < end; at++)
-        sum += *at;
-    return sum;
-}
-
 static void probe_part(void *context, int32_t thread, int32_t threads)
 {
     const probe_work *work = context;
@@ -306,7 +349,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
     probe_work work;
     size_t mapped;
     work.data = oct_backend_weights(engine->backend, &mapped);
-    work.bytes = engine->shard.bytes;
+    work.bytes = probe_bytes(engine);
     double best = 0;
     for (int pass = 0; pass < PROBE_PASSES; pass++) {
         oct_status status = engine->exchange.round(engine->exchange.context, none);
@@ -317,7 +360,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
         if (status != OCT_OK)
             return status;
         const double seconds = (double)(oct_now_ns() - begin) * 1e-9;
-        const double rate = (double)engine->figures.load_bytes / seconds;
+        const double rate = (double)engine->probe_bytes / seconds;
         best = rate > best ? rate : best;
     }
     *bytes_per_s = best;
@@ -347,20 +390,22 @@ static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *
     case OCT_CONTROL_IDLE:
         oct_progress_phase(OCT_PHASE_IDLE);
         return OCT_OK;
+    case OCT_CONTROL_PASS:
     case OCT_CONTROL_FINISH:
         break;
     }
     return OCT_OK;
 }
 
-oct_status oct_engine_serve(oct_engine *engine)
+oct_status oct_engine_serve(oct_engine *engine, bool *finished)
 {
     for (;;) {
-        oct_control_kind kind;
+        oct_control_kind kind = OCT_CONTROL_IDLE;
         const void *payload;
         size_t bytes;
         oct_status status = oct_control_receive(engine->control, &kind, &payload, &bytes);
-        if (status == OCT_OK && kind == OCT_CONTROL_FINISH)
+        *finished = kind == OCT_CONTROL_FINISH;
+        if (status == OCT_OK && (kind == OCT_CONTROL_FINISH || kind == OCT_CONTROL_PASS))
             return OCT_OK;
         if (status == OCT_OK)
             status = follow(engine, kind, payload);
@@ -433,6 +478,11 @@ oct_status oct_engine_idle(oct_engine *engine)
 {
     oct_progress_phase(OCT_PHASE_IDLE);
     return oct_control_send(engine->control, OCT_CONTROL_IDLE, NULL, 0);
+}
+
+oct_status oct_engine_pass(oct_engine *engine)
+{
+    return oct_control_send(engine->control, OCT_CONTROL_PASS, NULL, 0);
 }
 
 oct_status oct_engine_finish(oct_engine *engine)

@@ -43,10 +43,13 @@ void oct_engine_close(oct_engine *engine); // LOCAL
 const oct_model *oct_engine_model(const oct_engine *engine);
 const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine);
 const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine);
+// The encoding that most of the model's bytes have.
+oct_encoding oct_engine_main_encoding(const oct_engine *engine);
 
-// Ranks other than 0: does what rank 0 says until it says finish. Errors: OCT_ERR_LOST, OCT_ERR_INTERNAL: leave by
+// Ranks other than 0: does what rank 0 says until it says finish, or passes on to another engine of the same ranks
+// (*finished false). Errors: OCT_ERR_LOST, OCT_ERR_INTERNAL: leave by
 // oct_world_abort().
-oct_status oct_engine_serve(oct_engine *engine);
+oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 
 // The rest is for rank 0. Errors of all: OCT_ERR_LOST, OCT_ERR_DISAGREE (a rank computed other numbers; the message
 // has both): leave by oct_world_abort().
@@ -71,6 +74,9 @@ oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s);
 
 // Tells the other ranks that nothing happens until the next call (waiting for a person).
 oct_status oct_engine_idle(oct_engine *engine);
+
+// The other ranks go on with another engine (two models on the same ranks take turns).
+oct_status oct_engine_pass(oct_engine *engine);
 
 // Ends the other ranks' oct_engine_serve().
 oct_status oct_engine_finish(oct_engine *engine);

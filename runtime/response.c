@@ -6,37 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/utf8.h"
+
 const char *oct_finish_reason_name(oct_finish_reason reason)
 {
     static const char *const names[] = {"stop", "length", "error"};
     return names[reason];
-}
-
-// Bytes of the sequence at s [n], n >= 1: positive where it is well formed, negative where so many bytes are
-// to be replaced together. The second byte's range is that of table 3-7 of the Unicode standard.
-static int sequence_length(const unsigned char *s, size_t n)
-{
-    if (s[0] < 0x80)
-        return 1;
-    int length = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
-    unsigned char low = 0x80, high = 0xbf;
-    if (s[0] < 0xc2 || s[0] > 0xf4)
-        return -1;
-    if (s[0] == 0xe0)
-        low = 0xa0;
-    if (s[0] == 0xed)
-        high = 0x9f;
-    if (s[0] == 0xf0)
-        low = 0x90;
-    if (s[0] == 0xf4)
-        high = 0x8f;
-    for (int i = 1; i < length; i++) {
-        if ((size_t)i == n || s[i] < low || s[i] > high)
-            return -i;
-        low = 0x80;
-        high = 0xbf;
-    }
-    return length;
 }
 
 char *oct_utf8_repair(const char *text, size_t bytes, size_t *repaired_bytes)
@@ -46,11 +21,11 @@ char *oct_utf8_repair(const char *text, size_t bytes, size_t *repaired_bytes)
         return NULL;
     size_t used = 0;
     for (size_t at = 0; at < bytes;) {
-        int length = sequence_length((const unsigned char *)text + at, bytes - at);
-        size_t taken = (size_t)(length > 0 ? length : -length);
-        memcpy(repaired + used, length > 0 ? text + at : "\xef\xbf\xbd", length > 0 ? taken : 3);
-        used += length > 0 ? taken : 3;
-        at += taken;
+        size_t length;
+        bool valid = oct_utf8_step(text + at, bytes - at, &length) == OCT_UTF8_VALID;
+        memcpy(repaired + used, valid ? text + at : "\xef\xbf\xbd", valid ? length : 3);
+        used += valid ? length : 3;
+        at += length;
     }
     repaired[used] = '\0';
     *repaired_bytes = used;

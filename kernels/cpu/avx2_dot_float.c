@@ -1,0 +1,147 @@
+// Dot products of floating-point encodings, AVX2 table: chains of fmaf, a row a lane. A pair of columns adds
+// its odd product first. Each accumulator is one chain, so two strips and up to four columns go side by side.
+#include "kernels/cpu/avx2.h"
+
+#include "kernels/cpu/traits.h"
+
+#define COLUMNS 4
+
+OCT_INLINE __m256 bf16_low(__m256i pairs)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16));
+}
+
+OCT_INLINE __m256 bf16_high(__m256i pairs)
+{
+    return _mm256_castsi256_ps(_mm256_and_si256(pairs, _mm256_set1_epi32((int)0xffff0000)));
+}
+
+// The 8 even and 8 odd weights of 8 rows. With f16 the rows come in the order 0 1 4 5 2 3 6 7.
+OCT_INLINE void load_pairs(oct_encoding encoding, const uint8_t *at, __m256 *even, __m256 *odd)
+{
+    if (encoding == OCT_BF16) {
+        __m256i pairs = _mm256_loadu_si256((const __m256i *)at);
+        *even = bf16_low(pairs);
+        *odd = bf16_high(pairs);
+        return;
+    }
+    __m256 a = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)at));
+    __m256 b = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(at + 16)));
+    *even = _mm256_shuffle_ps(a, b, 0x88);
+    *odd = _mm256_shuffle_ps(a, b, 0xdd);
+}
+
+// S strips × N columns; accumulator [strip][half][column].
+OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int N, const uint8_t *weights,
+                           const uint16_t *const x[COLUMNS], float *out)
+{
+    __m256 accumulator[2][2][COLUMNS];
+    for (int i = 0; i < S * 2 * N; i++)
+        accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
+    int64_t pairs = oct_pad_columns(dot->last - dot->first) / 2;
+    for (int64_t p = 0; p < pairs; p++)
+        for (int s = 0; s < S; s++)
+            for (int half = 0; half < 2; half++) {
+                __m256 even, odd;
+                const uint8_t *at = weights + (size_t)s * dot->strip_bytes + p * 64 + half * 32;
+                load_pairs(encoding, at, &even, &odd);
+                if (half == 0)
+                    _mm_prefetch((const char *)at + 1024, _MM_HINT_T0);
+                for (int c = 0; c < N; c++) {
+                    int32_t two;
+                    __builtin_memcpy(&two, x[c] + 2 * p, sizeof two);
+                    __m256i both = _mm256_set1_epi32(two);
+                    __m256 sum = _mm256_fmadd_ps(odd, bf16_high(both), accumulator[s][half][c]);
+                    accumulator[s][half][c] = _mm256_fmadd_ps(even, bf16_low(both), sum);
+                }
+            }
+    for (int s = 0; s < S; s++)
+        for (int half = 0; half < 2; half++)
+            for (int c = 0; c < N; c++) {
+                __m256 sum = accumulator[s][half][c];
+                if (encoding == OCT_F16)
+                    sum = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8));
+                _mm256_storeu_ps(out + (size_t)c * dot->out_stride + s * OCT_TILE_ROWS + half * 8, sum);
+            }
+}
+
+OCT_INLINE void pass_f32(const oct_dot *dot, int S, int N, const uint8_t *weights,
+                         const float *const x[COLUMNS], float *out)
+{
+    __m256 accumulator[2][2][COLUMNS];
+    for (int i = 0; i < S * 2 * N; i++)
+        accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
+    int64_t columns = oct_pad_columns(dot->last - dot->first);
+    for (int64_t k = 0; k < columns; k++)
+        for (int s = 0; s < S; s++)
+            for (int half = 0; half < 2; half++) {
+                const float *at = (const float *)(weights + (size_t)s * dot->strip_bytes) + k * OCT_TILE_ROWS;
+                __m256 w = _mm256_loadu_ps(at + half * 8);
+                for (int c = 0; c < N; c++)
+                    accumulator[s][half][c] =
+                        _mm256_fmadd_ps(w, _mm256_broadcast_ss(x[c] + k), accumulator[s][half][c]);
+            }
+    for (int s = 0; s < S; s++)
+        for (int half = 0; half < 2; half++)
+            for (int c = 0; c < N; c++)
+                _mm256_storeu_ps(out + (size_t)c * dot->out_stride + s * OCT_TILE_ROWS + half * 8,
+                                 accumulator[s][half][c]);
+}
+
+// One pass over S strips for N columns beginning at column `begin`.
+OCT_INLINE void pass(const oct_dot *dot, oct_encoding encoding, int S, int N, int32_t strip, int32_t begin)
+{
+    const uint8_t *weights = dot->weights + (size_t)strip * dot->strip_bytes;
+    float *out = dot->out + (size_t)begin * dot->out_stride + (size_t)strip * OCT_TILE_ROWS;
+    const uint16_t *pairs[COLUMNS];
+    const float *singles[COLUMNS];
+    for (int c = 0; c < N; c++) {
+        int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
+        pairs[c] = encoding == OCT_F32 ? NULL : dot->x->bf16 + at;
+        singles[c] = encoding == OCT_F32 ? dot->x->f32 + at : NULL;
+    }
+    if (encoding == OCT_F32)
+        pass_f32(dot, S, N, weights, singles, out);
+    else
+        pass_pairs(dot, encoding, S, N, weights, pairs, out);
+}
+
+OCT_INLINE void strips(const oct_dot *dot, oct_encoding encoding, int S, int32_t strip)
+{
+    int32_t c = 0;
+    for (; c + 3 < dot->columns; c += 4)
+        if (S == 2) { // four columns of two strips do not fit into the registers
+            pass(dot, encoding, 1, 4, strip, c);
+            pass(dot, encoding, 1, 4, strip + 1, c);
+        } else {
+            pass(dot, encoding, 1, 4, strip, c);
+        }
+    if (c + 1 < dot->columns) {
+        pass(dot, encoding, S, 2, strip, c);
+        c += 2;
+    }
+    if (c < dot->columns)
+        pass(dot, encoding, S, 1, strip, c);
+}
+
+OCT_INLINE void dot_float(const oct_dot *dot, oct_encoding encoding)
+{
+    int32_t s = 0;
+    for (; s + 1 < dot->strips; s += 2)
+        strips(dot, encoding, 2, s);
+    if (s < dot->strips)
+        strips(dot, encoding, 1, s);
+}
+
+#define DEFINE(encoding, name)                                                                               \
+    static void dot_##name(const oct_dot *dot)                                                               \
+    {                                                                                                        \
+        dot_float(dot, encoding);                                                                            \
+    }
+OCT_FLOAT_ENCODINGS(DEFINE)
+
+void oct_avx2_fill_float_dots(oct_cpu_kernels *table)
+{
+#define FILL(encoding, name) table->dot[encoding] = dot_##name;
+    OCT_FLOAT_ENCODINGS(FILL)
+}
