@@ -1,7 +1,7 @@
 // `octet rehearse`, in test builds only: walks through the phases of a decoding job with nothing but waits
 // for other ranks, so that the guard, the monitor and fault injection can be tested without a model.
 //
-//     octet rehearse [--deadline SECONDS] [--steps N] [--step-ms MS] [--slow-load SECONDS]
+//     octet rehearse [--deadline SECONDS] [--steps N] [--step-ms MS] [--threads N] [--verbose 1]
 #ifdef OCTET_FAULTS
 
 #include <stdio.h>
@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "ranks/host_memory.h"
+#include "ranks/placement.h"
 #include "ranks/wait.h"
 #include "ranks/world.h"
 #include "runtime/fault.h"
@@ -18,6 +19,7 @@ int oct_command_rehearse(int argc, char **argv);
 
 typedef struct rehearsal {
     oct_world_options options;
+    int threads;
     int steps;
     double step_ms;
 } rehearsal;
@@ -31,6 +33,10 @@ static bool parse(rehearsal *plan, int argc, char **argv)
         double value = atof(argv[i + 1]);
         if (strcmp(argv[i], "--deadline") == 0)
             plan->options = oct_world_options_deadline(value);
+        else if (strcmp(argv[i], "--threads") == 0)
+            plan->threads = (int)value;
+        else if (strcmp(argv[i], "--verbose") == 0)
+            oct_log_configure(value > 0 ? OCT_VERBOSE : OCT_NORMAL);
         else if (strcmp(argv[i], "--steps") == 0)
             plan->steps = (int)value;
         else if (strcmp(argv[i], "--step-ms") == 0)
@@ -85,10 +91,14 @@ int oct_command_rehearse(int argc, char **argv)
     rehearsal plan;
     if (!parse(&plan, argc, argv))
         return oct_fail(OCT_ERR_USAGE,
-                        "usage: octet rehearse [--deadline SECONDS] [--steps N] [--step-ms MS]");
+                        "usage: octet rehearse [--deadline SECONDS] [--steps N] [--step-ms MS] [--threads N] "
+                        "[--verbose 1]");
     oct_world world;
     oct_host_memory memory = {0};
     oct_status status = oct_world_init(&world, &plan.options);
+    oct_placement placement = {0};
+    if (status == OCT_OK)
+        status = oct_placement_choose(&placement, &world, plan.threads);
     if (status == OCT_OK)
         status = oct_host_memory_allocate(&memory, &world, 1 << 20);
     if (status == OCT_OK)
@@ -104,6 +114,7 @@ int oct_command_rehearse(int argc, char **argv)
             printf("rehearsed %d steps with %d ranks\n", plan.steps, world.size);
     }
     oct_host_memory_free(&memory);
+    oct_placement_free(&placement);
     oct_world_finish(&world);
     return status;
 }
