@@ -67,17 +67,17 @@ Install them as root, or use --no-install if they are there in another way."
     rm -f "$log"
 }
 
-# build_preset PRESET [CMAKE OPTION...]: configures and builds build/PRESET; the log is shown only if it fails.
-build_preset() {
-    local preset=$1 log
-    shift
+# build_folder NAME PRESET [CMAKE OPTION...]: configures PRESET in build/NAME and builds it; the log is shown only
+# if that fails.
+build_folder() {
+    local name=$1 preset=$2 log=$source_dir/build/$1.log
+    shift 2
     mkdir -p "$source_dir/build"
-    log=$source_dir/build/$preset.log
-    say "building build/$preset"
-    if ! (cd "$source_dir" && cmake --preset "$preset" "$@" && cmake --build --preset "$preset" -j "$(nproc)") \
-        >"$log" 2>&1; then
+    say "building build/$name"
+    if ! (cd "$source_dir" && cmake --preset "$preset" -B "build/$name" "$@" &&
+        cmake --build "build/$name" -j "$(nproc)") >"$log" 2>&1; then
         tail -n 40 "$log" >&2
-        say "error: the build failed; the whole log is in build/$preset.log"
+        say "error: the build failed; the whole log is in build/$name.log"
         return 1
     fi
 }

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "kernels/cpu/kernels.h"
+#include "ranks/launch_check.h"
 #include "ranks/wait.h"
+#include "runtime/bandwidth.h"
 #include "runtime/fault.h"
 
 enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
@@ -87,19 +89,25 @@ static oct_status allocate_steps(oct_engine *engine)
     return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
 }
 
-static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+static oct_backend_options backend_options(const oct_engine *engine, const oct_engine_options *options, int32_t level)
 {
-    const oct_shard *shard = &engine->shard;
-    const int32_t chunk = engine->figures.prefill_chunk;
-    const oct_backend_options backend = {
-        .threads = engine->figures.threads,
+    return (oct_backend_options){
+        .threads = engine->placement.threads,
+        .cpus = engine->placement.cpus,
+        .oversubscribed = engine->placement.oversubscribed,
         .instructions = level,
         .fp32_activations = options->fp32_activations,
-        .max_columns = chunk,
-        .max_logit_columns = chunk,
+        .max_columns = engine->figures.prefill_chunk,
+        .max_logit_columns = engine->figures.prefill_chunk,
         .context = engine->figures.context,
         .pages = (engine->figures.context + PAGE - 1) / PAGE,
     };
+}
+
+static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+{
+    const oct_shard *shard = &engine->shard;
+    const oct_backend_options backend = backend_options(engine, options, level);
     return oct_backend_create(&engine->backend, &shard->program, shard->encodings, shard->matrix_bytes,
                               shard->vectors, shard->rope, &engine->exchange, &backend);
 }
@@ -133,6 +141,23 @@ static oct_status load(oct_engine *engine)
     return OCT_OK;
 }
 
+// The largest rank must fit as often as there are ranks on the host.
+static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
+{
+    const oct_world *world = engine->world;
+    oct_backend_sizes sizes;
+    const oct_backend_options backend = backend_options(engine, options, 0);
+    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, &sizes);
+    const uint64_t own = sizes.weights + sizes.kv_cache + sizes.buffers;
+    uint64_t most = own;
+    MPI_Allreduce(&own, &most, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
+             (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
+             (double)most * 1e-6);
+    return oct_launch_check_memory(most, world->host_size, oct_memory_available_bytes(),
+                                   world->host_names[world->host_index]);
+}
+
 static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
 {
     static const char *const level_names[] = {"scalar", "avx2", "avx512"};
@@ -152,7 +177,10 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     oct_engine_figures *figures = &engine->figures;
     figures->instructions = level_names[level];
     figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
-    figures->threads = options->threads > 0 ? options->threads : 1;
+    status = oct_placement_choose(&engine->placement, world, options->threads);
+    if (status != OCT_OK)
+        return status;
+    figures->threads = engine->placement.threads;
     status = oct_shard_plan(&engine->shard, engine->checkpoint, world, figures->context);
     if (status != OCT_OK)
         return status;
@@ -169,7 +197,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_sampling)));
     if (status != OCT_OK)
         return status;
-    status = allocate_steps(engine);
+    status = check_memory(engine, options);
+    if (status == OCT_OK)
+        status = allocate_steps(engine);
     if (status == OCT_OK)
         status = create_backend(engine, options, level);
     status = oct_world_agree(world, status);
@@ -209,6 +239,7 @@ void oct_engine_close(oct_engine *engine)
     oct_shard_free(&engine->shard);
     oct_checkpoint_close(engine->checkpoint);
     oct_history_destroy(&engine->history);
+    oct_placement_free(&engine->placement);
     free(engine->page_ids);
     free(engine->descriptor);
     free(engine->positions);
@@ -300,14 +331,6 @@ typedef struct probe_work {
     const uint8_t *data;
     size_t bytes;
 } probe_work;
-
-static uint64_t oct_read_touch(const void *data, size_t bytes)
-{
-    uint64_t sum = 0;
-    for (const uint64_t *at = data, *end = at + bytes / 8; at < end; at++)
-        sum += *at;
-    return sum;
-}
 
 static void probe_part(void *context, int32_t thread, int32_t threads)
 {

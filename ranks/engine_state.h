@@ -4,6 +4,7 @@
 
 #include "kernels/backend.h"
 #include "ranks/engine.h"
+#include "ranks/placement.h"
 #include "ranks/shard.h"
 #include "runtime/history.h"
 
@@ -11,6 +12,7 @@ struct oct_engine {
     oct_world *world;
     oct_checkpoint *checkpoint;
     oct_shard shard;
+    oct_placement placement;
     oct_exchange exchange;
     oct_control *control;
     oct_backend *backend;
