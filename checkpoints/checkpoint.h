@@ -26,8 +26,8 @@ typedef struct oct_tensor {
 
 // Opens `path`. COLLECTIVE over `communicator`: rank 0 reads and checks the catalogue, the others get it by
 // broadcast; then every rank opens the file for reading. On failure every rank returns the same status and
-// only the rank that found it has a failure text. Errors: OCT_ERR_FILE (missing, no checkpoint, damaged,
-// truncated, newer format).
+// only the rank that found it has a failure text. MPI_COMM_NULL: this process alone, MPI not needed. Errors:
+// OCT_ERR_FILE (missing, no checkpoint, damaged, truncated, newer format).
 oct_status oct_checkpoint_open(oct_checkpoint **checkpoint, const char *path, MPI_Comm communicator);
 
 // Closes the file and frees everything. LOCAL. NULL is allowed.
@@ -42,8 +42,14 @@ const oct_tensor *oct_checkpoint_matrix(const oct_checkpoint *checkpoint, const 
 // All matrices in the order of the file.
 const oct_tensor *oct_checkpoint_matrices(const oct_checkpoint *checkpoint, int32_t *count);
 
-// The fp32 values of the vector called `name` ([spec.rows], whole, on every rank), or NULL where the model has
-// none of that name. Owned by the checkpoint; its checksum was verified when the file was opened.
+// Provenance as the text of a JSON object (source, its size and checksum, importer); the path; the bytes of
+// the file. Owned by the checkpoint.
+const char *oct_checkpoint_provenance(const oct_checkpoint *checkpoint);
+const char *oct_checkpoint_path(const oct_checkpoint *checkpoint);
+uint64_t oct_checkpoint_file_bytes(const oct_checkpoint *checkpoint);
+
+// The fp32 values of the vector called `name` ([spec.rows], whole, on every rank), or NULL where the model
+// has none of that name. Owned by the checkpoint; its checksum was verified when the file was opened.
 const float *oct_checkpoint_vector(const oct_checkpoint *checkpoint, const char *name);
 
 // Bytes of the granules [run.begin, run.end) of a matrix: one run in the file.
@@ -56,7 +62,7 @@ static inline uint64_t oct_tensor_run_bytes(const oct_tensor *tensor, oct_run ru
 typedef struct oct_load_item {
     const oct_tensor *tensor;
     oct_run run;       // granules
-    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64
+    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64; NULL: read and verify only
 } oct_load_item;
 
 typedef struct oct_load_report {
@@ -65,10 +71,15 @@ typedef struct oct_load_report {
 } oct_load_report;
 
 // Reads all items into place and verifies every granule's checksum on the way, with `threads` threads of this
-// process. `progress` (may be NULL) is called now and then from the calling thread or others with the bytes read
-// so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and granule (damaged, truncated, unreadable).
-oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count, int threads,
-                               void (*progress)(void *context, uint64_t bytes), void *context,
+// process. `progress` (may be NULL) is called now and then from the calling thread or others with the bytes
+// read so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and granule (damaged, truncated, unreadable).
+oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count,
+                               int threads, void (*progress)(void *context, uint64_t bytes), void *context,
                                oct_load_report *report);
+
+// Reads and verifies everything: every granule's checksum, and that HDF5's own description of each dataset
+// agrees with the catalogue, so that other programs see the same bytes. `threads` and `report` as in
+// oct_checkpoint_load. LOCAL. Errors: OCT_ERR_FILE naming what is damaged.
+oct_status oct_checkpoint_verify(oct_checkpoint *checkpoint, int threads, oct_load_report *report);
 
 #endif
