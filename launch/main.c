@@ -4,6 +4,7 @@
 
 #include "launch/commands.h"
 #include "launch/guard.h"
+#include "launch/version.h"
 #include "ranks/launch_check.h"
 #include "runtime/progress.h"
 #include "runtime/status.h"
@@ -63,7 +64,7 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "--version") == 0) {
         if (speaks && name[2] == 'v')
-            printf("octet %s\n", OCTET_VERSION);
+            oct_version_print(stdout);
         else if (speaks)
             print_help(stdout);
         return 0;

@@ -1,0 +1,130 @@
+// `octet chat`: a conversation on rank 0's terminal. The KV cache keeps what was said; each turn adds its tokens.
+#include "launch/commands.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "launch/answer.h"
+
+typedef struct conversation {
+    oct_session *session;
+    oct_chat_message *messages; // [count], contents owned
+    size_t count;
+    int32_t *seen; // tokens in the engine's sequence
+    size_t seen_count;
+} conversation;
+
+static oct_status say(conversation *talk, const char *role, const char *content)
+{
+    oct_chat_message *grown = realloc(talk->messages, (talk->count + 1) * sizeof *grown);
+    char *copy = strdup(content);
+    if (grown != NULL)
+        talk->messages = grown;
+    if (grown == NULL || copy == NULL) {
+        free(copy);
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the conversation");
+    }
+    talk->messages[talk->count++] = (oct_chat_message){.role = role, .content = copy};
+    return OCT_OK;
+}
+
+static void print_text(void *context, const char *text, size_t bytes)
+{
+    (void)context;
+    fwrite(text, 1, bytes, stdout);
+    fflush(stdout);
+}
+
+// One turn: the whole conversation is rendered again; a template that only appends lets the engine go on from what
+// it has seen, any other begins anew.
+static oct_status answer_turn(conversation *talk)
+{
+    oct_session *session = talk->session;
+    const oct_options *options = &session->options;
+    oct_token_list tokens = {0};
+    oct_answer answer = {0};
+    oct_sampling sampling;
+    oct_status status = oct_session_sampling(session, &sampling);
+    if (status == OCT_OK)
+        status = oct_session_encode_chat(session, talk->messages, talk->count, &tokens);
+    // Penalties count prompt and output apart, so that a history cannot go on with another prompt.
+    const size_t known = (size_t)oct_engine_length(session->engine);
+    const bool continues = known > 0 && !oct_sampling_needs_history(&sampling) && known == talk->seen_count && tokens.count > known &&
+                           memcmp(talk->seen, tokens.ids, known * sizeof *tokens.ids) == 0;
+    if (status == OCT_OK && !continues)
+        status = oct_engine_begin_sequence(session->engine, &sampling);
+    const size_t from = continues ? known : 0;
+    if (status == OCT_OK) {
+        const oct_question question = {.prompt = tokens.ids + from,
+                                       .prompt_tokens = (int32_t)(tokens.count - from),
+                                       .max_tokens = (int32_t)options->max_tokens,
+                                       .stops = options->stops,
+                                       .stop_count = options->stop_count,
+                                       .on_text = print_text};
+        status = oct_answer_make(&answer, session, &question);
+    }
+    if (status == OCT_OK)
+        status = oct_figures_add(&session->figures, &answer, (int32_t)(tokens.count - from),
+                                 oct_engine_length(session->engine));
+    if (status == OCT_OK)
+        status = oct_token_list_append(&tokens, answer.tokens.ids, answer.tokens.count);
+    if (status == OCT_OK)
+        status = say(talk, "assistant", answer.text);
+    printf("\n");
+    fflush(stdout);
+    free(talk->seen);
+    talk->seen = tokens.ids;
+    talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine) : 0;
+    oct_answer_free(&answer);
+    return status;
+}
+
+static oct_status converse(conversation *talk)
+{
+    const bool terminal = isatty(0);
+    char *line = NULL;
+    size_t capacity = 0;
+    oct_status status = OCT_OK;
+    if (talk->session->options.system != NULL)
+        status = say(talk, "system", talk->session->options.system);
+    while (status == OCT_OK) {
+        status = oct_engine_idle(talk->session->engine);
+        if (terminal)
+            fprintf(stderr, "> ");
+        ssize_t length = status == OCT_OK ? getline(&line, &capacity, stdin) : -1;
+        if (length < 0)
+            break;
+        while (length > 0 && (line[length - 1] == '\n' || line[length - 1] == '\r'))
+            line[--length] = '\0';
+        if (length == 0)
+            continue;
+        if (strcmp(line, "/exit") == 0 || strcmp(line, "/quit") == 0)
+            break;
+        status = say(talk, "user", line);
+        if (status == OCT_OK)
+            status = answer_turn(talk);
+    }
+    free(line);
+    return status;
+}
+
+static oct_status chat(oct_session *session)
+{
+    conversation talk = {.session = session};
+    oct_status status = oct_figures_probe(&session->figures, session->engine);
+    if (status == OCT_OK && isatty(0))
+        fprintf(stderr, "octet: an empty line is ignored; end with /exit or Ctrl-D\n");
+    if (status == OCT_OK)
+        status = converse(&talk);
+    for (size_t i = 0; i < talk.count; i++)
+        free((char *)talk.messages[i].content);
+    free(talk.messages);
+    free(talk.seen);
+    return status;
+}
+
+int oct_command_chat(int argc, char **argv)
+{
+    return oct_session_run(OCT_COMMAND_CHAT, argc, argv, chat);
+}

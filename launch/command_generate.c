@@ -1,0 +1,81 @@
+// `octet generate`: one prompt streamed to stdout, or a file of requests answered one after another.
+#include "launch/commands.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/answer.h"
+#include "launch/batch.h"
+#include "launch/prompt.h"
+
+static void print_text(void *context, const char *text, size_t bytes)
+{
+    (void)context;
+    fwrite(text, 1, bytes, stdout);
+    fflush(stdout);
+}
+
+static oct_status print_result(const oct_session *session, const oct_answer *answer)
+{
+    if (session->options.token_ids)
+        for (size_t i = 0; i < answer->tokens.count; i++)
+            printf("%s%d", i == 0 ? "" : " ", answer->tokens.ids[i]);
+    putchar('\n');
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return oct_fail(OCT_ERR_FILE, "the answer cannot be written to stdout: %s", strerror(errno));
+    return OCT_OK;
+}
+
+static oct_status answer_prompt(oct_session *session)
+{
+    const oct_options *options = &session->options;
+    char *text = NULL;
+    oct_token_list prompt = {0};
+    oct_sampling sampling;
+    oct_answer answer = {0};
+    oct_status status = oct_session_sampling(session, &sampling);
+    if (status == OCT_OK)
+        status = oct_prompt_read(options->prompt, &text);
+    if (status == OCT_OK)
+        status = options->chat ? oct_session_encode_user(session, text, &prompt)
+                               : oct_session_encode_text(session, text, &prompt);
+    if (status == OCT_OK)
+        status = oct_engine_begin_sequence(session->engine, &sampling);
+    if (status == OCT_OK) {
+        const oct_question question = {
+            .prompt = prompt.ids,
+            .prompt_tokens = (int32_t)prompt.count,
+            .max_tokens = (int32_t)options->max_tokens,
+            .stops = options->stops,
+            .stop_count = options->stop_count,
+            .ignore_eos = options->ignore_eos,
+            .on_text = options->token_ids ? NULL : print_text,
+        };
+        status = oct_answer_make(&answer, session, &question);
+    }
+    if (status == OCT_OK)
+        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine));
+    if (status == OCT_OK)
+        status = print_result(session, &answer);
+    oct_answer_free(&answer);
+    oct_token_list_free(&prompt);
+    free(text);
+    return status;
+}
+
+static oct_status generate(oct_session *session)
+{
+    const oct_options *options = &session->options;
+    oct_status status = oct_figures_probe(&session->figures, session->engine);
+    if (status == OCT_OK)
+        status = options->prompts != NULL ? oct_batch_run(session) : answer_prompt(session);
+    const oct_status probed = oct_session_can_go_on(status) ? oct_figures_probe(&session->figures, session->engine)
+                                                            : OCT_OK;
+    return status != OCT_OK ? status : probed;
+}
+
+int oct_command_generate(int argc, char **argv)
+{
+    return oct_session_run(OCT_COMMAND_GENERATE, argc, argv, generate);
+}

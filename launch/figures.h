@@ -1,0 +1,41 @@
+// The figures of a run: collected answer by answer on rank 0, shown as a line, written as JSON.
+#ifndef OCT_LAUNCH_FIGURES_H
+#define OCT_LAUNCH_FIGURES_H
+
+#include <stdio.h>
+
+#include "ranks/engine.h"
+
+struct oct_answer;
+struct oct_session;
+
+typedef struct oct_figures {
+    int64_t prompt_tokens, generated_tokens;
+    int64_t decoded_tokens; // tokens after each sequence's first
+    double prefill_s, decode_s;
+    double first_token_s;   // of the first answer
+    int32_t answers;
+    double *step_s, *reduce_s; // [steps] owned; reduce_s: mean wait for one exchange in that step
+    int64_t steps, capacity;
+    double attended; // positions, summed over the steps
+    uint64_t peak_rss_bytes;
+    double bandwidth; // bytes a second, best probe; 0: none
+    void *token_hash; // XXH64 state, owned
+} oct_figures;
+
+oct_status oct_figures_create(oct_figures *figures);
+void oct_figures_free(oct_figures *figures);
+
+// Adds an answer to a prompt whose sequence was `length` tokens long at its end.
+oct_status oct_figures_add(oct_figures *figures, const struct oct_answer *answer, int32_t prompt_tokens, int32_t length);
+
+// Measures the read bandwidth now; the best of all calls counts. Errors: OCT_ERR_LOST.
+oct_status oct_figures_probe(oct_figures *figures, oct_engine *engine);
+
+// One line for people on stderr.
+void oct_figures_print(const oct_figures *figures, const struct oct_session *session);
+
+// Writes the JSON object of `--stats` and closes the file. Errors: OCT_ERR_FILE.
+oct_status oct_figures_write(const oct_figures *figures, const struct oct_session *session, FILE *file, const char *path);
+
+#endif

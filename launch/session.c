@@ -1,0 +1,214 @@
+// Sessions: the frame around the work of rank 0.
+#include "launch/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "ranks/launch_check.h"
+#include "runtime/fault.h"
+
+// The option table has checked the words.
+static int32_t index_of(const char *word, const char *const *words)
+{
+    int32_t i = 0;
+    while (words[i] != NULL && strcmp(word, words[i]) != 0)
+        i++;
+    return i;
+}
+
+static oct_engine_options engine_options(const oct_options *options)
+{
+    static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
+    static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
+    return (oct_engine_options){
+        .threads = (int32_t)options->threads,
+        .instructions = index_of(options->instructions, instructions) - 1,
+        .fp32_activations = strcmp(options->activations, "fp32") == 0,
+        .context = (int32_t)options->context,
+        .prefill_chunk = (int32_t)options->prefill_chunk,
+        .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
+    };
+}
+
+static oct_status open_engines(oct_session *session)
+{
+    const oct_engine_options options = engine_options(&session->options);
+    oct_status status = oct_engine_open(&session->engine, &session->world, session->options.operand, &options);
+    if (status == OCT_OK && session->options.reference != NULL)
+        status = oct_engine_open(&session->reference, &session->world, session->options.reference, &options);
+    return status;
+}
+
+// Ranks other than 0: engines take turns as rank 0 says, the reference first.
+static oct_status serve(oct_session *session)
+{
+    oct_engine *engine = session->reference != NULL ? session->reference : session->engine;
+    for (bool finished = false;;) {
+        const oct_status status = oct_engine_serve(engine, &finished);
+        if (status != OCT_OK || finished)
+            return status;
+        engine = engine == session->engine ? session->reference : session->engine;
+    }
+}
+
+static oct_status prepare_to_speak(oct_session *session)
+{
+    if (session->world.rank != 0)
+        return OCT_OK;
+    const oct_vocabulary *vocabulary = oct_engine_vocabulary(session->engine);
+    oct_status status = oct_figures_create(&session->figures);
+    if (status == OCT_OK)
+        status = oct_tokenizer_create(&session->tokenizer, vocabulary);
+    if (status != OCT_OK || !(session->options.chat || session->options.command == OCT_COMMAND_CHAT))
+        return status;
+    return oct_chat_template_recognise(&session->chat_template, vocabulary->chat_template);
+}
+
+bool oct_session_can_go_on(oct_status status)
+{
+    return status != OCT_ERR_LOST && status != OCT_ERR_DISAGREE && status != OCT_ERR_INTERNAL;
+}
+
+static oct_status work_together(oct_session *session, oct_session_work work)
+{
+    oct_status status = oct_world_agree(&session->world, prepare_to_speak(session));
+    if (status != OCT_OK)
+        return status;
+    if (session->world.rank == 0) {
+        status = work(session);
+        if (!oct_session_can_go_on(status))
+            oct_world_abort(&session->world, status);
+        const oct_status finished = oct_engine_finish(session->engine);
+        if (finished != OCT_OK)
+            oct_world_abort(&session->world, finished);
+    } else {
+        status = serve(session);
+        if (status != OCT_OK)
+            oct_world_abort(&session->world, status);
+    }
+    oct_progress_phase(OCT_PHASE_FINISH);
+    const oct_status fault = oct_fault_point(OCT_PHASE_FINISH);
+    return oct_world_agree(&session->world, status != OCT_OK ? status : fault);
+}
+
+// The largest resident set of any rank. COLLECTIVE.
+static uint64_t peak_rss_bytes(oct_world *world)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    const uint64_t own = (uint64_t)usage.ru_maxrss * 1024;
+    uint64_t most = own;
+    MPI_Allreduce(&own, &most, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    return most;
+}
+
+static oct_status open_stats(oct_session *session)
+{
+    const char *path = session->options.stats;
+    if (session->world.rank != 0 || path == NULL)
+        return OCT_OK;
+    session->stats = fopen(path, "w");
+    if (session->stats == NULL)
+        return oct_fail(OCT_ERR_FILE, "the figures cannot be written to '%s': %s", path, strerror(errno));
+    return OCT_OK;
+}
+
+// The figures of what was done, whether or not every line of a batch was fine.
+static oct_status report(oct_session *session)
+{
+    const uint64_t peak = peak_rss_bytes(&session->world);
+    oct_status status = OCT_OK;
+    if (session->world.rank == 0 && session->figures.answers > 0) {
+        session->figures.peak_rss_bytes = peak;
+        oct_figures_print(&session->figures, session);
+        if (session->stats != NULL)
+            status = oct_figures_write(&session->figures, session, session->stats, session->options.stats);
+        session->stats = NULL;
+    }
+    return oct_world_agree(&session->world, status);
+}
+
+int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work)
+{
+    oct_session session = {0};
+    oct_status status = oct_options_parse(&session.options, command, argc, argv);
+    if (status != OCT_OK)
+        return status;
+    if (session.options.help) {
+        if (oct_launch_read().rank == 0)
+            oct_options_help(command, stdout);
+        return OCT_OK;
+    }
+    if (session.options.verbose)
+        oct_log_configure(OCT_VERBOSE);
+    const oct_world_options world = session.options.deadline < 0
+                                        ? oct_world_options_default()
+                                        : oct_world_options_deadline(session.options.deadline);
+    status = oct_world_init(&session.world, &world);
+    if (status == OCT_OK)
+        status = oct_world_agree(&session.world, open_stats(&session));
+    if (status == OCT_OK)
+        status = open_engines(&session);
+    if (status == OCT_OK) {
+        status = work_together(&session, work);
+        const oct_status reported = report(&session);
+        status = status != OCT_OK ? status : reported;
+    }
+    if (session.stats != NULL)
+        fclose(session.stats);
+    oct_figures_free(&session.figures);
+    oct_chat_template_free(&session.chat_template);
+    oct_tokenizer_destroy(session.tokenizer);
+    oct_engine_close(session.reference);
+    oct_engine_close(session.engine);
+    oct_world_finish(&session.world);
+    return status;
+}
+
+oct_status oct_session_encode_text(oct_session *session, const char *text, oct_token_list *tokens)
+{
+    oct_status status = oct_tokenizer_encode(session->tokenizer, text, strlen(text),
+                                             OCT_ENCODE_PARSE_SPECIAL | OCT_ENCODE_ADD_SPECIAL, tokens);
+    if (status == OCT_OK && tokens->count == 0)
+        status = oct_fail(OCT_ERR_USAGE, "the prompt is empty: give at least one character with -p");
+    return status;
+}
+
+oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
+                                   oct_token_list *tokens)
+{
+    char *prompt = NULL;
+    oct_status status = oct_chat_template_render(&session->chat_template, messages, count, true, &prompt);
+    if (status != OCT_OK)
+        return status;
+    const unsigned flags =
+        OCT_ENCODE_PARSE_SPECIAL | (session->chat_template.begins_with_bos ? OCT_ENCODE_ADD_BOS : 0u);
+    status = oct_tokenizer_encode(session->tokenizer, prompt, strlen(prompt), flags, tokens);
+    free(prompt);
+    return status;
+}
+
+oct_status oct_session_encode_user(oct_session *session, const char *text, oct_token_list *tokens)
+{
+    const oct_chat_message messages[] = {{"system", session->options.system}, {"user", text}};
+    const size_t first = session->options.system == NULL ? 1 : 0;
+    return oct_session_encode_chat(session, messages + first, 2 - first, tokens);
+}
+
+oct_status oct_session_sampling(const oct_session *session, oct_sampling *sampling)
+{
+    const oct_options *options = &session->options;
+    *sampling = oct_sampling_default();
+    sampling->seed = (uint64_t)options->seed;
+    sampling->temperature = (float)options->temperature;
+    sampling->top_k = (int32_t)options->top_k;
+    sampling->top_p = (float)options->top_p;
+    sampling->min_p = (float)options->min_p;
+    sampling->repetition_penalty = (float)options->repetition_penalty;
+    sampling->presence_penalty = (float)options->presence_penalty;
+    sampling->frequency_penalty = (float)options->frequency_penalty;
+    sampling->logprobs = (int32_t)options->logprobs;
+    return oct_sampling_check(sampling, oct_engine_model(session->engine)->vocabulary);
+}

@@ -1,0 +1,43 @@
+// A session: what generate, chat and score have in common. Every rank parses the same command line, joins the
+// world and loads its shard; then rank 0 does the command's work while the others follow it.
+#ifndef OCT_LAUNCH_SESSION_H
+#define OCT_LAUNCH_SESSION_H
+
+#include "launch/figures.h"
+#include "launch/options.h"
+#include "ranks/engine.h"
+#include "runtime/chat_template.h"
+#include "runtime/tokenizer.h"
+
+typedef struct oct_session {
+    oct_options options;
+    oct_world world;
+    oct_engine *engine;
+    oct_engine *reference;           // of `score --reference`, or NULL; it is the first that the other ranks serve
+    oct_tokenizer *tokenizer;        // rank 0
+    oct_chat_template chat_template; // rank 0, where `--chat` or messages need it
+    oct_figures figures;             // rank 0
+    FILE *stats;                     // rank 0: of `--stats`, opened before anything is loaded
+} oct_session;
+
+// The part of a command that rank 0 does. OCT_ERR_LOST, OCT_ERR_DISAGREE and OCT_ERR_INTERNAL end the job at once;
+// with other statuses all ranks leave together.
+typedef oct_status (*oct_session_work)(oct_session *session);
+
+// Runs a command from its command line to its exit code. COLLECTIVE over the ranks of the launch.
+int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work);
+
+// Tokenizes a prompt: plain text, or the messages of a chat through the model's template. Rank 0. Errors: OCT_ERR_USAGE
+// (no template, nothing to decode).
+oct_status oct_session_encode_text(oct_session *session, const char *text, oct_token_list *tokens);
+oct_status oct_session_encode_user(oct_session *session, const char *text, oct_token_list *tokens);
+oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
+                                   oct_token_list *tokens);
+
+// False for a status after which the other ranks cannot be spoken to: LOST, DISAGREE, INTERNAL.
+bool oct_session_can_go_on(oct_status status);
+
+// The sampling parameters of the command line, checked. Rank 0.
+oct_status oct_session_sampling(const oct_session *session, oct_sampling *sampling);
+
+#endif

@@ -1,0 +1,26 @@
+// `octet --version`.
+#include "launch/version.h"
+
+#include <string.h>
+
+#include <mpi.h>
+
+#include "kernels/cpu/kernels.h"
+#include "version_facts.h"
+
+void oct_version_print(FILE *file)
+{
+    static const char *const sets[] = {"scalar", "scalar, avx2", "scalar, avx2, avx512"};
+    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    MPI_Get_library_version(mpi, &length); // allowed before MPI_Init
+    mpi[strcspn(mpi, ",\n")] = '\0';
+    fprintf(file, "octet %s\n", OCTET_VERSION);
+    fprintf(file, "compiler      %s\n", __VERSION__);
+    fprintf(file, "MPI           %s\n", mpi);
+    fprintf(file, "HDF5          %s\n", OCTET_HDF5);
+    fprintf(file, "UCX           %s\n", OCTET_UCX);
+    fprintf(file, "hwloc         %s\n", OCTET_HWLOC);
+    fprintf(file, "CUDA, NCCL    %s\n", "not in this build");
+    fprintf(file, "instructions  %s (on this machine)\n", sets[oct_cpu_level()]);
+}
