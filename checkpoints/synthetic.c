@@ -37,17 +37,22 @@ static uint64_t key(const synthetic_state *s, int32_t index, int64_t tile, int64
     return XXH3_64bits(words, sizeof words);
 }
 
-// The standard deviation of a tensor's weights. With 1/√K a product keeps the size of its input; what is
-// added to the residual is smaller in deeper models, so that it stays of the order of one; logits spread over
-// a few units.
+// The standard deviation of a tensor's weights. With 1/√K a product keeps the size of its input. Embeddings
+// are small beside what the FFNs add (about 2.4 in all), or a tied head would repeat the last token for ever;
+// the first attention is as small as they are, or the FFNs would see the average of the prompt and little
+// else.
 static double deviation(const oct_source *source, int32_t index)
 {
     const oct_tensor_spec *spec = &source->specs[index];
     const synthetic_state *state = source->state;
-    double plain = state->scale / sqrt((double)spec->columns);
+    double plain = state->scale / sqrt((double)spec->columns), deep = sqrt(source->model.layers);
     if (spec->layer < 0)
-        return 4 * plain;
-    return spec->split == OCT_SPLIT_COLUMNS ? 2 * plain / sqrt(source->model.layers) : plain;
+        return 2 * plain;
+    if (spec->split != OCT_SPLIT_COLUMNS)
+        return plain;
+    if (strstr(spec->name, ".down"))
+        return 4 * plain / deep;
+    return spec->layer == 0 ? 2 * plain / sqrt(source->model.hidden) : plain / deep;
 }
 
 static void fill_random(uint8_t *out, size_t bytes, uint64_t *state)
@@ -61,6 +66,7 @@ static void fill_random(uint8_t *out, size_t bytes, uint64_t *state)
 }
 
 // A block of q4 or q8: scales that vary by a quarter, zero in rows behind the matrix; then random codes.
+// Uniform codes have a mean of −1/2; scales of either sign keep it from adding up.
 static void make_integer_block(const oct_encoding_info *info, int n, double wanted, int rows, uint64_t *state,
                                uint8_t *out)
 {
@@ -69,7 +75,9 @@ static void make_integer_block(const oct_encoding_info *info, int n, double want
     float unit = (float)(wanted / spread);
     for (int g = 0; g < n / info->group; g++)
         for (int row = 0; row < 16; row++, out += 2) {
-            uint16_t half = row < rows ? oct_f32_to_f16(unit * (1 + next_uniform(state) / 4)) : 0;
+            float varied = 1 + next_uniform(state) / 4;
+            bool negative = next_random(state) & 1;
+            uint16_t half = row < rows ? oct_f32_to_f16(negative ? -unit * varied : unit * varied) : 0;
             memcpy(out, &half, 2);
         }
     fill_random(out, (size_t)n * 2 * (size_t)info->low_bits, state);
