@@ -6,6 +6,7 @@
 #include <mpi.h>
 
 #include "kernels/cpu/kernels.h"
+#include "version_facts.h"
 
 void oct_version_print(FILE *file)
 {

@@ -1,8 +1,11 @@
 // The arithmetic of placement. Owns nothing.
 #include "ranks/placement_plan.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "runtime/partition.h"
 
 void oct_cpus_print(const oct_cpus *cpus, char *text, size_t bytes)
 {
@@ -136,9 +139,8 @@ static int32_t collect(const oct_cpus *masks, int32_t ranks, int32_t first, bool
 
 static void split(const oct_topology *topology, const oct_cpus *masks, int32_t ranks, oct_part *parts)
 {
-    bool placed[ranks];
-    int32_t members[ranks];
-    memset(placed, 0, sizeof placed);
+    bool placed[OCT_MAX_RANKS] = {false};
+    int32_t members[OCT_MAX_RANKS];
     for (int32_t first = 0; first < ranks; first++) {
         if (placed[first])
             continue;
@@ -172,7 +174,8 @@ static bool share_core(const oct_topology *topology, const oct_part *a, const oc
 bool oct_placement_plan(const oct_topology *topology, const oct_cpus *masks, int32_t ranks,
                         const int32_t *threads, int32_t limit, oct_part *parts)
 {
-    oct_cpus known[ranks];
+    oct_cpus known[OCT_MAX_RANKS];
+    assert(ranks > 0 && ranks <= OCT_MAX_RANKS);
     memset(parts, 0, (size_t)ranks * sizeof *parts);
     for (int32_t r = 0; r < ranks; r++)
         known[r] = known_mask(topology, &masks[r]);

@@ -41,10 +41,10 @@ typedef struct oct_part {
     bool shared; // another rank's part holds some of the same cores
 } oct_part;
 
-// Splits a host. masks: [ranks] where the launcher lets each rank run (CPUs that the topology does not know
-// are ignored; a mask without a known one counts as the whole host). threads: [ranks] asked for, 0 for the
-// default; limit: threads that the host's ranks may run together by default (a cgroup's CPU quota), 0: no
-// limit. parts: [ranks] out. Returns whether the host is oversubscribed.
+// Splits a host between 1 to OCT_MAX_RANKS ranks. masks: [ranks] where the launcher lets each rank run (CPUs
+// that the topology does not know are ignored; a mask without a known one counts as the whole host). threads:
+// [ranks] asked for, 0 for the default; limit: threads that the host's ranks may run together by default (a
+// cgroup's CPU quota), 0: no limit. parts: [ranks] out. Returns whether the host is oversubscribed.
 bool oct_placement_plan(const oct_topology *topology, const oct_cpus *masks, int32_t ranks,
                         const int32_t *threads, int32_t limit, oct_part *parts);
 

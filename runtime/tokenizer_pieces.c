@@ -6,23 +6,18 @@
 #include "runtime/tokenizer_parts.h"
 #include "runtime/utf8.h"
 
-// GPT-2's alphabet (openai/gpt-2, encoder.py, bytes_to_unicode): the printable bytes of Latin-1 stand for
-// themselves, the other 68 are the code points from 256 on, in order.
-static bool stands_for_itself(uint32_t byte)
-{
-    return (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || (byte >= 0xAE && byte <= 0xFF);
-}
-
-// The byte of a character of the alphabet, -1 for other characters.
+// The byte of a character of GPT-2's alphabet (openai/gpt-2, encoder.py, bytes_to_unicode), -1 for other
+// characters: the printable bytes of Latin-1 stand for themselves, the other 68 (00 to 20, 7F to A0, AD) are
+// the code points from 256 on, in order.
 static int alphabet_byte(uint32_t code)
 {
-    if (code < 256)
-        return stands_for_itself(code) ? (int)code : -1;
-    uint32_t left = code - 256;
-    for (uint32_t byte = 0; byte < 256; byte++)
-        if (!stands_for_itself(byte) && left-- == 0)
-            return (int)byte;
-    return -1;
+    if ((code >= 0x21 && code <= 0x7E) || (code >= 0xA1 && code <= 0xFF && code != 0xAD))
+        return (int)code;
+    if (code >= 0x100 && code <= 0x120)
+        return (int)(code - 0x100);
+    if (code >= 0x121 && code <= 0x142)
+        return (int)(code - 0x121 + 0x7F);
+    return code == 0x143 ? 0xAD : -1;
 }
 
 size_t oct_byte_alphabet_decode(const char *text, size_t bytes, char *out)

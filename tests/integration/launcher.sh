@@ -1,6 +1,12 @@
+# shellcheck shell=bash
 # Sourced by checks that start ranks: run_ranks NP COMMAND…, with the mpirun of the MPI that `octet` was built
 # with, on however few cores the test machine has.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+# For builds with the address sanitizer: what MPI itself keeps is not our leak.
+octet_sanitizers=$(cd "$(dirname "${BASH_SOURCE[0]}")/../sanitizers" && pwd)
+export LSAN_OPTIONS="suppressions=$octet_sanitizers/leak.txt:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
+export ASAN_OPTIONS="fast_unwind_on_malloc=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
 
 if ldd "$OCTET" | grep -q libmpich; then
     octet_mpi=mpich
@@ -24,4 +30,7 @@ run_ranks() {
     "$octet_mpirun" $octet_mpirun_options -np "$count" "$@"
 }
 
+if ldd "$OCTET" | grep -q libtsan; then
+    skip "MPI itself is full of reports of the thread sanitizer; the unit tests run under it"
+fi
 [ -n "$octet_mpirun" ] || skip "no mpirun for the MPI that octet was built with ($octet_mpi)"

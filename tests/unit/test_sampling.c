@@ -204,6 +204,7 @@ static void run_protocol(const oct_sampling *s, uint64_t position, const float *
         check_same(&choice, expected);
     } else {
         count->gathered++;
+        assert_true(n > list_size); // whole shards prove everything
     }
     for (int32_t r = 0; r < ranks; r++)
         free(made[r]);
@@ -234,6 +235,27 @@ static void same_token_for_any_split(void **state)
     // Both ways must have been taken often for this test to mean anything.
     assert_true(usual.decided > 6000 && usual.gathered > 100);
     assert_true(tiny.decided > 1000 && tiny.gathered > 1000);
+}
+
+// Where the kept set passes the lists, the best score of all tokens mostly decides: of 3000 tokens with the
+// probabilities of Zipf's law, 64 hold more than half of the mass.
+static void a_long_tail_seldom_needs_all_logits(void **state)
+{
+    (void)state;
+    static float logits[3000];
+    static uint64_t scratch[6000];
+    for (int32_t i = 0; i < 3000; i++)
+        logits[(i * 1009) % 3000] = -logf((float)(i + 1));
+    oct_sampling s = oct_sampling_default();
+    s.temperature = 1;
+    s.top_p = 0.95f;
+    protocol_count count = {0};
+    for (uint64_t position = 0; position < 1000; position++) {
+        oct_choice expected;
+        oct_sampling_decide_full(&s, position, logits, 3000, scratch, &expected);
+        run_protocol(&s, position, logits, 3000, 2, oct_sampling_list_size(&s), &expected, &count);
+    }
+    assert_true(count.decided > 550 && count.gathered > 50);
 }
 
 static void greedy_and_plain_temperature_need_no_list(void **state)
@@ -406,6 +428,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(same_token_for_any_split),
+        cmocka_unit_test(a_long_tail_seldom_needs_all_logits),
         cmocka_unit_test(greedy_and_plain_temperature_need_no_list),
         cmocka_unit_test(logprobs_are_those_of_the_distribution),
         cmocka_unit_test(penalties_follow_their_formulas),
