@@ -145,43 +145,9 @@ float oct_sampling_maximum(const float *logits, int32_t n)
     return greedy_best(logits, 0, n).logit + 0.0f;
 }
 
-// The words of four tokens are made at once; most of them are too large for a noise that could win, and the
-// logarithms are spared: −log1p(−v) >= v >= 2^-(zeros + 1), where the word begins with `zeros` zero bits, so
-// the noise is at most (zeros + 1) · log 2.
-static void noisy_block(oct_best *best, const oct_sampling *s, uint64_t position, const float *logits,
-                        int32_t first, int32_t begin, int32_t end)
-{
-    const float inverse = oct_sampling_inverse_temperature(s);
-    const uint32_t counter[4] = {(uint32_t)begin / 4, 0, (uint32_t)position, (uint32_t)(position >> 32)};
-    const uint32_t key[2] = {(uint32_t)s->seed, (uint32_t)(s->seed >> 32)};
-    uint32_t words[4];
-    oct_philox(counter, key, words);
-    for (int32_t token = begin; token < end; token++) {
-        float logit = oct_law_logit(logits[token - first]);
-        uint32_t word = words[token % 4];
-        int zeros = word ? __builtin_clz(word) : 32;
-        if (fmaf(logit, inverse, (float)(zeros + 1) * 0.6932f + 0.001f) <= best->score)
-            continue;
-        float score = fmaf(logit, inverse, oct_gumbel(word));
-        if (score > best->score)
-            *best = (oct_best){token, score, logit};
-    }
-}
-
 oct_best oct_sampling_best(const oct_sampling *s, uint64_t position, const float *logits, int32_t first,
                            int32_t n)
 {
-    if (oct_sampling_is_greedy(s))
-        return greedy_best(logits, first, n);
-    oct_best best = {-1, -INFINITY, -INFINITY};
-    if (n > 0)
-        best = (oct_best){first, -INFINITY, oct_law_logit(logits[0])};
-    for (int32_t begin = first; begin < first + n;) {
-        int32_t end = (int32_t)((begin | 3) + 1);
-        if (end > first + n)
-            end = first + n;
-        noisy_block(&best, s, position, logits, first, begin, end);
-        begin = end;
-    }
-    return best;
+    return oct_sampling_is_greedy(s) ? greedy_best(logits, first, n)
+                                     : oct_law_noisy_best(s, position, logits, first, n);
 }

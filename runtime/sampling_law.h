@@ -87,6 +87,10 @@ static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
     return oct_law_round_mass(oct_exp(oct_law_exponent(logit, maximum, inverse)));
 }
 
+// oct_sampling_best() where it is not greedy.
+oct_best oct_law_noisy_best(const oct_sampling *s, uint64_t position, const float *logits, int32_t first,
+                            int32_t n);
+
 // Σ mass of n logits.
 int64_t oct_law_mass_sum(const float *logits, int32_t n, float maximum, float inverse);
 
