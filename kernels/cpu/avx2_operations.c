@@ -1,5 +1,6 @@
+// Operations on vectors and attention, AVX2 table.
 #include "kernels/cpu/avx2.h"
-void oct_avx2_fill_operations(oct_cpu_kernels *table)
-{
-    (void)table;
-}
+#include "kernels/cpu/lanes_avx2.h"
+
+#define OCT_VECTOR_FILL oct_avx2_fill_operations
+#include "kernels/cpu/vector_operations.h"

@@ -2,9 +2,9 @@
 // instruction set. The scalar table is the law; the others give its bits. All of them are LOCAL, allocate
 // nothing and need the floating-point environment of oct_cpu_enter_thread().
 //
-// The law (docs/numbers.md): fp32 with explicit fmaf and nothing contracted; 16 virtual lanes; a lane tree adds
-// lane i and i + 8, then i + 4, i + 2, i + 1. A matrix has one fp32 accumulator a row and column, taken in
-// ascending K:
+// The law (docs/numbers.md): fp32 with explicit fmaf and nothing contracted; 16 virtual lanes; a lane tree
+// adds lane i and i + 8, then i + 4, i + 2, i + 1. A matrix has one fp32 accumulator a row and column, taken
+// in ascending K:
 //   int8 form   per group of 16 or 32 columns: I = Σ (value − zero) · x exactly in int32, A = Σ x;
 //               acc = fmaf(scale_w · scale_x, (float)I, acc); where the encoding has minima, then
 //               acc = fmaf(minimum · scale_x, (float)A, acc). Each product of two scales is rounded once.
@@ -25,7 +25,11 @@
 #define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
 
 // The forms in which a matrix can take its input; bits, so that an input can be made in several.
-typedef enum oct_activation_form { OCT_FORM_F32 = 1, OCT_FORM_BF16 = 2, OCT_FORM_INT8 = 4 } oct_activation_form;
+typedef enum oct_activation_form {
+    OCT_FORM_F32 = 1,
+    OCT_FORM_BF16 = 2,
+    OCT_FORM_INT8 = 4
+} oct_activation_form;
 
 // The form that an encoding takes: integer ones int8, f16 and bf16 take bf16, f32 takes f32.
 oct_activation_form oct_encoding_form(oct_encoding encoding);
@@ -45,14 +49,14 @@ typedef struct oct_activations {
 //   out[c · out_stride + 16 s + r] = Σ_k W[16 s + r][k] · x[column_begin + c][x_offset + k − first]
 // Reads strips · strip_bytes of weights once from memory.
 typedef struct oct_dot {
-    const uint8_t *weights;     // strip s at weights + s · strip_bytes
+    const uint8_t *weights; // strip s at weights + s · strip_bytes
     size_t strip_bytes;
     int32_t strips;
-    int64_t first, last;        // K range in absolute columns; blocks break at multiples of 256
+    int64_t first, last; // K range in absolute columns; blocks break at multiples of 256
     const oct_activations *x;
-    int64_t x_offset;           // where column `first` stands in x; a multiple of 32
+    int64_t x_offset;              // where column `first` stands in x; a multiple of 32
     int32_t column_begin, columns; // columns >= 1, any number
-    float *out;                 // [columns][out_stride]
+    float *out;                    // [columns][out_stride]
     size_t out_stride;
 } oct_dot;
 
@@ -60,30 +64,32 @@ typedef void (*oct_dot_function)(const oct_dot *dot);
 
 // One attention split of one column: `queries` query heads that share a key-value head.
 typedef struct oct_attention {
-    const float *q;        // [queries][head_dim], rotated
+    const float *q; // [queries][head_dim], rotated
     int32_t queries, head_dim;
-    float scale;           // of the scores, head_dim^-0.5
-    const uint16_t *pages[OCT_SPLIT_PAGES]; // f16 page of 64 positions: K [head_dim][64], then V [64][head_dim];
-                                            // pages outside [begin, end) are never touched
-    int32_t begin, end;    // attended positions inside the split, 0 <= begin < end <= 256
-    float *state;          // out [queries][2 + head_dim]: maximum, sum, weighted values
+    float scale;                            // of the scores, head_dim^-0.5
+    const uint16_t *pages[OCT_SPLIT_PAGES]; // f16 page of 64 positions: K [head_dim][64], then V
+                                            // [64][head_dim]; pages outside [begin, end) are never touched
+    int32_t begin, end; // attended positions inside the split, 0 <= begin < end <= 256
+    float *state;       // out [queries][2 + head_dim]: maximum, sum, weighted values
 } oct_attention;
 
 typedef struct oct_cpu_kernels {
-    const char *name;      // "scalar", "avx2", "avx512"
+    const char *name; // "scalar", "avx2", "avx512"
 
     oct_dot_function dot[OCT_ENCODING_COUNT];     // with the form of oct_encoding_form()
     oct_dot_function dot_f32[OCT_ENCODING_COUNT]; // fp32 form of every encoding (--activations fp32); may be
                                                   // the scalar functions in every table
 
-    // out[i] = (x[i] · r) · weight[i], r = 1 / sqrtf(S / n + epsilon); S: blocks of 64 elements, in each of which
-    // lane j adds squares of elements j, j + 16, j + 32, j + 48 by fmaf and the lane tree adds the lanes; the
-    // blocks' sums are added by the halving tree of runtime/partition.h. In place allowed.
+    // out[i] = (x[i] · r) · weight[i], r = 1 / sqrtf(S / n + epsilon); S: blocks of 64 elements, in each of
+    // which lane j adds squares of elements j, j + 16, j + 32, j + 48 by fmaf and the lane tree adds the
+    // lanes; the blocks' sums are added by the halving tree of runtime/partition.h. In place allowed.
     void (*rms_norm)(const float *x, const float *weight, int32_t n, float epsilon, float *out);
 
-    // x [width] (a multiple of 32) → codes, scales, sums: scale = largest / 127, code = rint(x · (127 / largest)) to
-    // nearest even; all zero where the largest magnitude is 0 or flushed.
+    // x [width] (a multiple of 32) → codes, scales, sums: scale = largest / 127, code = rint(x · (127 /
+    // largest)) to nearest even; all zero where largest / 127 is flushed; scale NaN and codes 0 where a value
+    // is not finite.
     void (*quantize)(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums);
+    // To nearest even; denormals to zero with their sign, NaN to a quiet NaN.
     void (*round_bf16)(const float *x, int64_t width, uint16_t *out);
 
     // out[i] = gate[i] / (1 + exp(−gate[i])) · up[i]
@@ -101,23 +107,28 @@ typedef struct oct_cpu_kernels {
                             const float *value);
 
     // Scores: ascending fmaf chain over head_dim, then · scale. Maximum over the attended positions; weights
-    // exp(score − maximum); their sum: lane j adds positions j, j + 16, … in ascending order, then the lane tree;
-    // weighted values: ascending fmaf chain over positions. Positions outside [begin, end) contribute nothing,
-    // whatever their bytes are.
+    // exp(score − maximum); their sum: lane j adds positions j, j + 16, … in ascending order, then the lane
+    // tree; weighted values: ascending fmaf chain over positions. Positions outside [begin, end) contribute
+    // nothing, whatever their bytes are.
     void (*attention_split)(const oct_attention *attention);
 
-    // Merges `splits` states [splits][2 + head_dim] (stride in floats between them) in ascending order and divides:
-    // m' = max(m, m_i), a = exp(m − m'), b = exp(m_i − m'), l = fmaf(l_i, b, l · a), v = fmaf(v_i, b, v · a);
-    // out[d] = v[d] / l.
-    void (*attention_merge)(const float *states, int64_t stride, int32_t splits, int32_t head_dim, float *out);
+    // Merges `splits` states [splits][2 + head_dim] (stride in floats between them) in ascending order and
+    // divides: m' = max(m, m_i), a = exp(m − m'), b = exp(m_i − m'), l = fmaf(l_i, b, l · a), v = fmaf(v_i,
+    // b, v · a); out[d] = v[d] / l.
+    void (*attention_merge)(const float *states, int64_t stride, int32_t splits, int32_t head_dim,
+                            float *out);
+
+    // noise[i] = oct_gumbel(words[i]) (runtime/noise.h).
+    void (*gumbel)(const uint32_t *words, int64_t n, float *noise);
 
     // Gumbel noise −log(−log1p(−v)) of the tokens [first, first + n) at `position` (see runtime/noise.h), and
-    // the best of score[i] = logits[i] · inverse_temperature + noise (noise 0 where !noisy): ties go to the smaller
-    // token. Returns the index of the best and its score.
+    // the best of score[i] = fmaf(logits[i], inverse_temperature, noise) (noise 0 where !noisy): ties go to
+    // the smaller token; NaN is never the best. Returns the index of the best and its score; 0 and −infinity
+    // where no score is larger than that.
     int32_t (*select)(const float *logits, int32_t n, float inverse_temperature, int noisy, uint64_t seed,
                       uint64_t position, int32_t first, float *score);
 
-    // Largest of n values (order does not matter; n >= 1).
+    // Largest of n values (order does not matter; n >= 1); 0 where it is −0. Not for NaN.
     float (*maximum)(const float *x, int32_t n);
 } oct_cpu_kernels;
 

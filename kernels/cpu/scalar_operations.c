@@ -107,6 +107,12 @@ void oct_scalar_rope(float *x, const float *table, int32_t dims, oct_rope_conven
     }
 }
 
+void oct_scalar_gumbel(const uint32_t *words, int64_t n, float *noise)
+{
+    for (int64_t i = 0; i < n; i++)
+        noise[i] = oct_gumbel(words[i]);
+}
+
 int32_t oct_scalar_select(const float *logits, int32_t n, float inverse_temperature, int noisy, uint64_t seed,
                           uint64_t position, int32_t first, float *score)
 {

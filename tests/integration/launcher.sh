@@ -4,6 +4,7 @@
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 # For builds with the address sanitizer: what MPI itself keeps is not our leak.
+OCTET_SOURCE=${OCTET_SOURCE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 octet_sanitizers=$(cd "$(dirname "${BASH_SOURCE[0]}")/../sanitizers" && pwd)
 export LSAN_OPTIONS="suppressions=$octet_sanitizers/leak.txt:print_suppressions=0${LSAN_OPTIONS:+:$LSAN_OPTIONS}"
 export ASAN_OPTIONS="fast_unwind_on_malloc=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
@@ -34,3 +35,17 @@ if ldd "$OCTET" | grep -q libtsan; then
     skip "MPI itself is full of reports of the thread sanitizer; the unit tests run under it"
 fi
 [ -n "$octet_mpirun" ] || skip "no mpirun for the MPI that octet was built with ($octet_mpi)"
+
+# can_run_hosts: whether ranks can be started as if on several hosts (Open MPI, root for host names).
+can_run_hosts() {
+    [ "$octet_mpi" = openmpi ] && unshare --uts true 2>/dev/null
+}
+
+# run_hosts HOST:COUNT,HOST:COUNT NP COMMAND…: ranks on hosts that are only names; between them MPI uses TCP.
+run_hosts() {
+    local hosts=$1 count=$2
+    shift 2
+    # shellcheck disable=SC2086
+    "$octet_mpirun" $octet_mpirun_options --mca plm_rsh_agent "$OCTET_SOURCE/tests/integration/uts-agent" \
+        --mca plm_rsh_no_tree_spawn 1 --mca btl tcp,self,vader --host "$hosts" -np "$count" "$@"
+}

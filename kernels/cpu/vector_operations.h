@@ -1,0 +1,238 @@
+// Operations on vectors, written once over 16 lanes for AVX2 and AVX-512; each gives the bits of its scalar
+// namesake in scalar_operations.c, where the formulas are explained. Include lanes_….h first; the including
+// file defines OCT_VECTOR_FILL, the name of the function that puts them into a table.
+#include <math.h>
+#include <string.h>
+
+#include "kernels/cpu/scalar.h"
+#include "kernels/cpu/vector_attention.h"
+#include "kernels/cpu/vector_math.h"
+#include "runtime/noise.h"
+
+#define NORM_BLOCK 64
+#define QUANTUM 32
+#define NOISE_BLOCK 64 // tokens whose noise is made at one time
+
+// n < 16 numbers and `fill` behind them.
+OCT_INLINE lanes load_some(const float *at, int64_t n, float fill)
+{
+    float all[LANES];
+    for (int i = 0; i < LANES; i++)
+        all[i] = i < n ? at[i] : fill;
+    return lanes_load(all);
+}
+
+OCT_INLINE void store_some(float *at, int64_t n, lanes a)
+{
+    float all[LANES];
+    lanes_store(all, a);
+    memcpy(at, all, (size_t)n * sizeof *at);
+}
+
+static float sum_of_squares(const float *x, int32_t n, int32_t begin, int32_t count)
+{
+    if (count > 1) {
+        int32_t half = (count + 1) / 2;
+        float first = sum_of_squares(x, n, begin, half);
+        return first + sum_of_squares(x, n, begin + half, count - half);
+    }
+    lanes sum = lanes_set(0.0f);
+    for (int32_t i = begin * NORM_BLOCK; i < (begin + 1) * NORM_BLOCK && i < n; i += LANES) {
+        lanes value = n - i < LANES ? load_some(x + i, n - i, 0.0f) : lanes_load(x + i);
+        sum = lanes_fma(value, value, sum);
+    }
+    return lanes_tree(sum);
+}
+
+static void rms_norm(const float *x, const float *weight, int32_t n, float epsilon, float *out)
+{
+    float sum = sum_of_squares(x, n, 0, (n + NORM_BLOCK - 1) / NORM_BLOCK);
+    float r = 1.0f / sqrtf(sum / (float)n + epsilon);
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        lanes_store(out + i, lanes_mul(lanes_mul(lanes_load(x + i), lanes_set(r)), lanes_load(weight + i)));
+    for (; i < n; i++)
+        out[i] = (x[i] * r) * weight[i];
+}
+
+static void quantize(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums)
+{
+    lanes_int magnitude = lanes_int_set(0x7fffffff);
+    lanes round = lanes_set(0x1.8p+23f);
+    for (int64_t at = 0; at < width; at += QUANTUM) {
+        lanes half[2] = {lanes_load(x + at), lanes_load(x + at + LANES)};
+        uint32_t largest = (uint32_t)lanes_int_largest(lanes_int_max(
+            lanes_int_and(lanes_bits(half[0]), magnitude), lanes_int_and(lanes_bits(half[1]), magnitude)));
+        float scale = oct_bits_float(largest) / 127.0f, inverse = 127.0f / oct_bits_float(largest);
+        bool zero = !(oct_bits_float(largest) >= OCT_QUANTIZE_SMALLEST), broken = largest >= 0x7f800000u;
+        scales[at / QUANTUM] = broken ? NAN : zero ? 0.0f : scale;
+        for (int i = 0; i < 2; i++) {
+            lanes scaled = lanes_add(lanes_mul(half[i], lanes_set(inverse)), round);
+            lanes_int code = lanes_int_sub(lanes_bits(scaled), lanes_bits(round));
+            if (zero || broken)
+                code = lanes_int_set(0);
+            lanes_int_store_s8(codes + at + i * LANES, code);
+            sums[at / LANES + i] = lanes_int_sum(code);
+        }
+    }
+}
+
+static void round_bf16(const float *x, int64_t width, uint16_t *out)
+{
+    lanes_int one = lanes_int_set(1), normal = lanes_int_set(0x007fffff),
+              infinite = lanes_int_set(0x7f800000);
+    for (int64_t i = 0; i < width; i += LANES) {
+        lanes_int bits = lanes_bits(lanes_load(x + i)),
+                  magnitude = lanes_int_and(bits, lanes_int_set(0x7fffffff));
+        lanes_int odd = lanes_int_and(lanes_int_right_zero(bits, 16), one);
+        lanes_int rounded = lanes_int_add(lanes_int_add(bits, lanes_int_set(0x7fff)), odd);
+        lanes_int sign = lanes_int_and(bits, lanes_int_set((int32_t)0x80000000));
+        rounded = lanes_int_select(lanes_int_greater(magnitude, normal), rounded, sign);
+        lanes_int quiet = lanes_int_or(bits, lanes_int_set(0x00400000));
+        rounded = lanes_int_select(lanes_int_greater(magnitude, infinite), quiet, rounded);
+        lanes_int_store_u16(out + i, lanes_int_right_zero(rounded, 16));
+    }
+}
+
+OCT_INLINE lanes silu(lanes gate, lanes up)
+{
+    lanes below = lanes_add(lanes_set(1.0f), lanes_exp(lanes_negate(gate)));
+    return lanes_mul(lanes_div(gate, below), up);
+}
+
+static void silu_multiply(const float *gate, const float *up, int64_t n, float *out)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        lanes_store(out + i, silu(lanes_load(gate + i), lanes_load(up + i)));
+    if (i < n)
+        store_some(out + i, n - i, silu(load_some(gate + i, n - i, 0.0f), load_some(up + i, n - i, 0.0f)));
+}
+
+static void add(float *to, const float *from, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        lanes_store(to + i, lanes_add(lanes_load(to + i), lanes_load(from + i)));
+    for (; i < n; i++)
+        to[i] = to[i] + from[i];
+}
+
+OCT_INLINE void turn(lanes *a, lanes *b, lanes cosine, lanes sine)
+{
+    lanes turned = lanes_fma(*a, cosine, lanes_negate(lanes_mul(*b, sine)));
+    *b = lanes_fma(*b, cosine, lanes_mul(*a, sine));
+    *a = turned;
+}
+
+static void rope(float *x, const float *table, int32_t dims, oct_rope_convention convention)
+{
+    int32_t half = dims / 2;
+    if (half % LANES != 0) {
+        oct_scalar_rope(x, table, dims, convention);
+        return;
+    }
+    for (int32_t i = 0; i < half; i += LANES) {
+        lanes a, b, cosine, sine;
+        lanes_load_pairs(table + 2 * i, &cosine, &sine);
+        if (convention == OCT_ROPE_PAIRS) {
+            lanes_load_pairs(x + 2 * i, &a, &b);
+            turn(&a, &b, cosine, sine);
+            lanes_store_pairs(x + 2 * i, a, b);
+        } else {
+            a = lanes_load(x + i);
+            b = lanes_load(x + half + i);
+            turn(&a, &b, cosine, sine);
+            lanes_store(x + i, a);
+            lanes_store(x + half + i, b);
+        }
+    }
+}
+
+static void gumbel(const uint32_t *words, int64_t n, float *noise)
+{
+    int64_t whole = n - n % LANES;
+    for (int64_t i = 0; i < whole; i += LANES)
+        lanes_store(noise + i, lanes_gumbel(lanes_int_load(words + i)));
+    for (int64_t i = whole; i < n; i++)
+        noise[i] = oct_gumbel(words[i]);
+}
+
+// The noise of the tokens [first, first + NOISE_BLOCK), first a multiple of 4.
+static void make_noise(uint64_t seed, uint64_t position, int32_t first, float noise[NOISE_BLOCK])
+{
+    uint32_t words[NOISE_BLOCK], key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    for (int i = 0; i < NOISE_BLOCK; i += 4) {
+        uint32_t counter[4] = {((uint32_t)first + (uint32_t)i) / 4, 0, (uint32_t)position,
+                               (uint32_t)(position >> 32)};
+        oct_philox(counter, key, words + i);
+    }
+    for (int i = 0; i < NOISE_BLOCK; i += LANES)
+        lanes_store(noise + i, lanes_gumbel(lanes_int_load(words + i)));
+}
+
+static int32_t select_best(const float *logits, int32_t n, float inverse_temperature, int noisy,
+                           uint64_t seed, uint64_t position, int32_t first, float *score)
+{
+    float noise[NOISE_BLOCK] = {0}, padded[NOISE_BLOCK];
+    lanes best = lanes_set(-INFINITY), scale = lanes_set(inverse_temperature);
+    lanes_int best_index = lanes_int_set(0), step = lanes_int_set(LANES);
+    int32_t counting[LANES];
+    int32_t begin = -(first & 3); // noise comes in whole Philox blocks of 4 tokens
+    for (int32_t i = 0; i < LANES; i++)
+        counting[i] = begin + i;
+    lanes_int index = lanes_int_load(counting);
+    for (int32_t at = begin; at < n; at += NOISE_BLOCK) {
+        if (noisy)
+            make_noise(seed, position, first + at, noise);
+        bool whole = at >= 0 && n - at >= NOISE_BLOCK;
+        const float *values = whole ? logits + at : padded;
+        for (int32_t i = 0; !whole && i < NOISE_BLOCK; i++)
+            padded[i] = at + i < 0 || at + i >= n ? NAN : logits[at + i]; // NaN is never the best
+        for (int32_t i = 0; i < NOISE_BLOCK; i += LANES) {
+            lanes value = lanes_fma(lanes_load(values + i), scale, lanes_load(noise + i));
+            lanes_mask better = lanes_less(best, value);
+            best = lanes_select(better, value, best);
+            best_index = lanes_int_select(better, index, best_index);
+            index = lanes_int_add(index, step);
+        }
+    }
+    float scores[LANES];
+    int32_t indices[LANES], winner = 0;
+    lanes_store(scores, best);
+    lanes_int_store(indices, best_index);
+    *score = -INFINITY;
+    for (int i = 0; i < LANES; i++)
+        if (scores[i] > *score || (scores[i] == *score && *score > -INFINITY && indices[i] < winner)) {
+            *score = scores[i];
+            winner = indices[i];
+        }
+    return winner;
+}
+
+static float maximum(const float *x, int32_t n)
+{
+    lanes largest = lanes_set(x[0]);
+    int32_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        largest = lanes_max(lanes_load(x + i), largest);
+    if (i < n)
+        largest = lanes_max(load_some(x + i, n - i, x[0]), largest);
+    return lanes_largest(largest) + 0.0f;
+}
+
+void OCT_VECTOR_FILL(oct_cpu_kernels *table)
+{
+    table->rms_norm = rms_norm;
+    table->quantize = quantize;
+    table->round_bf16 = round_bf16;
+    table->silu_multiply = silu_multiply;
+    table->add = add;
+    table->rope = rope;
+    table->store_key_value = store_key_value;
+    table->attention_split = attention_split;
+    table->attention_merge = attention_merge;
+    table->gumbel = gumbel;
+    table->select = select_best;
+    table->maximum = maximum;
+}
