@@ -156,7 +156,7 @@ static oct_status inspect(void *context)
         print_tensors(checkpoint);
         print_totals(checkpoint);
         if (options->verify)
-            printf("verified: every checksum matches, %.3f GB at %.2f GB/s\n", (double)report.bytes * 1e-9,
+            printf("verified: every checksum matches, %.1f MB at %.2f GB/s\n", (double)report.bytes * 1e-6,
                    (double)report.bytes * 1e-9 / report.seconds);
     }
     oct_checkpoint_close(checkpoint);

@@ -14,10 +14,8 @@
 typedef struct shown {
     _Alignas(128) _Atomic uint64_t heartbeat;
     _Atomic uint64_t count;
-    _Atomic int64_t step;
-    _Atomic int32_t phase;
+    oct_progress_place place; // written by the main thread
     _Atomic int32_t waiting;
-    _Atomic int32_t waiting_for;
     _Atomic int32_t spoken;
     _Atomic int32_t lost;
 } shown;
@@ -54,10 +52,7 @@ static void show(struct oct_monitor *monitor)
 {
     const oct_progress *page = oct_progress_page;
     shown *own = part(monitor, monitor->world->host_rank);
-    own->step = atomic_load_explicit(&page->step, memory_order_relaxed);
-    own->phase = atomic_load_explicit(&page->phase, memory_order_relaxed);
     own->waiting = atomic_load_explicit(&page->waiting, memory_order_relaxed);
-    own->waiting_for = atomic_load_explicit(&page->waiting_for, memory_order_relaxed);
     own->count = atomic_load_explicit(&page->count, memory_order_relaxed);
     own->heartbeat = own->heartbeat + 1;
 }
@@ -72,8 +67,8 @@ static void describe(struct oct_monitor *monitor, oct_verdict verdict, int culpr
         oct_fail(OCT_ERR_LOST,
                  "rank %d on host %s is stuck: nothing for %.1f s in phase %s, step %lld; the job ends "
                  "(--deadline changes how long that may take)",
-                 world->ranks_of_host[culprit], host, seconds, oct_phase_name(stuck->phase),
-                 (long long)stuck->step);
+                 world->ranks_of_host[culprit], host, seconds, oct_phase_name(stuck->place.phase),
+                 (long long)stuck->place.step);
         return;
     }
     const shown *own = part(monitor, world->host_rank);
@@ -81,7 +76,7 @@ static void describe(struct oct_monitor *monitor, oct_verdict verdict, int culpr
         OCT_ERR_LOST,
         "all ranks of host %s have waited %.1f s in phase %s, step %lld, and nothing came: another host or "
         "the link to it is lost; the job ends (--deadline changes how long that may take)",
-        host, seconds, oct_phase_name(own->phase), (long long)own->step);
+        host, seconds, oct_phase_name(own->place.phase), (long long)own->place.step);
 }
 
 // Gives the main thread a second to leave by oct_world_abort(), then ends the process.
@@ -107,7 +102,7 @@ static void tick(struct oct_monitor *monitor)
         shown *other = part(monitor, i);
         monitor->sights[i] = (oct_sight){.count = other->count,
                                          .heartbeat = other->heartbeat,
-                                         .phase = other->phase,
+                                         .phase = other->place.phase,
                                          .waiting = other->waiting != 0};
     }
     int culprit = -1;
@@ -160,6 +155,7 @@ static oct_status prepare(struct oct_monitor *monitor, oct_world *world)
 
 static void discard(struct oct_monitor *monitor)
 {
+    oct_progress_reflect(NULL);
     oct_host_memory_free(&monitor->memory);
     free(monitor->watch.seen);
     free(monitor->sights);
@@ -174,6 +170,8 @@ oct_status oct_monitor_start(oct_world *world)
     oct_status status = oct_host_memory_allocate(&monitor->memory, world, sizeof(shown));
     if (status == OCT_OK) {
         status = prepare(monitor, world);
+        if (status == OCT_OK)
+            oct_progress_reflect(&part(monitor, world->host_rank)->place);
         bool started = status == OCT_OK && pthread_create(&monitor->thread, NULL, run, monitor) == 0;
         if (status == OCT_OK && !started)
             status =

@@ -8,6 +8,8 @@
 
 static oct_progress private_page = {.step = -1, .waiting_for = -1, .rank = -1, .start_deadline_ms = 600000};
 oct_progress *oct_progress_page = &private_page;
+static oct_progress_place private_mirror;
+oct_progress_place *oct_progress_mirror = &private_mirror;
 
 static const char *const phase_names[OCT_PHASE_COUNT] = {"init",   "open",   "load", "prefill",
                                                          "decode", "finish", "idle", "done"};
@@ -20,6 +22,13 @@ bool oct_progress_share(void)
     memcpy(map, &private_page, sizeof private_page);
     oct_progress_page = map;
     return true;
+}
+
+void oct_progress_reflect(oct_progress_place *place)
+{
+    oct_progress_mirror = place != NULL ? place : &private_mirror;
+    atomic_store(&oct_progress_mirror->step, atomic_load(&oct_progress_page->step));
+    atomic_store(&oct_progress_mirror->phase, atomic_load(&oct_progress_page->phase));
 }
 
 void oct_progress_identify(int rank, int size, const char *host)

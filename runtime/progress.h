@@ -45,6 +45,18 @@ typedef struct oct_progress {
 // The page of this process; never NULL.
 extern oct_progress *oct_progress_page;
 
+// A second place for step and phase, which the other ranks of the host see at once (the monitor copies the
+// rest every 100 ms; a rank that is stopped cannot); never NULL.
+typedef struct oct_progress_place {
+    _Atomic int64_t step;
+    _Atomic int32_t phase;
+} oct_progress_place;
+
+extern oct_progress_place *oct_progress_mirror;
+
+// Makes `place` the mirror, with the present step and phase; NULL: none any more. Main thread.
+void oct_progress_reflect(oct_progress_place *place);
+
 // Maps a page that a forked child shares with its parent and makes it this process's page.
 // LOCAL. Where the mapping fails the private page stays and false comes back.
 bool oct_progress_share(void);
@@ -75,6 +87,7 @@ static inline void oct_progress_bump(void)
 static inline void oct_progress_step(int64_t step)
 {
     atomic_store_explicit(&oct_progress_page->step, step, memory_order_relaxed);
+    atomic_store_explicit(&oct_progress_mirror->step, step, memory_order_relaxed);
     oct_progress_bump();
 }
 
@@ -82,6 +95,7 @@ static inline void oct_progress_step(int64_t step)
 static inline void oct_progress_phase(oct_phase phase)
 {
     atomic_store_explicit(&oct_progress_page->phase, (int32_t)phase, memory_order_relaxed);
+    atomic_store_explicit(&oct_progress_mirror->phase, (int32_t)phase, memory_order_relaxed);
     oct_progress_step(0);
 }
 
