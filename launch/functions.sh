@@ -154,7 +154,7 @@ use_launcher() {
     [ -n "$program" ] && command -v "$program" >/dev/null || program=mpirun
     command -v "$program" >/dev/null || die "mpirun is not there (set MPIRUN to its path)"
     launcher=("$program")
-    if "$program" --version 2>&1 | grep -q 'Open MPI'; then
+    if "$program" --version 2>&1 | grep -qE 'Open MPI|OpenRTE|open-mpi'; then
         # Octet places its threads itself; containers count slots in their own way.
         launcher+=(--oversubscribe --bind-to none)
         # Without this, containers that forbid process_vm_readv print a warning a rank.

@@ -46,7 +46,6 @@
 #define OCT_MAX_CANDIDATES 128     // entries of a candidate list
 #define OCT_USUAL_CANDIDATES 64    // entries where a request does not need more
 #define OCT_MAX_CANDIDATE_LISTS 64 // ranks, or threads, whose lists are merged
-#define OCT_SAMPLING_MASS_BITS 40
 
 typedef struct oct_logit_bias {
     int32_t token;

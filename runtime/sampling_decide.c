@@ -1,4 +1,4 @@
-// The decision: from the candidates of all ranks, or from all logits, to the token of a column.
+// The decision from the candidates of all ranks. From all logits it is made in sampling_full.c.
 #include "runtime/sampling.h"
 
 #include <assert.h>
@@ -57,45 +57,6 @@ static bool walk_was_complete(const walk *w)
     return w->floor == 0;
 }
 
-// What truncation needs to know besides the tokens in their order.
-typedef struct truncation {
-    float maximum, inverse;
-    int64_t limit; // of top-k
-    bool by_mass, by_least;
-    uint64_t top_fraction, least_fraction;
-    int64_t total; // mass that top-k leaves, for top-p
-    int64_t first_mass;
-} truncation;
-
-static truncation truncation_make(const oct_sampling *s, float maximum)
-{
-    truncation t = {.maximum = maximum, .inverse = oct_sampling_inverse_temperature(s)};
-    t.limit = s->top_k > 0 ? s->top_k : INT64_MAX;
-    t.by_mass = s->top_p < 1;
-    t.by_least = s->min_p > 0;
-    t.top_fraction = oct_law_fraction(s->top_p);
-    t.least_fraction = oct_law_fraction(s->min_p);
-    t.first_mass = oct_law_mass(maximum, maximum, t.inverse);
-    return t;
-}
-
-static int64_t truncation_mass(const truncation *t, float logit)
-{
-    return t->by_mass || t->by_least ? oct_law_mass(logit, t->maximum, t->inverse) : 0;
-}
-
-// Does the set end before the token of this rank (0 the first) and mass, when `before` is the mass in front?
-static bool ends_by_rank_or_least(const truncation *t, int64_t rank, int64_t mass)
-{
-    return rank >= t->limit ||
-           (t->by_least && rank > 0 && !oct_law_reaches(mass, t->least_fraction, t->first_mass));
-}
-
-static bool ends_by_mass(const truncation *t, int64_t rank, int64_t before)
-{
-    return t->by_mass && rank > 0 && oct_law_reaches(before, t->top_fraction, t->total);
-}
-
 static oct_best merged_best(const oct_candidates *const candidates[], int32_t ranks)
 {
     oct_best best = {-1, -INFINITY, -INFINITY};
@@ -106,8 +67,8 @@ static oct_best merged_best(const oct_candidates *const candidates[], int32_t ra
 }
 
 // The mass that top-k leaves. False where the lists do not prove it; *total is then a lower bound.
-static bool total_after_top_k(const truncation *t, const oct_candidates *const candidates[], int32_t ranks,
-                              int64_t *total)
+static bool total_after_top_k(const oct_truncation *t, const oct_candidates *const candidates[],
+                              int32_t ranks, int64_t *total)
 {
     *total = 0;
     if (t->limit == INT64_MAX) {
@@ -151,14 +112,14 @@ static oct_decision decide_truncated(const oct_sampling *s, uint64_t position,
     const oct_candidate *entry = walk_next(&w);
     if (!entry)
         return OCT_NEEDS_LOGITS;
-    truncation t = truncation_make(s, entry->logit);
+    oct_truncation t = oct_truncation_make(s, entry->logit);
     bool exact = !t.by_mass || total_after_top_k(&t, candidates, ranks, &t.total);
     int64_t rank = 0, before = 0;
     for (; entry; entry = walk_next(&w), rank++) {
-        int64_t mass = truncation_mass(&t, entry->logit);
-        if (ends_by_rank_or_least(&t, rank, mass))
+        int64_t mass = oct_truncation_mass(&t, entry->logit);
+        if (oct_truncation_ends_by_rank_or_least(&t, rank, mass))
             break;
-        if (ends_by_mass(&t, rank, before)) {
+        if (oct_truncation_ends_by_mass(&t, rank, before)) {
             if (!exact)
                 return OCT_NEEDS_LOGITS; // it ends here or later
             break;
@@ -211,99 +172,4 @@ oct_decision oct_sampling_decide(const oct_sampling *s, uint64_t position,
     if (s->logprobs > 0 && !report_logprobs(s, candidates, ranks, &best, choice))
         return OCT_NEEDS_LOGITS;
     return OCT_DECIDED;
-}
-
-size_t oct_sampling_scratch_bytes(int32_t n)
-{
-    return 2 * sizeof(uint64_t) * (size_t)n;
-}
-
-// Sorts the tokens by the law's order: a radix sort of the inverted keys' upper half, stable, three passes of
-// 11 bits. Returns the sorted half of scratch; element: inverted key << 32 | token.
-static const uint64_t *sort_tokens(const float *logits, int32_t n, uint64_t *scratch)
-{
-    uint64_t *from = scratch, *to = scratch + n;
-    uint32_t counts[3][2048];
-    memset(counts, 0, sizeof counts);
-    for (int32_t i = 0; i < n; i++) {
-        from[i] = ~oct_law_key(logits[i], i);
-        uint32_t key = (uint32_t)(from[i] >> 32);
-        counts[0][key & 2047]++;
-        counts[1][key >> 11 & 2047]++;
-        counts[2][key >> 22]++;
-    }
-    for (int pass = 0; pass < 3; pass++) {
-        uint32_t *count = counts[pass], sum = 0;
-        for (int b = 0; b < 2048; b++) {
-            uint32_t of_bucket = count[b];
-            count[b] = sum;
-            sum += of_bucket;
-        }
-        for (int32_t i = 0; i < n; i++)
-            to[count[from[i] >> (32 + 11 * pass) & 2047]++] = from[i];
-        uint64_t *swapped = from;
-        from = to;
-        to = swapped;
-    }
-    return from;
-}
-
-static int32_t sorted_token(uint64_t element)
-{
-    return (int32_t)(uint32_t)element;
-}
-
-static oct_best best_kept(const oct_sampling *s, uint64_t position, const float *logits, int32_t n,
-                          float maximum, uint64_t *scratch)
-{
-    const uint64_t *sorted = sort_tokens(logits, n, scratch);
-    truncation t = truncation_make(s, maximum);
-    if (t.by_mass && t.limit >= n)
-        t.total = oct_law_mass_sum(logits, n, maximum, t.inverse);
-    else if (t.by_mass)
-        for (int64_t i = 0; i < t.limit; i++)
-            t.total += oct_law_mass(logits[sorted_token(sorted[i])], maximum, t.inverse);
-    oct_best best = {-1, -INFINITY, -INFINITY};
-    int64_t before = 0;
-    for (int32_t i = 0; i < n; i++) {
-        int32_t token = sorted_token(sorted[i]);
-        int64_t mass = truncation_mass(&t, logits[token]);
-        if (ends_by_rank_or_least(&t, i, mass) || ends_by_mass(&t, i, before))
-            break;
-        before += mass;
-        oct_best one = {token, oct_law_score(s, position, token, logits[token]), logits[token]};
-        if (oct_best_is_better(&one, &best))
-            best = one;
-    }
-    return best;
-}
-
-static void report_all_logprobs(const oct_sampling *s, const float *logits, int32_t n, float maximum,
-                                oct_choice *choice)
-{
-    // The candidates of the whole vocabulary, of which only the list is used.
-    oct_candidates top;
-    oct_sampling list_only = oct_sampling_default();
-    oct_best none = {-1, -INFINITY, -INFINITY};
-    oct_candidates_make(&top, &list_only, 0, logits, 0, n, maximum, &none, s->logprobs);
-    int64_t unit_mass = oct_law_mass_sum(logits, n, maximum, 1.0f);
-    for (int32_t i = 0; i < top.count; i++)
-        choice->top[choice->top_count++] =
-            (oct_token_logprob){top.list[i].token, oct_law_logprob(top.list[i].logit, maximum, unit_mass)};
-    choice->logprob = oct_law_logprob(logits[choice->token], maximum, unit_mass);
-}
-
-void oct_sampling_decide_full(const oct_sampling *s, uint64_t position, const float *logits, int32_t n,
-                              void *scratch, oct_choice *choice)
-{
-    assert(n >= 1);
-    float maximum = oct_sampling_maximum(logits, n);
-    choice->logprob = 0;
-    choice->top_count = 0;
-    if (oct_sampling_truncates(s))
-        choice->token = best_kept(s, position, logits, n, maximum, scratch).token;
-    else
-        choice->token = oct_sampling_best(s, position, logits, 0, n).token;
-    if (s->logprobs > 0)
-        report_all_logprobs(s, logits, n, maximum, choice);
 }

@@ -2,7 +2,7 @@
 
 OCTET_SMOLLM2_GGUF names the GGUF (launch/test sets it). The bars: top-1 agreement of 97 %, or llama.cpp's own
 less 0.5 points; mean KL at most 0.01; perplexity within 1 %. With fp32 activations nothing but the fp16 cache
-separates Octet from the reference, so the bars there are tighter.
+separates Octet from the reference, so the bars there, over the first passage, are tighter.
 """
 import hashlib
 import os
@@ -58,8 +58,14 @@ def main():
         model = octet_runs.import_model(path, folder)
         ours, _ = octet_runs.logits(model, tokens, header["vocabulary"], folder, ranks=2)
         results = [check("octet", ours, arrays, sequences, default)]
+        # The fp32 path is slow: one passage.
+        first = sequences[:1]
+        tokens = os.path.join(folder, "first.tokens")
+        with open(tokens, "w", encoding="ascii") as file:
+            file.write(" ".join(map(str, first[0])) + "\n")
+        head = {name: array[: len(first[0]) - 1] for name, array in arrays.items()}
         ours, _ = octet_runs.logits(model, tokens, header["vocabulary"], folder, ["--activations", "fp32"], ranks=2)
-        results.append(check("octet, fp32 activations", ours, arrays, sequences, exact))
+        results.append(check("octet, fp32 activations", ours, head, first, exact))
     return 0 if all(results) else 1
 
 

@@ -30,7 +30,7 @@ def run(arguments, ranks=None):
     if ranks is not None:
         launcher = os.environ.get("MPIRUN", "mpirun")
         version = subprocess.run([launcher, "--version"], capture_output=True, text=True, check=False).stdout
-        extra = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version else []
+        extra = ["--oversubscribe", "--bind-to", "none"] if "Open MPI" in version or "OpenRTE" in version else []
         command = [launcher, *extra, "-np", str(ranks), *command]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode != 0:
