@@ -9,12 +9,6 @@
 #include "runtime/progress.h"
 #include "runtime/status.h"
 
-// Commands that are still to come are absent from the table.
-#pragma weak oct_command_import
-#pragma weak oct_command_inspect
-#pragma weak oct_command_generate
-#pragma weak oct_command_chat
-#pragma weak oct_command_score
 #ifdef OCTET_FAULTS
 int oct_command_rehearse(int argc, char **argv);
 #endif
@@ -42,7 +36,7 @@ static void print_help(FILE *to)
 {
     fprintf(to, "usage: octet COMMAND [OPTION]…\n\n");
     for (int i = 0; i < COMMANDS; i++)
-        if (commands[i].run != NULL && commands[i].summary != NULL)
+        if (commands[i].summary != NULL)
             fprintf(to, "  %-10s %s\n", commands[i].name, commands[i].summary);
     fprintf(to, "\nEach command has --help. Start several ranks with mpirun -np N octet … or srun.\n");
 }
@@ -70,7 +64,7 @@ int main(int argc, char **argv)
         return 0;
     }
     for (int i = 0; i < COMMANDS; i++)
-        if (commands[i].run != NULL && strcmp(name, commands[i].name) == 0)
+        if (strcmp(name, commands[i].name) == 0)
             return run(&commands[i], argc - 1, argv + 1);
     if (speaks) {
         if (name[0] != '\0')

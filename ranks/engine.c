@@ -163,10 +163,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     static const char *const level_names[] = {"scalar", "avx2", "avx512"};
     oct_world *world = engine->world;
     oct_progress_phase(OCT_PHASE_OPEN);
-    oct_status status = oct_fault_point(OCT_PHASE_OPEN);
+    oct_status status = oct_world_agree(world, oct_fault_point(OCT_PHASE_OPEN));
     if (status == OCT_OK)
-        status = oct_checkpoint_open(&engine->checkpoint, path, world->all);
-    status = oct_world_agree(world, status);
+        status = oct_world_agree(world, oct_checkpoint_open(&engine->checkpoint, path, world->all));
     if (status != OCT_OK)
         return status;
     const oct_model *model = oct_checkpoint_model(engine->checkpoint);

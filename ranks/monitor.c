@@ -74,9 +74,11 @@ static void describe(struct oct_monitor *monitor, oct_verdict verdict, int culpr
     const shown *own = part(monitor, world->host_rank);
     oct_fail(
         OCT_ERR_LOST,
-        "all ranks of host %s have waited %.1f s in phase %s, step %lld, and nothing came: another host or "
-        "the link to it is lost; the job ends (--deadline changes how long that may take)",
-        host, seconds, oct_phase_name(own->place.phase), (long long)own->place.step);
+        "all ranks of host %s have waited %.1f s in phase %s, step %lld, and nothing came: %s; the job ends "
+        "(--deadline changes how long that may take)",
+        host, seconds, oct_phase_name(own->place.phase), (long long)own->place.step,
+        world->host_count > 1 ? "another host or the link to it is lost"
+                              : "they wait for each other, which is a fault of Octet itself");
 }
 
 // Gives the main thread a second to leave by oct_world_abort(), then ends the process.

@@ -6,7 +6,7 @@
 static uint16_t *cache_page(const oct_backend *backend, int32_t layer, int32_t page, int32_t kv_head)
 {
     const int32_t kv_heads = backend->program->kv_heads.end - backend->program->kv_heads.begin;
-    const size_t index = ((size_t)layer * (size_t)backend->options.pages + (size_t)page) * (size_t)kv_heads;
+    const size_t index = ((size_t)page * (size_t)backend->program->model.layers + (size_t)layer) * (size_t)kv_heads;
     return backend->kv_cache + (index + (size_t)kv_head) * backend->page_elements;
 }
 

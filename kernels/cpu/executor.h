@@ -41,7 +41,7 @@ struct oct_backend {
     uint8_t *weights;
     size_t weights_bytes;
 
-    uint16_t *kv_cache;           // [layers][pages][kv_heads] pages of K and V
+    uint16_t *kv_cache;           // [pages][layers][kv_heads] of K and V: a short sequence touches little memory
     size_t kv_cache_bytes;
     size_t page_elements;         // of one key-value head: 2 · 64 · head_dim
 
