@@ -309,16 +309,26 @@ static oct_status take_part(writer *w)
     return OCT_OK;
 }
 
+// Where the closed file ends, as its superblock says (HDF5 file format specification, superblock versions 2
+// and 3: the end-of-file address stands at byte 28).
+static bool read_end(int fd, uint64_t *end)
+{
+    uint8_t head[36];
+    if (pread(fd, head, sizeof head, 0) != (ssize_t)sizeof head || head[8] < 2 || head[8] > 3 || head[9] != 8)
+        return false;
+    memcpy(end, head + 28, sizeof *end);
+    return true;
+}
+
 static oct_status finish(writer *w, const char *path, uint64_t *file_bytes)
 {
     errno = 0;
-    hsize_t size = 0;
-    bool good = H5Fflush(w->file, H5F_SCOPE_LOCAL) >= 0 && H5Fget_filesize(w->file, &size) >= 0;
-    if (!good)
-        return cannot_write(w, errno);
-    good = H5Fclose(w->file) >= 0;
+    uint64_t size = 0;
+    bool good = H5Fclose(w->file) >= 0;
     w->file = -1;
-    if (!good || ftruncate(w->fd, (off_t)size) || fsync(w->fd)) // what was reserved and not used
+    if (!good || !read_end(w->fd, &size))
+        return cannot_write(w, errno);
+    if (ftruncate(w->fd, (off_t)size) || fsync(w->fd)) // what was reserved and not used
         return cannot_write(w, errno);
     *file_bytes = size;
     if (rename(w->part, path))
