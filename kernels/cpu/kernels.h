@@ -19,8 +19,8 @@
 
 #include "runtime/encoding.h"
 #include "runtime/model.h"
+#include "runtime/page_table.h"
 
-#define OCT_PAGE_POSITIONS 64   // positions of a KV page
 #define OCT_SPLIT_POSITIONS 256 // positions of an attention split
 #define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
 
