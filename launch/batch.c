@@ -181,7 +181,7 @@ static oct_status answer_request(batch *b, const oct_request *request)
         status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine));
     if (status == OCT_OK)
         status = write_answer(b, request, &answer, prompt.count);
-    else if (oct_session_can_go_on(status))
+    else if (oct_session_can_go_on(session, status))
         status = write_error(b, request);
     oct_answer_free(&answer);
     oct_token_list_free(&prompt);

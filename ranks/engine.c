@@ -278,6 +278,11 @@ oct_encoding oct_engine_main_encoding(const oct_engine *engine)
     return (oct_encoding)most;
 }
 
+bool oct_engine_is_broken(const oct_engine *engine)
+{
+    return engine->broken;
+}
+
 int32_t oct_engine_length(const oct_engine *engine)
 {
     return engine->length;
@@ -463,8 +468,10 @@ oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t
             status = choose(engine, choice);
         if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
             status = oct_engine_gather(engine, step->columns, step->position, receive, context);
-        if (status != OCT_OK)
+        if (status != OCT_OK) {
+            engine->broken = true;
             return status;
+        }
         done += step->columns;
     }
     return OCT_OK;

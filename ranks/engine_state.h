@@ -32,6 +32,7 @@ struct oct_engine {
     int32_t *all_columns;         // [prefill_chunk] 0, 1, 2, …
     const int32_t **pages;        // [prefill_chunk]
     uint64_t residual_hash;
+    bool broken; // rank 0: a step has failed
 
     // Sampling.
     int32_t first_token, own_tokens; // this rank's rows of the vocabulary
