@@ -61,7 +61,8 @@ static void check_words(const uint32_t words[CHUNK], bool compare)
     const oct_cpu_kernels *tables[KERNEL_TABLES];
     static float noise[CHUNK], law[CHUNK];
     int n = kernel_tables(tables);
-    for (int t = compare ? 0 : n - 1; t < n; t++) {
+    int fastest = n > 2 ? 1 : 0; // the tables are scalar, the native ones, and last the emulated one
+    for (int t = compare ? 0 : fastest; t < (compare ? n : fastest + 1); t++) {
         tables[t]->gumbel(words, CHUNK, noise);
         if (t == 0)
             memcpy(law, noise, sizeof law);
@@ -78,7 +79,7 @@ static void check_words(const uint32_t words[CHUNK], bool compare)
 static void test_noise_of_all_words(void **state)
 {
     (void)state;
-    uint64_t step = getenv("OCT_TEST_FULL") ? 1 : 17;
+    uint64_t step = check_stride(17);
     static uint32_t words[CHUNK];
     uint64_t chunks = 0;
     for (uint64_t word = 0; word <= UINT32_MAX; word += step * CHUNK, chunks++) {
