@@ -288,7 +288,7 @@ static void test_flips(void **context)
     uint32_t random = 12345;
     FILE *file = fopen(path, "r+b");
     setvbuf(file, NULL, _IONBF, 0);
-    for (size_t at = 0; at < size; at += at < 4096 ? 1 : 1 + (random >> 8) % 389) {
+    for (size_t at = 0; at < size; at += at < DENSE_BYTES ? 1 : 1 + (random >> 8) % STRIDE) {
         random = random * 1664525u + 1013904223u;
         uint8_t flipped = bytes[at] ^ (uint8_t)(1u << (random >> 29));
         fseek(file, (long)at, SEEK_SET);
