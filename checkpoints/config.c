@@ -134,7 +134,7 @@ static oct_status read_count(const json_t *object, const char *name, int32_t *co
 static oct_status read_strings(const json_t *object, const char *name, const oct_blob sections[],
                                oct_section offsets, oct_strings *out)
 {
-    int32_t count;
+    int32_t count = 0;
     oct_status status = read_count(object, name, &count);
     if (status || count == 0)
         return status;

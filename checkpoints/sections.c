@@ -46,6 +46,8 @@ size_t oct_section_element(oct_section section)
 
 void oct_hdf5_quiet(void)
 {
+    H5dont_atexit(); // everything is closed where it was opened; a file that a full disk broke must not be
+                     // touched
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 

@@ -10,7 +10,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <xxhash.h>
 
@@ -244,18 +246,22 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
     return status ? status : oct_tile_make(&w->target, widest);
 }
 
-// Makes NAME.part and reserves its space, so that a full disk is found now. File systems that cannot reserve
-// are taken at their word.
+// Extends NAME.part to all that it can need, so that a full disk or a limit is found now: HDF5 1.10 does not
+// survive a write that fails. Where the file system cannot reserve, its free space is taken at its word.
 static oct_status reserve(writer *w, uint64_t bytes)
 {
-    w->fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (w->fd < 0)
-        return cannot_write(w, errno);
-    if (fallocate(w->fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)bytes) == 0)
+    struct statvfs about;
+    int failed = fallocate(w->fd, 0, 0, (off_t)bytes);
+    if (failed && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
+        failed = ftruncate(w->fd, (off_t)bytes);
+        if (!failed && fstatvfs(w->fd, &about) == 0 && about.f_bavail * about.f_frsize < bytes) {
+            errno = ENOSPC;
+            failed = -1;
+        }
+    }
+    if (!failed)
         return OCT_OK;
-    if (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)
-        return OCT_OK;
-    return oct_fail(OCT_ERR_FILE, "cannot write %s: it needs %.2f GB: %s", w->part, (double)bytes * 1e-9,
+    return oct_fail(OCT_ERR_FILE, "cannot write %s, which needs %.1f MB: %s", w->part, (double)bytes * 1e-6,
                     strerror(errno));
 }
 
@@ -267,6 +273,9 @@ static oct_status create_file(writer *w)
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), create = H5Pcreate(H5P_FILE_CREATE),
           group = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_fapl_sec2(access);
+#if H5_VERSION_GE(1, 10, 7)
+    H5Pset_file_locking(access, false, true); // locked by take_part
+#endif
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
     H5Pset_alignment(access, ALIGN_FROM, ALIGN_TO);
     H5Pset_obj_track_times(create, false);
@@ -286,15 +295,42 @@ static oct_status create_file(writer *w)
     return good ? OCT_OK : cannot_write(w, code);
 }
 
+// Takes NAME.part for this process alone.
+static oct_status take_part(writer *w)
+{
+    int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return cannot_write(w, errno);
+    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
+        close(fd);
+        return oct_fail(OCT_ERR_FILE, "cannot write %s: another process is writing it", w->part);
+    }
+    w->fd = fd;
+    return OCT_OK;
+}
+
+// Where the closed file ends, as its superblock says (HDF5 file format specification, superblock versions 2
+// and 3: the end-of-file address stands at byte 28).
+static bool read_end(int fd, uint64_t *end)
+{
+    uint8_t head[36];
+    if (pread(fd, head, sizeof head, 0) != (ssize_t)sizeof head || head[8] < 2 || head[8] > 3 || head[9] != 8)
+        return false;
+    memcpy(end, head + 28, sizeof *end);
+    return true;
+}
+
 static oct_status finish(writer *w, const char *path, uint64_t *file_bytes)
 {
     errno = 0;
-    bool closed = H5Fclose(w->file) >= 0;
+    uint64_t size = 0;
+    bool good = H5Fclose(w->file) >= 0;
     w->file = -1;
-    struct stat about;
-    if (!closed || fsync(w->fd) || fstat(w->fd, &about))
+    if (!good || !read_end(w->fd, &size))
         return cannot_write(w, errno);
-    *file_bytes = (uint64_t)about.st_size;
+    if (ftruncate(w->fd, (off_t)size) || fsync(w->fd)) // what was reserved and not used
+        return cannot_write(w, errno);
+    *file_bytes = size;
     if (rename(w->part, path))
         return oct_fail(OCT_ERR_FILE, "cannot rename %s to %s: %s", w->part, path, strerror(errno));
     char *copy = strdup(path);
@@ -312,9 +348,13 @@ static oct_status write_file(writer *w, const char *path, uint64_t *file_bytes)
     uint64_t needed;
     oct_status status = prepare(w, &needed);
     if (!status)
+        status = take_part(w);
+    if (!status)
+        status = reserve(w, needed); // before HDF5 has anything to lose
+    if (!status)
         status = create_file(w);
     if (!status)
-        status = reserve(w, needed);
+        status = reserve(w, needed); // again: creating has cut the file off
     if (!status)
         status = write_tensors(w);
     if (!status)
@@ -348,10 +388,10 @@ oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_
     status = write_file(&w, path, &file_bytes);
     if (w.file >= 0)
         H5Fclose(w.file);
+    if (status && w.fd >= 0)
+        unlink(w.part);
     if (w.fd >= 0)
         close(w.fd);
-    if (status && (w.fd >= 0 || w.file >= 0))
-        unlink(w.part);
     signal(SIGXFSZ, before);
     for (int32_t i = 0; i < source->count; i++)
         if (source->specs[i].split != OCT_SPLIT_NONE)

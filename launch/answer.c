@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/allocations.h"
 #include "runtime/progress.h"
 #include "runtime/stop_strings.h"
 
@@ -28,14 +29,8 @@ static void show_text(answering *a, size_t bytes)
 static oct_status take_text(answering *a, const char *bytes, size_t n)
 {
     oct_answer *answer = a->answer;
-    if (answer->text_bytes + n + 1 > a->text_capacity) {
-        const size_t capacity = 2 * (answer->text_bytes + n + 1);
-        char *grown = realloc(answer->text, capacity);
-        if (grown == NULL)
-            return oct_fail(OCT_ERR_MACHINE, "no memory for an answer of %zu bytes", capacity);
-        answer->text = grown;
-        a->text_capacity = capacity;
-    }
+    if (answer->text_bytes + n + 1 > a->text_capacity)
+        return oct_fail(OCT_ERR_INTERNAL, "an answer of more than %zu bytes", a->text_capacity);
     if (n > 0)
         memcpy(answer->text + answer->text_bytes, bytes, n);
     answer->text_bytes += n;
@@ -44,6 +39,28 @@ static oct_status take_text(answering *a, const char *bytes, size_t n)
         answer->text_bytes = ready;
     answer->text[answer->text_bytes] = '\0';
     show_text(a, ready);
+    return OCT_OK;
+}
+
+// Room for everything that the answer can become, so that decoding allocates nothing.
+static oct_status reserve(answering *a, int32_t max_tokens)
+{
+    oct_answer *answer = a->answer;
+    const size_t tokens = (size_t)max_tokens;
+    size_t longest = sizeof "\uFFFD";
+    for (int32_t id = 0; id < oct_tokenizer_count(a->session->tokenizer); id++) {
+        size_t bytes = 0;
+        oct_tokenizer_piece(a->session->tokenizer, id, &bytes);
+        longest = bytes > longest ? bytes : longest;
+    }
+    a->text_capacity = (tokens + 1) * longest + 1;
+    answer->text = malloc(a->text_capacity);
+    answer->step_s = malloc(tokens * sizeof *answer->step_s);
+    answer->reduce_s = malloc(tokens * sizeof *answer->reduce_s);
+    answer->tokens.ids = malloc(tokens * sizeof *answer->tokens.ids);
+    if (answer->text == NULL || answer->step_s == NULL || answer->reduce_s == NULL || answer->tokens.ids == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for an answer of %d tokens", max_tokens);
+    answer->tokens.capacity = tokens;
     return OCT_OK;
 }
 
@@ -83,6 +100,7 @@ static oct_status decode(answering *a)
     int64_t last = first;
     answer->prefill_s = (double)(first - begin) * 1e-9;
     bool stopped = false;
+    answer->allocations = oct_allocations_count();
     for (int32_t made = 0; status == OCT_OK; last = oct_now_ns()) {
         if (!question->ignore_eos && oct_tokenizer_is_end(a->session->tokenizer, choice.token)) {
             answer->finish = OCT_FINISH_STOP;
@@ -103,6 +121,7 @@ static oct_status decode(answering *a)
             figures->exchange_rounds > 0 ? (double)figures->exchange_ns * 1e-9 / figures->exchange_rounds : 0;
     }
     answer->decode_s = (double)(last - first) * 1e-9;
+    answer->allocations = oct_allocations_count() - answer->allocations;
     if (status == OCT_OK && !stopped)
         status = flush_text(a);
     return status;
@@ -121,9 +140,7 @@ oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_q
     if (length + bounded.max_tokens > context)
         bounded.max_tokens = (int32_t)(context - length);
     answering a = {.answer = answer, .session = session, .question = &bounded};
-    answer->step_s = malloc((size_t)bounded.max_tokens * sizeof *answer->step_s);
-    answer->reduce_s = malloc((size_t)bounded.max_tokens * sizeof *answer->reduce_s);
-    oct_status status = answer->step_s == NULL || answer->reduce_s == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for the answer") : OCT_OK;
+    oct_status status = reserve(&a, bounded.max_tokens);
     if (status == OCT_OK)
         status = oct_detokenizer_create(&a.detokenizer, session->tokenizer, 0);
     if (status == OCT_OK)

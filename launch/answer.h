@@ -30,6 +30,7 @@ typedef struct oct_answer {
     double *step_s;               // [steps] of the tokens after the first, owned
     double *reduce_s;             // [steps] mean time of one exchange between ranks, waiting included, owned
     int32_t steps;
+    int64_t allocations;          // by our code from the first token to the last, where the build counts them
 } oct_answer;
 
 // Decodes. The engine's sequence has been begun with the sampling parameters. Rank 0. Errors: OCT_ERR_USAGE (prompt

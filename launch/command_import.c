@@ -76,7 +76,7 @@ int oct_command_import(int argc, char **argv)
     oct_options options;
     oct_status status = oct_options_parse(&options, OCT_COMMAND_IMPORT, argc, argv);
     if (status)
-        return status;
+        return oct_rank_zero_leave(status);
     if (options.help) {
         if (oct_launch_read().rank == 0)
             print_help();

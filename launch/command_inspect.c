@@ -168,7 +168,7 @@ int oct_command_inspect(int argc, char **argv)
     oct_options options;
     oct_status status = oct_options_parse(&options, OCT_COMMAND_INSPECT, argc, argv);
     if (status)
-        return status;
+        return oct_rank_zero_leave(status);
     if (options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(OCT_COMMAND_INSPECT, stdout);

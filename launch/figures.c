@@ -8,6 +8,7 @@
 #include <jansson.h>
 #include <xxhash.h>
 
+#include "runtime/allocations.h"
 #include "runtime/bandwidth.h"
 
 oct_status oct_figures_create(oct_figures *figures)
@@ -55,6 +56,7 @@ oct_status oct_figures_add(oct_figures *figures, const oct_answer *answer, int32
     figures->prompt_tokens += prompt_tokens;
     figures->generated_tokens += (int64_t)answer->tokens.count;
     figures->decoded_tokens += answer->steps;
+    figures->decode_allocations += answer->allocations;
     figures->prefill_s += answer->prefill_s;
     figures->decode_s += answer->decode_s;
     if (figures->answers++ == 0)
@@ -158,6 +160,10 @@ static void add_decoding(json_t *object, const oct_figures *figures, const oct_s
     json_object_set_new(object, "tokens_per_step",
                         json_real(rate((double)figures->decoded_tokens, (double)figures->steps)));
     json_object_set_new(object, "peak_rss_bytes", json_integer((json_int_t)figures->peak_rss_bytes));
+    if (oct_allocations_count() >= 0) {
+        json_object_set_new(object, "allocations", json_integer(oct_allocations_count()));
+        json_object_set_new(object, "decode_allocations", json_integer(figures->decode_allocations));
+    }
     json_object_set_new(object, "token_hash", json_string(hash));
 }
 

@@ -15,6 +15,7 @@ typedef struct oct_figures {
     double prefill_s, decode_s;
     double first_token_s;   // of the first answer
     int32_t answers;
+    int64_t decode_allocations; // between first and last token, all answers; meaningful where the build counts
     double *step_s, *reduce_s; // [steps] owned; reduce_s: mean wait for one exchange in that step
     int64_t steps, capacity;
     double attended; // positions, summed over the steps

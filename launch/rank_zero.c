@@ -19,6 +19,16 @@ int oct_rank_zero_run(oct_status (*work)(void *context), void *context)
     return status;
 }
 
+static oct_status pass(void *context)
+{
+    return *(const oct_status *)context;
+}
+
+int oct_rank_zero_leave(oct_status status)
+{
+    return oct_rank_zero_run(pass, &status);
+}
+
 int oct_reading_threads(void)
 {
     cpu_set_t allowed;

@@ -9,6 +9,11 @@
 // COLLECTIVE over the launch. Returns the exit code.
 int oct_rank_zero_run(oct_status (*work)(void *context), void *context);
 
+// Leaves with a failure that every rank has met alike, such as a wrong command line: under a launcher the
+// ranks meet first, or the launcher would end rank 0 before it has said why. COLLECTIVE over the launch.
+// Returns the exit code.
+int oct_rank_zero_leave(oct_status status);
+
 // Threads that this process may use well for reading: the processors that it may run on, up to 16. LOCAL.
 int oct_reading_threads(void);
 

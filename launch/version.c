@@ -21,6 +21,6 @@ void oct_version_print(FILE *file)
     fprintf(file, "HDF5          %s\n", OCTET_HDF5);
     fprintf(file, "UCX           %s\n", OCTET_UCX);
     fprintf(file, "hwloc         %s\n", OCTET_HWLOC);
-    fprintf(file, "CUDA, NCCL    %s\n", "not in this build");
+    fprintf(file, "CUDA, NCCL    %s\n", OCTET_CUDA);
     fprintf(file, "instructions  %s (on this machine)\n", sets[oct_cpu_level()]);
 }

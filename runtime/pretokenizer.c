@@ -139,7 +139,7 @@ static oct_status cut_stage(const cutting *cut, int stage, const char *text, siz
 {
     if (bytes == 0)
         return OCT_OK;
-    if (stage == cut->pretokenizer->n_stages)
+    if (stage >= MAX_STAGES || stage == cut->pretokenizer->n_stages)
         return cut->word(cut->context, text, bytes);
     oct_status status = OCT_OK;
     size_t at = 0;

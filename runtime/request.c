@@ -242,7 +242,7 @@ static oct_status set_logprobs(reader *r, const json_t *value)
 
 static oct_status set_seed(reader *r, const json_t *value)
 {
-    int64_t seed;
+    int64_t seed = 0;
     oct_status status = read_whole(r, "seed", value, 0, INT64_MAX, &seed);
     if (!status)
         r->request->sampling.seed = (uint64_t)seed;

