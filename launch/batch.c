@@ -184,7 +184,7 @@ static oct_status answer_request(batch *b, const oct_request *request, int64_t n
         status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine));
     if (status == OCT_OK)
         status = write_answer(b, request, &answer, prompt.count);
-    else if (oct_session_can_go_on(status))
+    else if (oct_session_can_go_on(session, status))
         status = write_error(b, request, number);
     oct_answer_free(&answer);
     oct_token_list_free(&prompt);

@@ -70,7 +70,7 @@ static oct_status generate(oct_session *session)
     oct_status status = oct_figures_probe(&session->figures, session->engine);
     if (status == OCT_OK)
         status = options->prompts != NULL ? oct_batch_run(session) : answer_prompt(session);
-    const oct_status probed = oct_session_can_go_on(status) ? oct_figures_probe(&session->figures, session->engine)
+    const oct_status probed = oct_session_can_go_on(session, status) ? oct_figures_probe(&session->figures, session->engine)
                                                             : OCT_OK;
     return status != OCT_OK ? status : probed;
 }

@@ -66,8 +66,15 @@ static oct_status prepare_to_speak(oct_session *session)
     return oct_chat_template_recognise(&session->chat_template, vocabulary->chat_template);
 }
 
-bool oct_session_can_go_on(oct_status status)
+static bool is_broken(const oct_engine *engine)
 {
+    return engine != NULL && oct_engine_is_broken(engine);
+}
+
+bool oct_session_can_go_on(const oct_session *session, oct_status status)
+{
+    if (is_broken(session->engine) || is_broken(session->reference))
+        return false;
     return status != OCT_ERR_LOST && status != OCT_ERR_DISAGREE && status != OCT_ERR_INTERNAL;
 }
 
@@ -78,7 +85,7 @@ static oct_status work_together(oct_session *session, oct_session_work work)
         return status;
     if (session->world.rank == 0) {
         status = work(session);
-        if (!oct_session_can_go_on(status))
+        if (!oct_session_can_go_on(session, status))
             oct_world_abort(&session->world, status);
         const oct_status finished = oct_engine_finish(session->engine);
         if (finished != OCT_OK)

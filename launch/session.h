@@ -34,8 +34,8 @@ oct_status oct_session_encode_user(oct_session *session, const char *text, oct_t
 oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
                                    oct_token_list *tokens);
 
-// False for a status after which the other ranks cannot be spoken to: LOST, DISAGREE, INTERNAL.
-bool oct_session_can_go_on(oct_status status);
+// False where the job can only end at once: a step has failed, a rank is lost, ranks disagree.
+bool oct_session_can_go_on(const oct_session *session, oct_status status);
 
 // The sampling parameters of the command line, checked. Rank 0.
 oct_status oct_session_sampling(const oct_session *session, oct_sampling *sampling);

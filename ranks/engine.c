@@ -11,7 +11,7 @@
 #include "runtime/bandwidth.h"
 #include "runtime/fault.h"
 
-enum { PAGE = 64, DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
+enum { DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, PROBE_PASSES = 3 };
 enum { EXCHANGE_LIMIT_BYTES = 4 << 20, PROBE_LIMIT_BYTES = 1 << 30 };
 
 static int32_t smaller(int32_t a, int32_t b)
@@ -66,9 +66,7 @@ static oct_status allocate_steps(oct_engine *engine)
 {
     const oct_model *model = &engine->shard.program.model;
     const size_t chunk = (size_t)engine->figures.prefill_chunk, threads = (size_t)engine->figures.threads;
-    const int32_t pages = (engine->figures.context + PAGE - 1) / PAGE;
     const bool speaks = engine->world->rank == 0;
-    engine->page_ids = malloc((size_t)pages * sizeof *engine->page_ids);
     engine->descriptor = malloc(sizeof *engine->descriptor + chunk * sizeof(int32_t));
     engine->positions = malloc(chunk * sizeof *engine->positions);
     engine->all_columns = malloc(chunk * sizeof *engine->all_columns);
@@ -77,15 +75,17 @@ static oct_status allocate_steps(oct_engine *engine)
     engine->parts_maximum = malloc(threads * sizeof *engine->parts_maximum);
     engine->gathered = malloc(speaks ? (size_t)model->vocabulary * sizeof(float) : 1);
     engine->scratch = malloc(speaks ? oct_sampling_scratch_bytes(model->vocabulary) : 1);
-    if (engine->page_ids == NULL || engine->descriptor == NULL || engine->positions == NULL ||
+    if (engine->descriptor == NULL || engine->positions == NULL ||
         engine->all_columns == NULL || engine->pages == NULL || engine->candidates == NULL ||
         engine->parts_maximum == NULL || engine->gathered == NULL || engine->scratch == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
-    for (int32_t page = 0; page < pages; page++)
-        engine->page_ids[page] = page;
+    const oct_status status = oct_page_table_create(&engine->page_table, oct_page_count(engine->figures.context), 1,
+                                                    engine->figures.context);
+    if (status != OCT_OK)
+        return status;
     for (int32_t column = 0; column < (int32_t)chunk; column++) {
         engine->all_columns[column] = column;
-        engine->pages[column] = engine->page_ids;
+        engine->pages[column] = oct_page_table_slot(&engine->page_table, 0);
     }
     return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
 }
@@ -101,7 +101,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .max_columns = engine->figures.prefill_chunk,
         .max_logit_columns = engine->figures.prefill_chunk,
         .context = engine->figures.context,
-        .pages = (engine->figures.context + PAGE - 1) / PAGE,
+        .pages = oct_page_count(engine->figures.context),
     };
 }
 
@@ -245,7 +245,7 @@ void oct_engine_close(oct_engine *engine)
     oct_checkpoint_close(engine->checkpoint);
     oct_history_destroy(&engine->history);
     oct_placement_free(&engine->placement);
-    free(engine->page_ids);
+    oct_page_table_destroy(&engine->page_table);
     free(engine->descriptor);
     free(engine->positions);
     free(engine->all_columns);
@@ -284,6 +284,11 @@ oct_encoding oct_engine_main_encoding(const oct_engine *engine)
     return (oct_encoding)most;
 }
 
+bool oct_engine_is_broken(const oct_engine *engine)
+{
+    return engine->broken;
+}
+
 int32_t oct_engine_length(const oct_engine *engine)
 {
     return engine->length;
@@ -294,6 +299,7 @@ static oct_status set_sequence(oct_engine *engine, const oct_sampling *sampling)
     engine->sampling = *sampling;
     engine->length = 0;
     oct_history_reset(&engine->history);
+    oct_page_table_truncate(&engine->page_table, 0, 0);
     return OCT_OK;
 }
 
@@ -313,6 +319,8 @@ oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step)
     oct_status status = oct_fault_point(phase);
     if (status == OCT_OK)
         status = remember(engine, step);
+    if (status == OCT_OK)
+        status = oct_page_table_reserve(&engine->page_table, 0, (int64_t)step->position + step->columns);
     if (status != OCT_OK)
         return status;
     const int32_t last = step->columns - 1;
@@ -466,8 +474,10 @@ oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t
             status = choose(engine, choice);
         if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
             status = oct_engine_gather(engine, step->columns, step->position, receive, context);
-        if (status != OCT_OK)
+        if (status != OCT_OK) {
+            engine->broken = true;
             return status;
+        }
         done += step->columns;
     }
     return OCT_OK;

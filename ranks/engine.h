@@ -65,6 +65,9 @@ typedef void (*oct_receive_logits)(void *context, int32_t position, const float 
 oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt, oct_want want,
                               oct_choice *choice, oct_receive_logits receive, void *context);
 
+// True once a step has failed on rank 0: the others may be inside it, so the job can only end by oct_world_abort().
+bool oct_engine_is_broken(const oct_engine *engine);
+
 // Tokens of the sequence so far.
 int32_t oct_engine_length(const oct_engine *engine);
 

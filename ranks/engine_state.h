@@ -7,6 +7,7 @@
 #include "ranks/placement.h"
 #include "ranks/shard.h"
 #include "runtime/history.h"
+#include "runtime/page_table.h"
 
 struct oct_engine {
     oct_world *world;
@@ -23,7 +24,7 @@ struct oct_engine {
     oct_sampling sampling;
     oct_history history; // only kept up where the sampling parameters need it
     int32_t length;      // tokens in the KV cache
-    int32_t *page_ids;   // [pages of the context]
+    oct_page_table page_table; // one slot
 
     // One step.
     oct_control_step *descriptor; // rank 0: what is sent
@@ -31,6 +32,7 @@ struct oct_engine {
     int32_t *all_columns;         // [prefill_chunk] 0, 1, 2, …
     const int32_t **pages;        // [prefill_chunk]
     uint64_t residual_hash;
+    bool broken; // rank 0: a step has failed
 
     // Sampling.
     int32_t first_token, own_tokens; // this rank's rows of the vocabulary

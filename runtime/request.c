@@ -126,7 +126,7 @@ static oct_status read_whole(const reader *r, const char *name, const json_t *va
 static oct_status read_int32(const reader *r, const char *name, const json_t *value, int32_t low,
                              int32_t *out)
 {
-    int64_t number;
+    int64_t number = 0;
     oct_status status = read_whole(r, name, value, low, INT32_MAX, &number);
     if (!status)
         *out = (int32_t)number;

@@ -62,11 +62,16 @@ static void make_tables(void)
     oct_scalar_fill_dots(&scalar);
     oct_scalar_fill_dots_f32(&scalar);
     avx2 = avx512 = scalar;
+    // even filling a table takes its instructions
 #if OCT_HAVE_AVX2
-    oct_avx2_fill(&avx2);
+    if (level >= 1)
+        oct_avx2_fill(&avx2);
 #endif
-#if OCT_HAVE_AVX512
-    oct_avx512_fill(&avx512);
+#if OCT_EMULATE_AVX512
+    oct_emulated_fill(&avx512);
+#elif OCT_HAVE_AVX512
+    if (level >= 2)
+        oct_avx512_fill(&avx512);
 #endif
 }
 
@@ -91,13 +96,14 @@ const oct_cpu_kernels *oct_cpu_kernels_avx2(void)
 const oct_cpu_kernels *oct_cpu_kernels_avx512(void)
 {
     prepare();
-    return OCT_HAVE_AVX512 && (level >= 2 || OCT_EMULATE_AVX512) ? &avx512 : NULL;
+    return OCT_EMULATE_AVX512 || (OCT_HAVE_AVX512 && level >= 2) ? &avx512 : NULL;
 }
 
 int oct_cpu_level(void)
 {
     prepare();
-    return OCT_HAVE_AVX2 ? OCT_HAVE_AVX512 ? level : level < 1 ? level : 1 : 0;
+    int most = OCT_HAVE_AVX512 && !OCT_EMULATE_AVX512 ? 2 : OCT_HAVE_AVX2 ? 1 : 0;
+    return level < most ? level : most; // an emulation is never the best: it is there when it is asked for
 }
 
 void oct_cpu_enter_thread(void)

@@ -19,8 +19,8 @@
 
 #include "runtime/encoding.h"
 #include "runtime/model.h"
+#include "runtime/page_table.h"
 
-#define OCT_PAGE_POSITIONS 64   // positions of a KV page
 #define OCT_SPLIT_POSITIONS 256 // positions of an attention split
 #define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
 
@@ -69,8 +69,8 @@ typedef struct oct_attention {
     float scale;                            // of the scores, head_dim^-0.5
     const uint16_t *pages[OCT_SPLIT_PAGES]; // f16 page of 64 positions: K [head_dim][64], then V
                                             // [64][head_dim]; pages outside [begin, end) are never touched
-    int32_t begin, end; // attended positions inside the split, 0 <= begin < end <= 256
-    float *state;       // out [queries][2 + head_dim]: maximum, sum, weighted values
+    int32_t begin, end;                     // attended positions inside the split, 0 <= begin < end <= 256
+    float *state;                           // out [queries][2 + head_dim]: maximum, sum, weighted values
 } oct_attention;
 
 typedef struct oct_cpu_kernels {

@@ -11,12 +11,15 @@
 #ifndef OCT_HAVE_AVX512
 #define OCT_HAVE_AVX512 0
 #endif
-// For tests only: AVX-512 in plain C (tests/emulation/avx512.h), on any processor.
+// For tests only: the AVX-512 table is its emulation in plain C (tests/emulation/avx512.h).
 #ifndef OCT_EMULATE_AVX512
 #define OCT_EMULATE_AVX512 0
 #endif
 
 void oct_avx2_fill(oct_cpu_kernels *table);
 void oct_avx512_fill(oct_cpu_kernels *table);
+
+// In builds with tests, and with OCTET_EMULATE_AVX512.
+void oct_emulated_fill(oct_cpu_kernels *table);
 
 #endif

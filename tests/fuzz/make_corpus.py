@@ -11,6 +11,19 @@ TYPES = {"F32": (0, 1, 4), "F16": (1, 1, 2), "Q4_0": (2, 32, 18), "Q4_1": (3, 32
          "Q4_K": (12, 256, 144), "Q5_K": (13, 256, 176), "Q6_K": (14, 256, 210), "IQ4_NL": (20, 32, 18),
          "BF16": (30, 1, 2)}
 
+# Byte offsets of a block's fp16 numbers: finite ones, so that values can be compared.
+HALVES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0], "IQ4_NL": [0], "Q2_K": [80, 82],
+          "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "F16": [0], "BF16": [0]}
+
+
+def random_blocks(kind, count):
+    block = TYPES[kind][2]
+    data = bytearray(random.randbytes(count * block))
+    for at in range(0, len(data), block):
+        for half in HALVES[kind]:
+            data[at + half + 1] = data[at + half + 1] & 0x83 | 0x2c
+    return bytes(data)
+
 
 def text(value):
     data = value.encode()
@@ -59,7 +72,7 @@ def model(architecture, width, kinds, divisors):
         infos += text(name) + struct.pack("<I", 2 if rows else 1) + struct.pack("<Q", columns)
         infos += (struct.pack("<Q", rows) if rows else b"") + struct.pack("<IQ", code, len(data))
         length = columns // block * size * max(rows, 1)
-        data += struct.pack("<f", 1.5) * (length // 4) if kind == "F32" else random.randbytes(length)
+        data += struct.pack("<f", 1.5) * (length // 4) if kind == "F32" else random_blocks(kind, length // size)
         data += bytes(-len(data) % 32)
     header = struct.pack("<4sIQQ", b"GGUF", 3, len(tensors), len(pairs)) + b"".join(pairs) + infos
     return header + bytes(-len(header) % 32) + data

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Makes blocks/blocks.gguf: for every block type that Octet imports a tensor of random blocks, and beside it the
-fp32 values that gguf-py dequantises from them (NAME.values).
+fp32 values that gguf-py dequantises from them (NAME.values). And blocks/corpus.json: the SHA-256 of the dequantised
+values of every tensor of the small models in ../fuzz/corpus/gguf, as little-endian fp32 in rows.
 
 Needs numpy and gguf from PyPI. Usage: make_gguf_blocks.py
 """
+import hashlib
+import json
 import pathlib
 
 import gguf
@@ -48,6 +51,19 @@ def main():
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    hash_corpus()
+
+
+def hash_corpus():
+    here = pathlib.Path(__file__).parent
+    models = {}
+    for path in sorted((here.parent / "fuzz" / "corpus" / "gguf").glob("*.gguf")):
+        tensors = {}
+        for tensor in gguf.GGUFReader(path).tensors:
+            values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype("<f4")
+            tensors[tensor.name] = hashlib.sha256(values.tobytes()).hexdigest()
+        models[path.name] = tensors
+    (here / "blocks" / "corpus.json").write_text(json.dumps(models, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 #define OCT_TESTS_KERNEL_TABLES_H
 
 #include "kernels/cpu/kernels.h"
+#include "kernels/cpu/tables.h"
 
 #define KERNEL_TABLES 4
 
@@ -16,11 +17,18 @@ static inline int kernel_tables(const oct_cpu_kernels *tables[KERNEL_TABLES])
         tables[n++] = oct_cpu_kernels_avx2();
     else if (!said)
         print_message("skipped: AVX2 kernels, this processor or build lacks them\n");
-    if (oct_cpu_kernels_avx512())
+    if (oct_cpu_level() >= 2)
         tables[n++] = oct_cpu_kernels_avx512();
     else if (!said)
         print_message("skipped: native AVX-512 kernels, this processor or build lacks them\n");
     said = 1;
+    static oct_cpu_kernels emulated;
+    if (emulated.name == NULL) {
+        emulated = *oct_cpu_kernels_scalar();
+        oct_emulated_fill(&emulated);
+        emulated.name = "avx512 emulated";
+    }
+    tables[n++] = &emulated;
     return n;
 }
 

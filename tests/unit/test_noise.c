@@ -61,7 +61,8 @@ static void check_words(const uint32_t words[CHUNK], bool compare)
     const oct_cpu_kernels *tables[KERNEL_TABLES];
     static float noise[CHUNK], law[CHUNK];
     int n = kernel_tables(tables);
-    for (int t = compare ? 0 : n - 1; t < n; t++) {
+    int fastest = n > 2 ? 1 : 0; // the tables are scalar, the native ones, and last the emulated one
+    for (int t = compare ? 0 : fastest; t < (compare ? n : fastest + 1); t++) {
         tables[t]->gumbel(words, CHUNK, noise);
         if (t == 0)
             memcpy(law, noise, sizeof law);
