@@ -49,6 +49,15 @@ static inline float check_normal(void)
     return sum * 1.7320508f;
 }
 
+// Every how many arguments of a sweep are taken: 1 with OCT_TEST_FULL, else OCT_TEST_STRIDE or `usual`.
+static inline uint64_t check_stride(uint64_t usual)
+{
+    const char *text = getenv("OCT_TEST_STRIDE");
+    if (getenv("OCT_TEST_FULL"))
+        return 1;
+    return text && atoll(text) > 0 ? (uint64_t)atoll(text) : usual;
+}
+
 // Adds results to the checksum (FNV-1a over bytes).
 static inline void check_note(const void *bytes, size_t n)
 {

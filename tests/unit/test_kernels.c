@@ -232,11 +232,8 @@ static void test_rope(void **state)
         float x[260], table[256], law[260], out[260];
         for (int i = 0; i < dims + 4; i++)
             x[i] = check_normal();
-        for (int i = 0; i < half; i++) {
-            double angle = (double)check_normal() * 100;
-            table[2 * i] = (float)cos(angle);
-            table[2 * i + 1] = (float)sin(angle);
-        }
+        for (int i = 0; i < dims; i++)
+            table[i] = check_normal();
         for (int t = 0; t < count; t++) {
             memcpy(out, x, sizeof out);
             tables[t]->rope(out, table, dims, convention);

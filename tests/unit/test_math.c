@@ -6,11 +6,6 @@
 
 #include "runtime/elementary.h"
 
-static uint32_t stride(void)
-{
-    return getenv("OCT_TEST_FULL") ? 1 : 1009;
-}
-
 // Distance of `found` from `exact` in ulp of exact's binade.
 static double ulps(float found, double exact)
 {
@@ -37,11 +32,11 @@ static void note(worst *w, float x, float found, double exact)
 static worst sweep(float (*function)(float), double (*exact)(double), float first, float last)
 {
     worst w = {0, 0};
-    uint32_t begin = oct_float_bits(first), end = oct_float_bits(last);
-    for (uint64_t bits = begin; bits < end; bits += stride()) {
+    uint64_t begin = oct_float_bits(first), end = oct_float_bits(last), stride = check_stride(1009);
+    for (uint64_t bits = begin; bits < end; bits += stride) {
         float x = oct_bits_float((uint32_t)bits);
         float found = function(x);
-        if ((bits - begin) / stride() % 64 == 0)
+        if ((bits - begin) / stride % 64 == 0)
             check_note(&found, sizeof found);
         note(&w, x, found, exact((double)x));
     }

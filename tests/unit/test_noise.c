@@ -79,7 +79,7 @@ static void check_words(const uint32_t words[CHUNK], bool compare)
 static void test_noise_of_all_words(void **state)
 {
     (void)state;
-    uint64_t step = getenv("OCT_TEST_FULL") ? 1 : 17;
+    uint64_t step = check_stride(17);
     static uint32_t words[CHUNK];
     uint64_t chunks = 0;
     for (uint64_t word = 0; word <= UINT32_MAX; word += step * CHUNK, chunks++) {
