@@ -77,10 +77,13 @@ static oct_status write_response(batch *b, const oct_response *response)
     return good ? OCT_OK : oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", b->output_name, strerror(errno));
 }
 
-static oct_status write_error(batch *b, const oct_request *request)
+// The error object of a line; what the request's parser says names the line itself.
+static oct_status write_error(batch *b, const oct_request *request, int64_t number)
 {
-    char text[2048];
-    snprintf(text, sizeof text, "%s", oct_failure_text());
+    char text[4096], place[1100] = "";
+    if (number > 0)
+        snprintf(place, sizeof place, "%.1000s, line %lld: ", b->input_name, (long long)number);
+    snprintf(text, sizeof text, "%s%s", place, oct_failure_text());
     oct_failure_clear();
     b->some_failed = true;
     const oct_response response = {
@@ -156,7 +159,7 @@ static oct_status write_answer(batch *b, const oct_request *request, const oct_a
     return write_response(b, &response);
 }
 
-static oct_status answer_request(batch *b, const oct_request *request)
+static oct_status answer_request(batch *b, const oct_request *request, int64_t number)
 {
     oct_session *session = b->session;
     oct_token_list prompt = {0};
@@ -182,7 +185,7 @@ static oct_status answer_request(batch *b, const oct_request *request)
     if (status == OCT_OK)
         status = write_answer(b, request, &answer, prompt.count);
     else if (oct_session_can_go_on(session, status))
-        status = write_error(b, request);
+        status = write_error(b, request, number);
     oct_answer_free(&answer);
     oct_token_list_free(&prompt);
     return status;
@@ -195,7 +198,7 @@ static oct_status take_line(batch *b, const char *line, size_t bytes, int64_t nu
     oct_request request;
     oct_status status = oct_request_parse(&request, line, bytes, b->input_name, number, &b->defaults,
                                           oct_engine_model(b->session->engine)->vocabulary);
-    status = status == OCT_OK ? answer_request(b, &request) : write_error(b, &request);
+    status = status == OCT_OK ? answer_request(b, &request, number) : write_error(b, &request, 0);
     oct_request_free(&request);
     return status;
 }

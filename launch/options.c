@@ -199,11 +199,49 @@ static oct_status parse_option(oct_options *options, int argc, char **argv, int 
     return store(options, row, attached ? attached : "", true);
 }
 
+// Exactly one of two options that say what there is to do.
+static oct_status check_one_of(const oct_options *options, const char *first, const char *second, const char *say)
+{
+    const bool has_first = oct_options_given(options, first), has_second = oct_options_given(options, second);
+    if (has_first && has_second)
+        return oct_fail(OCT_ERR_USAGE, "%s: both --%s and --%s are given; expected one of them",
+                        oct_command_name(options->command), first, second);
+    return has_first || has_second ? OCT_OK
+                                   : oct_fail(OCT_ERR_USAGE, "%s: %s", oct_command_name(options->command), say);
+}
+
+// An option that would do nothing without another one.
+static oct_status check_needs(const oct_options *options, const char *name, const char *needed)
+{
+    if (!oct_options_given(options, name) || oct_options_given(options, needed))
+        return OCT_OK;
+    return oct_fail(OCT_ERR_USAGE, "%s: --%s only has a meaning with --%s", oct_command_name(options->command), name,
+                    needed);
+}
+
+static oct_status check_combination(const oct_options *options)
+{
+    if (options->command == OCT_COMMAND_SCORE)
+        return check_one_of(options, "text", "tokens", "score what? Give --text FILE or --tokens FILE");
+    if (options->command != OCT_COMMAND_GENERATE)
+        return OCT_OK;
+    oct_status status = check_one_of(options, "prompt", "prompts",
+                                     "what is the prompt? Give -p TEXT, -p @FILE, -p - or --prompts FILE.jsonl");
+    if (!status)
+        status = check_needs(options, "output", "prompts");
+    if (!status)
+        status = check_needs(options, "logprobs", "prompts");
+    if (!status)
+        status = check_needs(options, "token-ids", "prompt");
+    return status ? status : check_needs(options, "system", "chat");
+}
+
 static oct_status check_operand(const oct_options *options)
 {
     const char *name = oct_command_name(options->command);
     if (options->command != OCT_COMMAND_IMPORT)
-        return options->operand ? OCT_OK : oct_fail(OCT_ERR_USAGE, "%s: which MODEL.h5?", name);
+        return options->operand ? check_combination(options)
+                                : oct_fail(OCT_ERR_USAGE, "%s: which MODEL.h5?", name);
     if (options->synthetic && options->operand)
         return oct_fail(OCT_ERR_USAGE, "import: both --synthetic %s and the source %s; expected one of them",
                         options->synthetic, options->operand);
@@ -258,8 +296,10 @@ void oct_options_help(oct_command command, FILE *file)
             snprintf(letter, sizeof letter, "-%c,", row->letter);
         snprintf(left, sizeof left, "%s --%s %s", letter, row->name, row->argument ? row->argument : "");
         bool shown = row->fallback && row->fallback[0] != '-';
-        fprintf(file, "  %-38s %s%s%s%s\n", left, row->text, shown ? " [" : "", shown ? row->fallback : "",
-                shown ? "]" : "");
+        fprintf(file, "  %-38s", left);
+        if (strlen(left) > 38)
+            fprintf(file, "\n%40s", "");
+        fprintf(file, " %s%s%s%s\n", row->text, shown ? " [" : "", shown ? row->fallback : "", shown ? "]" : "");
     }
     fprintf(file, "\nWhole numbers take the suffixes k, M and G (powers of 1024).\n");
 }

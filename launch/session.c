@@ -123,15 +123,16 @@ static oct_status open_stats(oct_session *session)
 }
 
 // The figures of what was done, whether or not every line of a batch was fine.
-static oct_status report(oct_session *session)
+static oct_status report(oct_session *session, oct_status worked)
 {
     const uint64_t peak = peak_rss_bytes(&session->world);
+    const bool answered = session->figures.answers > 0;
     oct_status status = OCT_OK;
-    if (session->world.rank == 0 && session->figures.answers > 0) {
-        session->figures.peak_rss_bytes = peak;
+    session->figures.peak_rss_bytes = peak;
+    if (answered)
         oct_figures_print(&session->figures, session);
-        if (session->stats != NULL)
-            status = oct_figures_write(&session->figures, session, session->stats, session->options.stats);
+    if (session->stats != NULL && (answered || worked == OCT_OK)) {
+        status = oct_figures_write(&session->figures, session, session->stats, session->options.stats);
         session->stats = NULL;
     }
     return oct_world_agree(&session->world, status);
@@ -160,7 +161,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
         status = open_engines(&session);
     if (status == OCT_OK) {
         status = work_together(&session, work);
-        const oct_status reported = report(&session);
+        const oct_status reported = report(&session, status);
         status = status != OCT_OK ? status : reported;
     }
     if (session.stats != NULL)
@@ -179,7 +180,7 @@ oct_status oct_session_encode_text(oct_session *session, const char *text, oct_t
     oct_status status = oct_tokenizer_encode(session->tokenizer, text, strlen(text),
                                              OCT_ENCODE_PARSE_SPECIAL | OCT_ENCODE_ADD_SPECIAL, tokens);
     if (status == OCT_OK && tokens->count == 0)
-        status = oct_fail(OCT_ERR_USAGE, "the prompt is empty: give at least one character with -p");
+        status = oct_fail(OCT_ERR_USAGE, "the prompt is empty; expected at least one character");
     return status;
 }
 

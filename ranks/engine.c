@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/kernels.h"
 #include "ranks/launch_check.h"
+#include "ranks/shard_table.h"
 #include "ranks/wait.h"
 #include "runtime/bandwidth.h"
 #include "runtime/fault.h"
@@ -123,11 +124,16 @@ static oct_status load(oct_engine *engine)
     oct_world *world = engine->world;
     oct_load_report report = {0};
     oct_progress_phase(OCT_PHASE_LOAD);
+    const uint64_t read_before = oct_process_read_bytes();
     oct_status status = oct_fault_point(OCT_PHASE_LOAD);
     if (status == OCT_OK)
         status = oct_shard_load(&engine->shard, engine->checkpoint, engine->backend, world, engine->figures.threads,
                                 &report);
     status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    const uint64_t read = read_before > 0 ? oct_process_read_bytes() - read_before : report.bytes;
+    status = oct_shard_table_print(&engine->shard, world, read);
     if (status != OCT_OK)
         return status;
     MPI_Allreduce(&report.seconds, &engine->figures.load_s, 1, MPI_DOUBLE, MPI_MAX, world->all);

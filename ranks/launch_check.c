@@ -117,7 +117,7 @@ oct_status oct_launch_check_memory(uint64_t bytes_per_rank, int ranks, uint64_t 
     return oct_fail(
         OCT_ERR_MACHINE,
         "host %s has %.2f GiB of memory left; expected %d times %.2f GiB for the model and its cache "
-        "(use more hosts, a smaller --context or --batch, a smaller encoding, or raise the job's memory "
+        "(use more hosts, a smaller --context, a smaller encoding, or raise the job's memory "
         "limit)",
         host, (double)available_bytes / gib, ranks, (double)bytes_per_rank / gib);
 }

@@ -120,6 +120,7 @@ int32_t oct_program_add_vector(oct_step_program *program, const char *format, in
     program->vectors = grow(program->vectors, program->vector_count, sizeof *program->vectors);
     oct_program_vector *vector = &program->vectors[program->vector_count];
     snprintf(vector->name, sizeof vector->name, format, layer);
+    vector->size = find_spec(program, vector->name)->rows;
     return program->vector_count++;
 }
 

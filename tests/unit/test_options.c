@@ -38,13 +38,14 @@ static void test_defaults(void **context)
 {
     (void)context;
     oct_options o;
-    assert_int_equal(parse(&o, "generate m.h5"), OCT_OK);
+    assert_int_equal(parse(&o, "generate m.h5 -p x"), OCT_OK);
     assert_string_equal(o.operand, "m.h5");
     assert_int_equal(o.max_tokens, 256);
     assert_true(o.temperature == 0 && o.top_p == 1 && o.repetition_penalty == 1 && o.deadline < 0);
     assert_string_equal(o.instructions, "auto");
     assert_false(o.chat || o.verbose || o.help);
-    assert_int_equal(o.given, 0);
+    assert_true(oct_options_given(&o, "prompt"));
+    assert_false(oct_options_given(&o, "max-tokens"));
     assert_int_equal(parse(&o, "import x.gguf -o y.h5"), OCT_OK);
     assert_string_equal(o.encoding, "keep");
 }
@@ -93,6 +94,14 @@ static void test_errors(void **context)
     expect_failure("generate m.h5 --deadline -1", "from 0");
     expect_failure("generate a b", "one file too many");
     expect_failure("generate", "which MODEL.h5");
+    expect_failure("generate m.h5", "what is the prompt");
+    expect_failure("generate m.h5 -p x --prompts y", "both --prompt and --prompts");
+    expect_failure("generate m.h5 -p x -o y", "--output only has a meaning with --prompts");
+    expect_failure("generate m.h5 -p x --logprobs 2", "--logprobs only has a meaning with --prompts");
+    expect_failure("generate m.h5 --prompts x --token-ids", "--token-ids only has a meaning with --prompt");
+    expect_failure("generate m.h5 -p x --system y", "--system only has a meaning with --chat");
+    expect_failure("score m.h5", "--text FILE or --tokens FILE");
+    expect_failure("score m.h5 --text a --tokens b", "both --text and --tokens");
     expect_failure("import a.gguf", "-o MODEL.h5");
     expect_failure("import -o x", "SOURCE");
     expect_failure("import a.gguf --synthetic tiny -o x", "one of them");
