@@ -29,13 +29,6 @@ static oct_status say(conversation *talk, const char *role, const char *content)
     return OCT_OK;
 }
 
-static void print_text(void *context, const char *text, size_t bytes)
-{
-    (void)context;
-    fwrite(text, 1, bytes, stdout);
-    fflush(stdout);
-}
-
 // One turn: the whole conversation is rendered again; a template that only appends lets the engine go on from what
 // it has seen, any other begins anew.
 static oct_status answer_turn(conversation *talk)
@@ -61,7 +54,7 @@ static oct_status answer_turn(conversation *talk)
                                        .max_tokens = (int32_t)options->max_tokens,
                                        .stops = options->stops,
                                        .stop_count = options->stop_count,
-                                       .on_text = print_text};
+                                       .on_text = oct_answer_print};
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)
