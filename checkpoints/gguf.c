@@ -121,12 +121,6 @@ static char *take_name(reader *r, const char *what)
     return name;
 }
 
-static uint64_t type_bytes(oct_gguf_type type)
-{
-    static const uint8_t sizes[OCT_GGUF_TYPES] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};
-    return sizes[type];
-}
-
 static void take_strings(reader *r, oct_gguf_value *value)
 {
     oct_strings *strings = &value->strings;
@@ -171,11 +165,11 @@ static void take_array(reader *r, oct_gguf_value *value)
         take_strings(r, value);
         return;
     }
-    if (value->count > left(r) / type_bytes(value->element)) {
+    if (value->count > left(r) / oct_gguf_type_bytes(value->element)) {
         damaged(r, "the length of a list", value->count);
         return;
     }
-    uint64_t bytes = value->count * type_bytes(value->element);
+    uint64_t bytes = value->count * oct_gguf_type_bytes(value->element);
     value->bytes = claim(r, bytes);
     if (value->bytes)
         take(r, value->bytes, bytes);
@@ -197,7 +191,7 @@ static void take_value(reader *r, oct_gguf_value *value)
     } else {
         value->bytes = claim(r, 8);
         if (value->bytes)
-            take(r, value->bytes, type_bytes(value->type));
+            take(r, value->bytes, oct_gguf_type_bytes(value->type));
     }
 }
 
@@ -225,7 +219,7 @@ static void take_tensor(reader *r, oct_gguf_tensor *tensor)
         tensor->bytes = elements / (uint64_t)block->columns * (uint64_t)block->bytes;
 }
 
-static int compare_names(const void *a, const void *b)
+int oct_gguf_compare_names(const void *a, const void *b)
 {
     return strcmp(((const oct_gguf_tensor *)a)->name, ((const oct_gguf_tensor *)b)->name);
 }
@@ -240,10 +234,10 @@ static void place_tensors(reader *r, oct_gguf *gguf)
     if (r->status)
         return;
     uint64_t unit = (uint64_t)alignment, data = (r->at + unit - 1) / unit * unit;
-    qsort(gguf->tensors, gguf->tensor_count, sizeof *gguf->tensors, compare_names);
+    qsort(gguf->tensors, gguf->tensor_count, sizeof *gguf->tensors, oct_gguf_compare_names);
     for (uint64_t i = 0; i < gguf->tensor_count && !r->status; i++) {
         oct_gguf_tensor *tensor = &gguf->tensors[i];
-        if (i && compare_names(tensor - 1, tensor) == 0)
+        if (i && oct_gguf_compare_names(tensor - 1, tensor) == 0)
             r->status = oct_fail(OCT_ERR_FILE, "%s: two tensors are called %s", gguf->path, tensor->name);
         uint64_t room = gguf->file_bytes > data ? gguf->file_bytes - data : 0;
         if (tensor->offset > room || tensor->bytes > room - tensor->offset)
@@ -345,67 +339,6 @@ void oct_gguf_close(oct_gguf *gguf)
         close(gguf->fd);
     free(gguf->path);
     *gguf = (oct_gguf){.fd = -1};
-}
-
-const oct_gguf_value *oct_gguf_find(const oct_gguf *gguf, const char *key)
-{
-    for (uint64_t i = 0; i < gguf->value_count; i++)
-        if (strcmp(gguf->values[i].key, key) == 0)
-            return &gguf->values[i];
-    return NULL;
-}
-
-const oct_gguf_tensor *oct_gguf_find_tensor(const oct_gguf *gguf, const char *name)
-{
-    oct_gguf_tensor wanted = {.name = (char *)name};
-    return bsearch(&wanted, gguf->tensors, gguf->tensor_count, sizeof wanted, compare_names);
-}
-
-static bool decode_number(oct_gguf_type type, const uint8_t *bytes, double *number)
-{
-    uint64_t bits = 0;
-    memcpy(&bits, bytes, type_bytes(type));
-    float single;
-    switch (type) {
-    case OCT_GGUF_I8:
-        *number = (int8_t)bits;
-        return true;
-    case OCT_GGUF_I16:
-        *number = (int16_t)bits;
-        return true;
-    case OCT_GGUF_I32:
-        *number = (int32_t)bits;
-        return true;
-    case OCT_GGUF_I64:
-        *number = (double)(int64_t)bits;
-        return true;
-    case OCT_GGUF_F32:
-        memcpy(&single, bytes, sizeof single);
-        *number = (double)single;
-        return true;
-    case OCT_GGUF_F64:
-        memcpy(number, bytes, sizeof *number);
-        return true;
-    case OCT_GGUF_STRING:
-    case OCT_GGUF_ARRAY:
-    case OCT_GGUF_TYPES:
-        return false;
-    default:
-        *number = (double)bits;
-        return true;
-    }
-}
-
-bool oct_gguf_number(const oct_gguf_value *value, double *number)
-{
-    return type_bytes(value->type) && decode_number(value->type, value->bytes, number);
-}
-
-bool oct_gguf_element(const oct_gguf_value *value, uint64_t i, double *number)
-{
-    if (value->type != OCT_GGUF_ARRAY || i >= value->count || !type_bytes(value->element))
-        return false;
-    return decode_number(value->element, value->bytes + i * type_bytes(value->element), number);
 }
 
 oct_status oct_gguf_read(const oct_gguf *gguf, const oct_gguf_tensor *tensor, uint64_t offset, void *out,

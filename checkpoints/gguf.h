@@ -67,6 +67,11 @@ void oct_gguf_close(oct_gguf *gguf);
 const oct_gguf_value *oct_gguf_find(const oct_gguf *gguf, const char *key);
 const oct_gguf_tensor *oct_gguf_find_tensor(const oct_gguf *gguf, const char *name);
 
+// Bytes of a scalar of a type; 0 for strings and arrays. LOCAL.
+uint64_t oct_gguf_type_bytes(oct_gguf_type type);
+// The order of tensors in `tensors`, for qsort and bsearch. LOCAL.
+int oct_gguf_compare_names(const void *a, const void *b);
+
 // A number of any integer, bool or floating-point type as double; false for another type. LOCAL.
 bool oct_gguf_number(const oct_gguf_value *value, double *number);
 // Element i of an array of numbers, likewise. LOCAL.

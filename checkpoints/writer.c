@@ -3,21 +3,18 @@
 #include "checkpoints/writer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hdf5.h>
-#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include <xxhash.h>
 
 #include "checkpoints/config.h"
 #include "checkpoints/layout.h"
+#include "checkpoints/part_file.h"
 #include "checkpoints/sections.h"
 #include "runtime/progress.h"
 
@@ -246,25 +243,6 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
     return status ? status : oct_tile_make(&w->target, widest);
 }
 
-// Extends NAME.part to all that it can need, so that a full disk or a limit is found now: HDF5 1.10 does not
-// survive a write that fails. Where the file system cannot reserve, its free space is taken at its word.
-static oct_status reserve(writer *w, uint64_t bytes)
-{
-    struct statvfs about;
-    int failed = fallocate(w->fd, 0, 0, (off_t)bytes);
-    if (failed && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL)) {
-        failed = ftruncate(w->fd, (off_t)bytes);
-        if (!failed && fstatvfs(w->fd, &about) == 0 && about.f_bavail * about.f_frsize < bytes) {
-            errno = ENOSPC;
-            failed = -1;
-        }
-    }
-    if (!failed)
-        return OCT_OK;
-    return oct_fail(OCT_ERR_FILE, "cannot write %s, which needs %.1f MB: %s", w->part, (double)bytes * 1e-6,
-                    strerror(errno));
-}
-
 // Metadata with checksums (object headers of version 2 and later), large datasets aligned, nothing that
 // differs between two runs.
 static oct_status create_file(writer *w)
@@ -274,7 +252,7 @@ static oct_status create_file(writer *w)
           group = H5Pcreate(H5P_GROUP_CREATE);
     H5Pset_fapl_sec2(access);
 #if H5_VERSION_GE(1, 10, 7)
-    H5Pset_file_locking(access, false, true); // locked by take_part
+    H5Pset_file_locking(access, false, true); // locked by oct_part_take
 #endif
     H5Pset_libver_bounds(access, H5F_LIBVER_V18, H5F_LIBVER_V110);
     H5Pset_alignment(access, ALIGN_FROM, ALIGN_TO);
@@ -295,52 +273,12 @@ static oct_status create_file(writer *w)
     return good ? OCT_OK : cannot_write(w, code);
 }
 
-// Takes NAME.part for this process alone.
-static oct_status take_part(writer *w)
-{
-    int fd = open(w->part, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return cannot_write(w, errno);
-    if (flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK) {
-        close(fd);
-        return oct_fail(OCT_ERR_FILE, "cannot write %s: another process is writing it", w->part);
-    }
-    w->fd = fd;
-    return OCT_OK;
-}
-
-// Where the closed file ends, as its superblock says (HDF5 file format specification, superblock versions 2
-// and 3: the end-of-file address stands at byte 28).
-static bool read_end(int fd, uint64_t *end)
-{
-    uint8_t head[36];
-    if (pread(fd, head, sizeof head, 0) != (ssize_t)sizeof head || head[8] < 2 || head[8] > 3 || head[9] != 8)
-        return false;
-    memcpy(end, head + 28, sizeof *end);
-    return true;
-}
-
-static oct_status finish(writer *w, const char *path, uint64_t *file_bytes)
+static oct_status close_file(writer *w)
 {
     errno = 0;
-    uint64_t size = 0;
     bool good = H5Fclose(w->file) >= 0;
     w->file = -1;
-    if (!good || !read_end(w->fd, &size))
-        return cannot_write(w, errno);
-    if (ftruncate(w->fd, (off_t)size) || fsync(w->fd)) // what was reserved and not used
-        return cannot_write(w, errno);
-    *file_bytes = size;
-    if (rename(w->part, path))
-        return oct_fail(OCT_ERR_FILE, "cannot rename %s to %s: %s", w->part, path, strerror(errno));
-    char *copy = strdup(path);
-    int folder = copy ? open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    if (folder >= 0) {
-        fsync(folder); // best effort: some file systems cannot sync folders
-        close(folder);
-    }
-    free(copy);
-    return OCT_OK;
+    return good ? OCT_OK : cannot_write(w, errno);
 }
 
 static oct_status write_file(writer *w, const char *path, uint64_t *file_bytes)
@@ -348,18 +286,20 @@ static oct_status write_file(writer *w, const char *path, uint64_t *file_bytes)
     uint64_t needed;
     oct_status status = prepare(w, &needed);
     if (!status)
-        status = take_part(w);
+        status = oct_part_take(w->part, &w->fd);
     if (!status)
-        status = reserve(w, needed); // before HDF5 has anything to lose
+        status = oct_part_reserve(w->part, w->fd, needed); // before HDF5 has anything to lose
     if (!status)
         status = create_file(w);
     if (!status)
-        status = reserve(w, needed); // again: creating has cut the file off
+        status = oct_part_reserve(w->part, w->fd, needed); // again: creating has cut the file off
     if (!status)
         status = write_tensors(w);
     if (!status)
         status = write_sections(w);
-    return status ? status : finish(w, path, file_bytes);
+    if (!status)
+        status = close_file(w);
+    return status ? status : oct_part_finish(w->part, w->fd, path, file_bytes);
 }
 
 static oct_status check_target(const char *path, char **part)

@@ -102,8 +102,10 @@ const oct_cpu_kernels *oct_cpu_kernels_avx512(void)
 int oct_cpu_level(void)
 {
     prepare();
-    int most = OCT_HAVE_AVX512 && !OCT_EMULATE_AVX512 ? 2 : OCT_HAVE_AVX2 ? 1 : 0;
-    return level < most ? level : most; // an emulation is never the best: it is there when it is asked for
+    const int most = OCT_HAVE_AVX512 ? 2 : OCT_HAVE_AVX2 ? 1 : 0;
+    if (OCT_EMULATE_AVX512)
+        return 2;
+    return level < most ? level : most;
 }
 
 void oct_cpu_enter_thread(void)

@@ -138,6 +138,7 @@ const oct_cpu_kernels *oct_cpu_kernels_avx2(void);
 const oct_cpu_kernels *oct_cpu_kernels_avx512(void);
 
 // The best table that the processor has, as a level: 0 scalar, 1 avx2, 2 avx512 (F, BW, VL, DQ, VNNI, BF16).
+// In a build with OCTET_EMULATE_AVX512 (tests) it is 2 on any processor.
 int oct_cpu_level(void);
 
 // Sets rounding to nearest and flush-to-zero for operands and results in the calling thread (MXCSR, FPCR).

@@ -17,7 +17,7 @@ static inline int kernel_tables(const oct_cpu_kernels *tables[KERNEL_TABLES])
         tables[n++] = oct_cpu_kernels_avx2();
     else if (!said)
         print_message("skipped: AVX2 kernels, this processor or build lacks them\n");
-    if (oct_cpu_level() >= 2)
+    if (oct_cpu_kernels_avx512())
         tables[n++] = oct_cpu_kernels_avx512();
     else if (!said)
         print_message("skipped: native AVX-512 kernels, this processor or build lacks them\n");

@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "kernels/cpu/traits.h"
+#include "kernels/cpu/scalar_unit.h"
 #include "tests/unit/kernel_tables.h"
 
 typedef struct dot_case {
@@ -148,49 +148,75 @@ static double input(const dot_case *c, oct_activation_form form, int32_t column,
     return (double)c->x.scales[i / 32] * (double)c->x.codes[i];
 }
 
+// |scale · value| + |minimum| of the weights of one row of a strip: what the roundings are relative to, which
+// is more than the weight itself where the two cancel. Only the bound's size comes from the kernels' own
+// unpacking.
+static void weigh_row(const dot_case *c, const uint8_t *strip, int row, double *size)
+{
+    const oct_encoding_info *info = oct_encoding_describe(c->encoding);
+    const oct_traits t = {info->low_bits, info->high_bits, info->group,
+                          info->scale,    info->zero,      info->codebook};
+    int64_t end = c->dot.first + oct_pad_columns(c->dot.last - c->dot.first);
+    for (int64_t at = c->dot.first; at < end;) {
+        int n = oct_block_columns(at, end);
+        for (int k = 0; k < n; k++) {
+            static oct_unit unit;
+            if (k % 32 == 0)
+                oct_unit_unpack(&unit, t, info->codebook, strip, n, k / 32);
+            double value = unit.values[k % 32 / 4][row][k % 4];
+            int group = k % 32 / t.group;
+            size[at - c->dot.first + k] =
+                fabs((double)unit.scale[group][row] * value) + fabs((double)unit.minimum[group][row]);
+        }
+        strip += oct_block_bytes(c->encoding, n);
+        at += n;
+    }
+}
+
 // With u = 2^-24 and m the number of fmaf in a row's chain, the chain's error is at most (m + 1) u times the
 // sum of the magnitudes of its terms (Higham, "Accuracy and Stability", section 3.1: each term goes through
-// at most m roundings, and the products of scales through one more). The decoder rounds each weight once
-// more, relative to |scale · value| + |minimum|, which is at most three times the weight's terms: m + 4
-// covers both, and the factor 1.001 the second order. Flushing loses at most 2^-126 an operation and an
-// operand's 2^-126 times the other.
-static void check_bound(const dot_case *c, oct_activation_form form, const float *out)
+// at most m roundings, and the product of two scales through one more). The exact value is taken from the
+// decoder's weights, which are rounded once: m + 2. The factor 1.001 covers the second order. Flushing loses
+// at most 2^-126 an operation, and where an operand is flushed 2^-126 times the other.
+static void check_row(const dot_case *c, oct_activation_form form, const float *w, const double *size,
+                      const float *out, int32_t column)
 {
     int64_t n = c->dot.last - c->dot.first;
     const oct_encoding_info *info = oct_encoding_describe(c->encoding);
-    double chain = form == OCT_FORM_INT8 ? (double)n / info->group * 2 + 2 : (double)n;
+    double chain = form == OCT_FORM_INT8 ? ceil((double)n / 32) * 32 / info->group * 2 : (double)n;
+    double exact = 0, terms = 0, biggest = 0;
+    for (int64_t k = 0; k < n; k++) {
+        double x = input(c, form, column, k);
+        exact += (double)w[k] * x;
+        terms += size[k] * fabs(x);
+        biggest = fmax(biggest, fmax(fabs(x), fabs((double)w[k])));
+    }
+    double bound = 1.001 * (chain + 2) * 0x1p-24 * terms + (double)n * 0x1p-125 * (1 + biggest);
+    if (!(fabs((double)*out - exact) <= bound))
+        fail_msg("%s form %d [%lld, %lld) column %d: %.9g, expected %.9g +- %.3g", info->name, form,
+                 (long long)c->dot.first, (long long)c->dot.last, column, (double)*out, exact, bound);
+}
+
+static void check_bound(const dot_case *c, oct_activation_form form, const float *out)
+{
+    int64_t n = c->dot.last - c->dot.first;
     float *w = check_allocate((size_t)n * sizeof *w);
+    double *size = check_allocate((size_t)oct_pad_columns(n) * sizeof *size);
     for (int32_t s = 0; s < c->dot.strips; s++)
         for (int row = 0; row < OCT_TILE_ROWS; row++) {
-            oct_strip_decode_row(c->encoding, c->weights + (size_t)s * c->dot.strip_bytes, c->dot.first,
-                                 c->dot.last, row, w);
-            for (int32_t column = 0; column < c->dot.columns; column++) {
-                double exact = 0, magnitude = 0, biggest = 0;
-                for (int64_t k = 0; k < n; k++) {
-                    double x = input(c, form, column, k), term = (double)w[k] * x;
-                    exact += term;
-                    magnitude += fabs(term);
-                    biggest = fmax(biggest, fabs(x));
-                }
-                // int8: a group's integer sum cancels inside, its terms do not exceed scale · |value| · |x|
-                double spread = 0;
-                if (info->scale == OCT_SCALE_F16_MIN || info->scale >= OCT_SCALE_FACTOR_U8)
-                    for (int64_t k = 0; k < n; k++) // |minimum| is at most what two codes of a row show
-                        spread += fabs(input(c, form, column, k));
-                double widest = 0;
+            const uint8_t *strip = c->weights + (size_t)s * c->dot.strip_bytes;
+            oct_strip_decode_row(c->encoding, strip, c->dot.first, c->dot.last, row, w);
+            if (oct_encoding_describe(c->encoding)->float_bytes == 0)
+                weigh_row(c, strip, row, size);
+            else
                 for (int64_t k = 0; k < n; k++)
-                    widest = fmax(widest, fabs((double)w[k]));
-                double terms = magnitude + 4 * widest * spread;
-                double bound = 1.001 * (chain + 4) * 0x1p-24 * terms + (double)n * 0x1p-125 * (2 + biggest);
-                double found =
-                    out[(size_t)column * c->dot.out_stride + (size_t)s * OCT_TILE_ROWS + (size_t)row];
-                if (!(fabs(found - exact) <= bound))
-                    fail_msg("%s form %d [%lld, %lld) strip %d row %d column %d: %.9g, expected %.9g +- %.3g",
-                             info->name, form, (long long)c->dot.first, (long long)c->dot.last, s, row,
-                             column, found, exact, bound);
-            }
+                    size[k] = fabs((double)w[k]);
+            for (int32_t column = 0; column < c->dot.columns; column++)
+                check_row(c, form, w, size,
+                          out + (size_t)column * c->dot.out_stride + s * OCT_TILE_ROWS + row, column);
         }
     free(w);
+    free(size);
 }
 
 static void check_same(const dot_case *c, const float *law, const float *out, const char *table)
