@@ -1,6 +1,7 @@
 // `octet chat`: a conversation on rank 0's terminal. The KV cache keeps what was said; each turn adds its tokens.
 #include "launch/commands.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,14 @@ static oct_status say(conversation *talk, const char *role, const char *content)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the conversation");
     }
     talk->messages[talk->count++] = (oct_chat_message){.role = role, .content = copy};
+    return OCT_OK;
+}
+
+static oct_status end_line(void)
+{
+    putchar('\n');
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return oct_fail(OCT_ERR_FILE, "the answer cannot be written to stdout: %s", strerror(errno));
     return OCT_OK;
 }
 
@@ -64,8 +73,8 @@ static oct_status answer_turn(conversation *talk)
         status = oct_token_list_append(&tokens, answer.tokens.ids, answer.tokens.count);
     if (status == OCT_OK)
         status = say(talk, "assistant", answer.text);
-    printf("\n");
-    fflush(stdout);
+    if (status == OCT_OK)
+        status = end_line();
     free(talk->seen);
     talk->seen = tokens.ids;
     talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine) : 0;
