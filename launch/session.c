@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "launch/rank_zero.h"
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
 
@@ -144,7 +145,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     oct_session session = {0};
     oct_status status = oct_options_parse(&session.options, command, argc, argv);
     if (status != OCT_OK)
-        return status;
+        return oct_rank_zero_leave(status);
     if (session.options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(command, stdout);
