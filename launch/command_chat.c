@@ -1,6 +1,7 @@
 // `octet chat`: a conversation on rank 0's terminal. The KV cache keeps what was said; each turn adds its tokens.
 #include "launch/commands.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -29,11 +30,12 @@ static oct_status say(conversation *talk, const char *role, const char *content)
     return OCT_OK;
 }
 
-static void print_text(void *context, const char *text, size_t bytes)
+static oct_status end_line(void)
 {
-    (void)context;
-    fwrite(text, 1, bytes, stdout);
-    fflush(stdout);
+    putchar('\n');
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return oct_fail(OCT_ERR_FILE, "the answer cannot be written to stdout: %s", strerror(errno));
+    return OCT_OK;
 }
 
 // One turn: the whole conversation is rendered again; a template that only appends lets the engine go on from what
@@ -61,7 +63,7 @@ static oct_status answer_turn(conversation *talk)
                                        .max_tokens = (int32_t)options->max_tokens,
                                        .stops = options->stops,
                                        .stop_count = options->stop_count,
-                                       .on_text = print_text};
+                                       .on_text = oct_answer_print};
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)
@@ -71,8 +73,8 @@ static oct_status answer_turn(conversation *talk)
         status = oct_token_list_append(&tokens, answer.tokens.ids, answer.tokens.count);
     if (status == OCT_OK)
         status = say(talk, "assistant", answer.text);
-    printf("\n");
-    fflush(stdout);
+    if (status == OCT_OK)
+        status = end_line();
     free(talk->seen);
     talk->seen = tokens.ids;
     talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine) : 0;
