@@ -55,4 +55,7 @@ oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decisio
 oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_position, oct_receive_logits receive,
                              void *context);
 
+// Bytes of this rank's weights that one pass of the bandwidth probe reads: enough to leave every cache behind.
+size_t oct_engine_probe_bytes(const oct_engine *engine);
+
 #endif

@@ -1,0 +1,312 @@
+// Opening an engine: what is agreed on, allocated and loaded before the first step, and what is known of it.
+#include "ranks/engine_state.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cpu/kernels.h"
+#include "ranks/launch_check.h"
+#include "ranks/shard_table.h"
+#include "runtime/fault.h"
+
+enum { DEFAULT_CHUNK = 128, DEFAULT_CONTEXT = 8192, EXCHANGE_LIMIT_BYTES = 4 << 20 };
+
+static int32_t smaller(int32_t a, int32_t b)
+{
+    return a < b ? a : b;
+}
+
+static size_t larger(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+// All ranks use one instruction set, for speed's sake; the bits do not depend on it.
+static oct_status agree_on_instructions(oct_world *world, int32_t asked, int32_t *level)
+{
+    static const char *const names[] = {"scalar", "avx2", "avx512"};
+    const int32_t own = oct_cpu_level();
+    int32_t least = own;
+    oct_status status = OCT_OK;
+    if (asked > own)
+        status = oct_fail(OCT_ERR_MACHINE, "this processor has no %s; use --instructions %s", names[asked],
+                          names[own]);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    oct_world_allreduce(world, &least, 1, MPI_INT32_T, MPI_MIN);
+    *level = asked >= 0 ? asked : least;
+    return OCT_OK;
+}
+
+// Columns of a step: what was asked for, less where the nodes of a reduction would pass the exchange's room.
+static void size_steps(oct_engine *engine, const oct_engine_options *options, size_t *capacity)
+{
+    const oct_step_program *program = &engine->shard.program;
+    const oct_partition vocabulary = oct_model_vocabulary_partition(&program->model);
+    size_t nodes = 1, rows = 0;
+    for (int32_t rank = 0; rank < program->ranks; rank++) {
+        nodes = larger(nodes, (size_t)program->attention_finish.nodes_of_rank[rank]);
+        nodes = larger(nodes, (size_t)program->ffn_finish.nodes_of_rank[rank]);
+        const oct_run units = oct_partition_units(&vocabulary, program->ranks, rank);
+        rows = larger(rows, (size_t)(units.end - units.begin) * OCT_TILE_ROWS);
+    }
+    const size_t column_bytes = nodes * (size_t)program->model.hidden * sizeof(float);
+    int32_t chunk = options->prefill_chunk > 0 ? options->prefill_chunk : DEFAULT_CHUNK;
+    chunk = smaller(chunk, engine->figures.context);
+    if (program->ranks > 1)
+        chunk = smaller(chunk, (int32_t)larger(1, EXCHANGE_LIMIT_BYTES / column_bytes));
+    engine->figures.prefill_chunk = chunk;
+    *capacity = larger(larger((size_t)chunk * column_bytes, rows * sizeof(float)), sizeof(oct_candidates));
+}
+
+static oct_status allocate_steps(oct_engine *engine)
+{
+    const oct_model *model = &engine->shard.program.model;
+    const size_t chunk = (size_t)engine->figures.prefill_chunk, threads = (size_t)engine->figures.threads;
+    const bool speaks = engine->world->rank == 0;
+    engine->descriptor = malloc(sizeof *engine->descriptor + chunk * sizeof(int32_t));
+    engine->positions = malloc(chunk * sizeof *engine->positions);
+    engine->all_columns = malloc(chunk * sizeof *engine->all_columns);
+    engine->pages = malloc(chunk * sizeof *engine->pages);
+    engine->candidates = malloc((threads + 1) * sizeof *engine->candidates);
+    engine->parts_maximum = malloc(threads * sizeof *engine->parts_maximum);
+    engine->gathered = malloc(speaks ? (size_t)model->vocabulary * sizeof(float) : 1);
+    engine->scratch = malloc(speaks ? oct_sampling_scratch_bytes(model->vocabulary) : 1);
+    if (engine->descriptor == NULL || engine->positions == NULL || engine->all_columns == NULL ||
+        engine->pages == NULL || engine->candidates == NULL || engine->parts_maximum == NULL ||
+        engine->gathered == NULL || engine->scratch == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
+    const oct_status status = oct_page_table_create(
+        &engine->page_table, oct_page_count(engine->figures.context), 1, engine->figures.context);
+    if (status != OCT_OK)
+        return status;
+    for (int32_t column = 0; column < (int32_t)chunk; column++) {
+        engine->all_columns[column] = column;
+        engine->pages[column] = oct_page_table_slot(&engine->page_table, 0);
+    }
+    return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
+}
+
+static oct_backend_options backend_options(const oct_engine *engine, const oct_engine_options *options,
+                                           int32_t level)
+{
+    return (oct_backend_options){
+        .threads = engine->placement.threads,
+        .cpus = engine->placement.cpus,
+        .oversubscribed = engine->placement.oversubscribed,
+        .instructions = level,
+        .fp32_activations = options->fp32_activations,
+        .max_columns = engine->figures.prefill_chunk,
+        .max_logit_columns = engine->figures.prefill_chunk,
+        .context = engine->figures.context,
+        .pages = oct_page_count(engine->figures.context),
+    };
+}
+
+static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
+{
+    const oct_shard *shard = &engine->shard;
+    const oct_backend_options backend = backend_options(engine, options, level);
+    return oct_backend_create(&engine->backend, &shard->program, shard->encodings, shard->matrix_bytes,
+                              shard->vectors, shard->rope, &engine->exchange, &backend);
+}
+
+static oct_status load_shard(oct_engine *engine, oct_load_report *report)
+{
+    const oct_placement *placement = &engine->placement;
+    cpu_set_t before, own;
+    CPU_ZERO(&own);
+    for (int32_t i = 0; placement->cpus != NULL && i < placement->threads; i++)
+        CPU_SET((size_t)placement->cpus[i], &own);
+    const bool moved = placement->cpus != NULL && sched_getaffinity(0, sizeof before, &before) == 0 &&
+                       sched_setaffinity(0, sizeof own, &own) == 0;
+    const oct_status status = oct_shard_load(&engine->shard, engine->checkpoint, engine->backend,
+                                             engine->world, engine->figures.threads, report);
+    if (moved)
+        sched_setaffinity(0, sizeof before, &before);
+    return status;
+}
+
+static oct_status load(oct_engine *engine)
+{
+    oct_world *world = engine->world;
+    oct_load_report report = {0};
+    oct_progress_phase(OCT_PHASE_LOAD);
+    const uint64_t read_before = oct_process_read_bytes();
+    oct_status status = oct_fault_point(OCT_PHASE_LOAD);
+    if (status == OCT_OK)
+        status = load_shard(engine, &report);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    const uint64_t read = read_before > 0 ? oct_process_read_bytes() - read_before : report.bytes;
+    status = oct_shard_table_print(&engine->shard, world, read);
+    if (status != OCT_OK)
+        return status;
+    oct_engine_figures *figures = &engine->figures;
+    figures->load_s = report.seconds;
+    oct_world_allreduce(world, &figures->load_s, 1, MPI_DOUBLE, MPI_MAX);
+    const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
+    uint64_t sums[] = {report.bytes, weights, oct_backend_step_bytes(engine->backend, 1, 1) - weights,
+                       oct_engine_probe_bytes(engine)};
+    oct_world_allreduce(world, sums, sizeof sums / sizeof sums[0], MPI_UINT64_T, MPI_SUM);
+    figures->load_bytes = sums[0];
+    figures->weight_bytes_per_step = sums[1];
+    figures->kv_bytes_per_position = sums[2];
+    engine->probe_bytes = sums[3];
+    return OCT_OK;
+}
+
+// The largest rank must fit as often as there are ranks on the host.
+static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
+{
+    oct_world *world = engine->world;
+    oct_backend_sizes sizes;
+    const oct_backend_options backend = backend_options(engine, options, 0);
+    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, &sizes);
+    uint64_t most = sizes.weights + sizes.kv_cache + sizes.buffers;
+    oct_world_allreduce(world, &most, 1, MPI_UINT64_T, MPI_MAX);
+    oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
+             (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
+             (double)most * 1e-6);
+    return oct_launch_check_memory(most, world->host_size, oct_memory_available_bytes(),
+                                   world->host_names[world->host_index]);
+}
+
+static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
+{
+    static const char *const level_names[] = {"scalar", "avx2", "avx512"};
+    oct_world *world = engine->world;
+    oct_progress_phase(OCT_PHASE_OPEN);
+    oct_status status = oct_world_agree(world, oct_fault_point(OCT_PHASE_OPEN));
+    if (status == OCT_OK)
+        status = oct_world_agree(world, oct_checkpoint_open(&engine->checkpoint, path, world->all));
+    if (status != OCT_OK)
+        return status;
+    const oct_model *model = oct_checkpoint_model(engine->checkpoint);
+    int32_t level = 0;
+    status = agree_on_instructions(world, options->instructions, &level);
+    if (status != OCT_OK)
+        return status;
+    oct_engine_figures *figures = &engine->figures;
+    figures->instructions = level_names[level];
+    figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
+    if (figures->context > model->context)
+        oct_warn("--context %d is longer than the %d tokens that the model was made for: expect worse text "
+                 "behind them",
+                 figures->context, model->context);
+    status = oct_placement_choose(&engine->placement, world, options->threads);
+    if (status != OCT_OK)
+        return status;
+    figures->threads = engine->placement.threads;
+    status = oct_shard_plan(&engine->shard, engine->checkpoint, world, figures->context);
+    if (status != OCT_OK)
+        return status;
+    figures->shard_imbalance = oct_shard_imbalance(&engine->shard, world);
+    size_t capacity;
+    size_steps(engine, options, &capacity);
+    status = oct_exchange_open(&engine->exchange, world, capacity, options->exchange);
+    if (status != OCT_OK)
+        return status;
+    figures->exchange = world->size == 1                                                 ? "none"
+                        : world->host_count > 1 || options->exchange == OCT_EXCHANGE_MPI ? "mpi"
+                                                                                         : "memory";
+    const size_t step_bytes = sizeof(oct_control_step) + (size_t)figures->prefill_chunk * sizeof(int32_t);
+    status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_sampling)));
+    if (status != OCT_OK)
+        return status;
+    status = check_memory(engine, options);
+    if (status == OCT_OK)
+        status = allocate_steps(engine);
+    if (status == OCT_OK)
+        status = create_backend(engine, options, level);
+    status = oct_world_agree(world, status);
+    if (status != OCT_OK)
+        return status;
+    engine->first_token = engine->shard.program.vocabulary_tiles.begin * OCT_TILE_ROWS;
+    const int32_t last_token =
+        smaller(engine->shard.program.vocabulary_tiles.end * OCT_TILE_ROWS, model->vocabulary);
+    engine->own_tokens = last_token > engine->first_token ? last_token - engine->first_token : 0;
+    return load(engine);
+}
+
+oct_status oct_engine_open(oct_engine **out, oct_world *world, const char *path,
+                           const oct_engine_options *options)
+{
+    oct_engine *engine = calloc(1, sizeof *engine);
+    oct_status status = engine == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for the engine") : OCT_OK;
+    status = oct_world_agree(world, status);
+    if (status == OCT_OK) {
+        engine->world = world;
+        status = prepare(engine, path, options);
+    }
+    if (status != OCT_OK) {
+        oct_engine_close(engine);
+        return status;
+    }
+    oct_progress_phase(OCT_PHASE_IDLE);
+    *out = engine;
+    return OCT_OK;
+}
+
+void oct_engine_close(oct_engine *engine)
+{
+    if (engine == NULL)
+        return;
+    oct_backend_destroy(engine->backend);
+    oct_control_close(engine->control);
+    oct_exchange_close(&engine->exchange);
+    oct_shard_free(&engine->shard);
+    oct_checkpoint_close(engine->checkpoint);
+    oct_history_destroy(&engine->history);
+    oct_placement_free(&engine->placement);
+    oct_page_table_destroy(&engine->page_table);
+    free(engine->descriptor);
+    free(engine->positions);
+    free(engine->all_columns);
+    free(engine->pages);
+    free(engine->candidates);
+    free(engine->parts_maximum);
+    free(engine->gathered);
+    free(engine->scratch);
+    free(engine);
+}
+
+const oct_model *oct_engine_model(const oct_engine *engine)
+{
+    return oct_checkpoint_model(engine->checkpoint);
+}
+
+const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine)
+{
+    return oct_checkpoint_vocabulary(engine->checkpoint);
+}
+
+const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine)
+{
+    return &engine->figures;
+}
+
+oct_encoding oct_engine_main_encoding(const oct_engine *engine)
+{
+    uint64_t bytes[OCT_ENCODING_COUNT] = {0};
+    int32_t count, most = 0;
+    const oct_tensor *tensors = oct_checkpoint_matrices(engine->checkpoint, &count);
+    for (int32_t i = 0; i < count; i++)
+        bytes[tensors[i].encoding] += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
+    for (int32_t i = 1; i < OCT_ENCODING_COUNT; i++)
+        most = bytes[i] > bytes[most] ? i : most;
+    return (oct_encoding)most;
+}
+
+bool oct_engine_is_broken(const oct_engine *engine)
+{
+    return engine->broken;
+}
+
+int32_t oct_engine_length(const oct_engine *engine)
+{
+    return engine->length;
+}
