@@ -22,7 +22,8 @@ typedef struct oct_exchange {
     // published theirs. Every rank passes the same sizes. COLLECTIVE. Errors: OCT_ERR_LOST.
     oct_status (*round)(void *context, const size_t *bytes_of_rank);
 
-    // After a round, until the next but one begins: the contribution of a rank. Any thread.
+    // After a round, until this rank begins the next one: the contribution of a rank. (Afterwards a faster rank may
+    // write the one after that into the same place.) Any thread.
     const void *(*peer)(void *context, int32_t rank);
 } oct_exchange;
 

@@ -1,6 +1,8 @@
 // Decoding one answer: prefill, then a token a step, with text handed out as it becomes final.
 #include "launch/answer.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,11 +20,27 @@ typedef struct answering {
     size_t shown; // bytes of the text that on_text has seen
 } answering;
 
-static void show_text(answering *a, size_t bytes)
+oct_status oct_answer_print(void *context, const char *text, size_t bytes)
 {
-    if (bytes > a->shown && a->question->on_text != NULL)
-        a->question->on_text(a->question->context, a->answer->text + a->shown, bytes - a->shown);
-    a->shown = bytes > a->shown ? bytes : a->shown;
+    (void)context;
+    const int phase = atomic_load_explicit(&oct_progress_page->phase, memory_order_relaxed);
+    oct_progress_phase(OCT_PHASE_IDLE); // a terminal that is held takes as long as its reader likes
+    const bool good = fwrite(text, 1, bytes, stdout) == bytes && fflush(stdout) == 0;
+    oct_progress_phase((oct_phase)phase);
+    if (!good)
+        return oct_fail(OCT_ERR_FILE, "the answer cannot be written to stdout: %s", strerror(errno));
+    return OCT_OK;
+}
+
+static oct_status show_text(answering *a, size_t bytes)
+{
+    const size_t shown = a->shown;
+    if (bytes <= shown)
+        return OCT_OK;
+    a->shown = bytes;
+    if (a->question->on_text == NULL)
+        return OCT_OK;
+    return a->question->on_text(a->question->context, a->answer->text + shown, bytes - shown);
 }
 
 // Appends text; what no stop string can take back any more is shown.
@@ -38,8 +56,7 @@ static oct_status take_text(answering *a, const char *bytes, size_t n)
     if (oct_stop_matcher_hit(a->stops) >= 0)
         answer->text_bytes = ready;
     answer->text[answer->text_bytes] = '\0';
-    show_text(a, ready);
-    return OCT_OK;
+    return show_text(a, ready);
 }
 
 // Room for everything that the answer can become, so that decoding allocates nothing.
@@ -47,13 +64,13 @@ static oct_status reserve(answering *a, int32_t max_tokens)
 {
     oct_answer *answer = a->answer;
     const size_t tokens = (size_t)max_tokens;
-    size_t longest = sizeof "\uFFFD";
+    size_t longest = 1;
     for (int32_t id = 0; id < oct_tokenizer_count(a->session->tokenizer); id++) {
         size_t bytes = 0;
         oct_tokenizer_piece(a->session->tokenizer, id, &bytes);
         longest = bytes > longest ? bytes : longest;
     }
-    a->text_capacity = (tokens + 1) * longest + 1;
+    a->text_capacity = (tokens + 1) * longest * strlen("\uFFFD") + 1; // that stands for each byte that is no UTF-8
     answer->text = malloc(a->text_capacity);
     answer->step_s = malloc(tokens * sizeof *answer->step_s);
     answer->reduce_s = malloc(tokens * sizeof *answer->reduce_s);
@@ -81,9 +98,7 @@ static oct_status flush_text(answering *a)
     size_t n = 0;
     const char *bytes = oct_detokenizer_flush(a->detokenizer, &n);
     const oct_status status = take_text(a, bytes, n);
-    if (status == OCT_OK)
-        show_text(a, oct_stop_matcher_finish(a->stops));
-    return status;
+    return status != OCT_OK ? status : show_text(a, oct_stop_matcher_finish(a->stops));
 }
 
 static oct_status decode(answering *a)
@@ -133,6 +148,8 @@ oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_q
     answer->finish = OCT_FINISH_LENGTH;
     const int32_t context = oct_engine_read_figures(session->engine)->context;
     const int64_t length = (int64_t)oct_engine_length(session->engine) + question->prompt_tokens;
+    if (question->prompt_tokens < 1)
+        return oct_fail(OCT_ERR_USAGE, "the prompt is empty, expected at least one token");
     if (length >= context)
         return oct_fail(OCT_ERR_USAGE, "the prompt is %lld tokens long, the context holds %d; shorten it or give a "
                         "larger --context", (long long)length, context);

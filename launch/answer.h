@@ -13,8 +13,9 @@ typedef struct oct_question {
     const char *const *stops; // [stop_count]
     int32_t stop_count;
     bool ignore_eos;
-    // Called with text as it becomes final (whole UTF-8 sequences, never a part of a stop string); may be NULL.
-    void (*on_text)(void *context, const char *text, size_t bytes);
+    // Called with text as it becomes final (whole UTF-8 sequences, never a part of a stop string); may be NULL. An error
+    // ends the answer. oct_answer_print() writes it to stdout.
+    oct_status (*on_text)(void *context, const char *text, size_t bytes);
     void (*on_choice)(void *context, const oct_choice *choice); // every token; may be NULL
     void *context;
 } oct_question;
@@ -33,9 +34,13 @@ typedef struct oct_answer {
     int64_t allocations;          // by our code from the first token to the last, where the build counts them
 } oct_answer;
 
-// Decodes. The engine's sequence has been begun with the sampling parameters. Rank 0. Errors: OCT_ERR_USAGE (prompt
-// and answer do not fit the context: the message says how long they are); the engine's.
+// Decodes. The engine's sequence has been begun with the sampling parameters. An answer that would pass the context
+// ends there (OCT_FINISH_LENGTH). Rank 0. Errors: OCT_ERR_USAGE (the prompt is empty or leaves no room in the context);
+// OCT_ERR_MACHINE; those of on_text; the engine's.
 oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_question *question);
 void oct_answer_free(oct_answer *answer);
+
+// An on_text that writes to stdout at once. Errors: OCT_ERR_FILE (nobody reads any more, no space left).
+oct_status oct_answer_print(void *context, const char *text, size_t bytes);
 
 #endif

@@ -58,7 +58,7 @@ static oct_status close_files(batch *b, oct_status status)
         return status;
     bool good = fflush(b->output) == 0 && !ferror(b->output);
     if (b->output != stdout) {
-        good = fsync(fileno(b->output)) == 0 && good;
+        good = (fsync(fileno(b->output)) == 0 || errno == EINVAL || errno == EROFS) && good; // a pipe has nothing to sync
         good = fclose(b->output) == 0 && good;
     }
     if (!good && status == OCT_OK)
@@ -72,6 +72,7 @@ static oct_status write_response(batch *b, const oct_response *response)
     char *line = oct_response_format(response);
     if (line == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for a response");
+    oct_progress_phase(OCT_PHASE_IDLE); // a pipe takes as long as its reader likes
     const bool good = fprintf(b->output, "%s\n", line) > 0 && fflush(b->output) == 0;
     free(line);
     return good ? OCT_OK : oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", b->output_name, strerror(errno));
@@ -123,7 +124,7 @@ static oct_status encode(batch *b, const oct_request *request, oct_token_list *p
     oct_session *session = b->session;
     if (request->messages == NULL)
         return session->options.chat ? oct_session_encode_user(session, request->prompt, prompt)
-                                     : oct_session_encode_text(session, request->prompt, prompt);
+                                     : oct_session_encode_text(session, request->prompt, request->prompt_bytes, prompt);
     if (!b->template_known && !session->options.chat) {
         const oct_status status = oct_chat_template_recognise(&session->chat_template,
                                                               oct_engine_vocabulary(session->engine)->chat_template);
@@ -209,8 +210,12 @@ static oct_status take_lines(batch *b)
     size_t capacity = 0;
     ssize_t length;
     oct_status status = OCT_OK;
-    for (int64_t number = 1; status == OCT_OK && (length = getline(&line, &capacity, b->input)) >= 0; number++)
+    for (int64_t number = 1; status == OCT_OK; number++) {
+        status = oct_engine_idle(b->session->engine); // the next line may come through a pipe, or from a person
+        if (status != OCT_OK || (length = getline(&line, &capacity, b->input)) < 0)
+            break;
         status = take_line(b, line, (size_t)length, number);
+    }
     if (status == OCT_OK && ferror(b->input))
         status = oct_fail(OCT_ERR_FILE, "'%s' cannot be read: %s", b->input_name, strerror(errno));
     free(line);

@@ -30,13 +30,6 @@ static oct_status say(conversation *talk, const char *role, const char *content)
     return OCT_OK;
 }
 
-static void print_text(void *context, const char *text, size_t bytes)
-{
-    (void)context;
-    fwrite(text, 1, bytes, stdout);
-    fflush(stdout);
-}
-
 static oct_status end_line(void)
 {
     putchar('\n');
@@ -70,7 +63,7 @@ static oct_status answer_turn(conversation *talk)
                                        .max_tokens = (int32_t)options->max_tokens,
                                        .stops = options->stops,
                                        .stop_count = options->stop_count,
-                                       .on_text = print_text};
+                                       .on_text = oct_answer_print};
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)

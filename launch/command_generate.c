@@ -9,13 +9,6 @@
 #include "launch/batch.h"
 #include "launch/prompt.h"
 
-static void print_text(void *context, const char *text, size_t bytes)
-{
-    (void)context;
-    fwrite(text, 1, bytes, stdout);
-    fflush(stdout);
-}
-
 static oct_status print_result(const oct_session *session, const oct_answer *answer)
 {
     if (session->options.token_ids)
@@ -31,15 +24,16 @@ static oct_status answer_prompt(oct_session *session)
 {
     const oct_options *options = &session->options;
     char *text = NULL;
+    size_t bytes = 0;
     oct_token_list prompt = {0};
     oct_sampling sampling;
     oct_answer answer = {0};
     oct_status status = oct_session_sampling(session, &sampling);
     if (status == OCT_OK)
-        status = oct_prompt_read(options->prompt, &text);
+        status = oct_prompt_read(options->prompt, &text, &bytes);
     if (status == OCT_OK)
         status = options->chat ? oct_session_encode_user(session, text, &prompt)
-                               : oct_session_encode_text(session, text, &prompt);
+                               : oct_session_encode_text(session, text, bytes, &prompt);
     if (status == OCT_OK)
         status = oct_engine_begin_sequence(session->engine, &sampling);
     if (status == OCT_OK) {
@@ -50,7 +44,7 @@ static oct_status answer_prompt(oct_session *session)
             .stops = options->stops,
             .stop_count = options->stop_count,
             .ignore_eos = options->ignore_eos,
-            .on_text = options->token_ids ? NULL : print_text,
+            .on_text = options->token_ids ? NULL : oct_answer_print,
         };
         status = oct_answer_make(&answer, session, &question);
     }

@@ -190,7 +190,7 @@ static oct_status score_sequence(score *s, size_t i)
     return status;
 }
 
-static void print_result(const score *s)
+static oct_status print_result(const score *s)
 {
     const double mean = s->predicted > 0 ? s->log_likelihood / (double)s->predicted : 0;
     json_t *object = json_object();
@@ -219,7 +219,9 @@ static void print_result(const score *s)
         }
     }
     json_decref(object);
-    fflush(stdout);
+    if (fflush(stdout) != 0 || ferror(stdout))
+        return oct_fail(OCT_ERR_FILE, "the result cannot be written to stdout: %s", strerror(errno));
+    return OCT_OK;
 }
 
 static oct_status prepare(score *s)
@@ -260,8 +262,11 @@ static oct_status run(oct_session *session)
     }
     if (s.logits_file != NULL && (fclose(s.logits_file) != 0 || s.broken) && status == OCT_OK)
         status = oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", session->options.logits, strerror(errno));
+    if (status == OCT_OK && !(isfinite(s.log_likelihood) && isfinite(s.divergence)))
+        status = oct_fail(OCT_ERR_FILE, "the logits are NaN or infinite, expected numbers: the weights are damaged or "
+                          "overflow; see `octet inspect --verify`, or import the model again");
     if (status == OCT_OK)
-        print_result(&s);
+        status = print_result(&s);
     free(s.reference_logits);
     free(s.work.begins);
     oct_token_list_free(&s.work.tokens);

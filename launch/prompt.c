@@ -30,19 +30,19 @@ oct_status oct_read_all(FILE *file, const char *name, char **text, size_t *bytes
     return OCT_OK;
 }
 
-oct_status oct_prompt_read(const char *argument, char **text)
+oct_status oct_prompt_read(const char *argument, char **text, size_t *bytes)
 {
-    size_t bytes = 0;
     if (strcmp(argument, "-") == 0)
-        return oct_read_all(stdin, "stdin", text, &bytes);
+        return oct_read_all(stdin, "stdin", text, bytes);
     if (argument[0] != '@') {
         *text = strdup(argument);
+        *bytes = strlen(argument);
         return *text != NULL ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for the prompt");
     }
     FILE *file = fopen(argument + 1, "rb");
     if (file == NULL)
         return oct_fail(OCT_ERR_FILE, "prompt file '%s' cannot be opened: %s", argument + 1, strerror(errno));
-    const oct_status status = oct_read_all(file, argument + 1, text, &bytes);
+    const oct_status status = oct_read_all(file, argument + 1, text, bytes);
     fclose(file);
     return status;
 }

@@ -2,10 +2,12 @@
 #include "launch/session.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
+#include "launch/rank_zero.h"
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
 
@@ -105,9 +107,8 @@ static uint64_t peak_rss_bytes(oct_world *world)
 {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    const uint64_t own = (uint64_t)usage.ru_maxrss * 1024;
-    uint64_t most = own;
-    MPI_Allreduce(&own, &most, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    uint64_t most = (uint64_t)usage.ru_maxrss * 1024;
+    oct_world_allreduce(world, &most, 1, MPI_UINT64_T, MPI_MAX);
     return most;
 }
 
@@ -140,10 +141,11 @@ static oct_status report(oct_session *session, oct_status worked)
 
 int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work)
 {
+    signal(SIGPIPE, SIG_IGN); // a reader who leaves (`| head`) is a failed write with a message, not a lost rank
     oct_session session = {0};
     oct_status status = oct_options_parse(&session.options, command, argc, argv);
     if (status != OCT_OK)
-        return status;
+        return oct_rank_zero_leave(status);
     if (session.options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(command, stdout);
@@ -175,9 +177,9 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     return status;
 }
 
-oct_status oct_session_encode_text(oct_session *session, const char *text, oct_token_list *tokens)
+oct_status oct_session_encode_text(oct_session *session, const char *text, size_t bytes, oct_token_list *tokens)
 {
-    oct_status status = oct_tokenizer_encode(session->tokenizer, text, strlen(text),
+    oct_status status = oct_tokenizer_encode(session->tokenizer, text, bytes,
                                              OCT_ENCODE_PARSE_SPECIAL | OCT_ENCODE_ADD_SPECIAL, tokens);
     if (status == OCT_OK && tokens->count == 0)
         status = oct_fail(OCT_ERR_USAGE, "the prompt is empty; expected at least one character");

@@ -27,9 +27,9 @@ typedef oct_status (*oct_session_work)(oct_session *session);
 // Runs a command from its command line to its exit code. COLLECTIVE over the ranks of the launch.
 int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work);
 
-// Tokenizes a prompt: plain text, or the messages of a chat through the model's template. Rank 0. Errors: OCT_ERR_USAGE
-// (no template, nothing to decode).
-oct_status oct_session_encode_text(oct_session *session, const char *text, oct_token_list *tokens);
+// Tokenizes a prompt: plain text, any bytes; or the messages of a chat through the model's template, terminated. Rank 0.
+// Errors: OCT_ERR_USAGE (nothing to decode; messages that the template refuses), OCT_ERR_MACHINE (memory).
+oct_status oct_session_encode_text(oct_session *session, const char *text, size_t bytes, oct_token_list *tokens);
 oct_status oct_session_encode_user(oct_session *session, const char *text, oct_token_list *tokens);
 oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
                                    oct_token_list *tokens);

@@ -74,9 +74,12 @@ oct_status oct_control_send(oct_control *control, oct_control_kind kind, const v
     memcpy(buffer, &header, sizeof header);
     if (bytes > 0)
         memcpy(buffer + sizeof header, payload, bytes);
-    for (int32_t rank = 1; rank < ranks; rank++)
-        MPI_Isend(buffer, (int)(sizeof header + bytes), MPI_BYTE, rank, CONTROL_TAG, control->world->all,
-                  &requests[rank]);
+    for (int32_t rank = 1; rank < ranks; rank++) {
+        const int code = MPI_Isend(buffer, (int)(sizeof header + bytes), MPI_BYTE, rank, CONTROL_TAG,
+                                   control->world->all, &requests[rank]);
+        if (code != MPI_SUCCESS)
+            return oct_fail(OCT_ERR_LOST, "MPI cannot send a control message to rank %d", rank);
+    }
     control->next ^= 1;
     if (kind != OCT_CONTROL_FINISH)
         return OCT_OK;
@@ -93,8 +96,10 @@ oct_status oct_control_receive(oct_control *control, oct_control_kind *kind, con
     MPI_Request request;
     uint8_t *buffer = control->buffers[0];
     memset(buffer, 0, sizeof(message_header));
-    MPI_Irecv(buffer, (int)(sizeof(message_header) + control->max_bytes), MPI_BYTE, 0, CONTROL_TAG,
-              control->world->all, &request);
+    const int code = MPI_Irecv(buffer, (int)(sizeof(message_header) + control->max_bytes), MPI_BYTE, 0, CONTROL_TAG,
+                               control->world->all, &request);
+    if (code != MPI_SUCCESS)
+        return oct_fail(OCT_ERR_LOST, "MPI cannot receive control messages");
     const oct_status status = oct_wait_request(&request, 0);
     if (status != OCT_OK)
         return status;

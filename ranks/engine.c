@@ -1,6 +1,7 @@
 // The engine: opening, the steps that rank 0 drives, and the loop of the other ranks.
 #include "ranks/engine_state.h"
 
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,7 +37,7 @@ static oct_status agree_on_instructions(oct_world *world, int32_t asked, int32_t
     status = oct_world_agree(world, status);
     if (status != OCT_OK)
         return status;
-    MPI_Allreduce(&own, &least, 1, MPI_INT32_T, MPI_MIN, world->all);
+    oct_world_allreduce(world, &least, 1, MPI_INT32_T, MPI_MIN);
     *level = asked >= 0 ? asked : least;
     return OCT_OK;
 }
@@ -119,6 +120,23 @@ static size_t probe_bytes(const oct_engine *engine)
     return engine->shard.bytes < PROBE_LIMIT_BYTES ? engine->shard.bytes : PROBE_LIMIT_BYTES;
 }
 
+// The threads that load inherit this one's mask: the rank's own processors, so that its pages are placed near them.
+static oct_status load_shard(oct_engine *engine, oct_load_report *report)
+{
+    const oct_placement *placement = &engine->placement;
+    cpu_set_t before, own;
+    CPU_ZERO(&own);
+    for (int32_t i = 0; placement->cpus != NULL && i < placement->threads; i++)
+        CPU_SET((size_t)placement->cpus[i], &own);
+    const bool moved = placement->cpus != NULL && sched_getaffinity(0, sizeof before, &before) == 0 &&
+                       sched_setaffinity(0, sizeof own, &own) == 0;
+    const oct_status status = oct_shard_load(&engine->shard, engine->checkpoint, engine->backend, engine->world,
+                                             engine->figures.threads, report);
+    if (moved)
+        sched_setaffinity(0, sizeof before, &before);
+    return status;
+}
+
 static oct_status load(oct_engine *engine)
 {
     oct_world *world = engine->world;
@@ -127,8 +145,7 @@ static oct_status load(oct_engine *engine)
     const uint64_t read_before = oct_process_read_bytes();
     oct_status status = oct_fault_point(OCT_PHASE_LOAD);
     if (status == OCT_OK)
-        status = oct_shard_load(&engine->shard, engine->checkpoint, engine->backend, world, engine->figures.threads,
-                                &report);
+        status = load_shard(engine, &report);
     status = oct_world_agree(world, status);
     if (status != OCT_OK)
         return status;
@@ -136,27 +153,29 @@ static oct_status load(oct_engine *engine)
     status = oct_shard_table_print(&engine->shard, world, read);
     if (status != OCT_OK)
         return status;
-    MPI_Allreduce(&report.seconds, &engine->figures.load_s, 1, MPI_DOUBLE, MPI_MAX, world->all);
-    MPI_Allreduce(&report.bytes, &engine->figures.load_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    oct_engine_figures *figures = &engine->figures;
+    figures->load_s = report.seconds;
+    oct_world_allreduce(world, &figures->load_s, 1, MPI_DOUBLE, MPI_MAX);
     const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
-    const uint64_t position = oct_backend_step_bytes(engine->backend, 1, 1) - weights;
-    MPI_Allreduce(&weights, &engine->figures.weight_bytes_per_step, 1, MPI_UINT64_T, MPI_SUM, world->all);
-    const uint64_t probed = probe_bytes(engine);
-    MPI_Allreduce(&probed, &engine->probe_bytes, 1, MPI_UINT64_T, MPI_SUM, world->all);
-    MPI_Allreduce(&position, &engine->figures.kv_bytes_per_position, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    uint64_t sums[] = {report.bytes, weights, oct_backend_step_bytes(engine->backend, 1, 1) - weights,
+                       probe_bytes(engine)};
+    oct_world_allreduce(world, sums, sizeof sums / sizeof sums[0], MPI_UINT64_T, MPI_SUM);
+    figures->load_bytes = sums[0];
+    figures->weight_bytes_per_step = sums[1];
+    figures->kv_bytes_per_position = sums[2];
+    engine->probe_bytes = sums[3];
     return OCT_OK;
 }
 
 // The largest rank must fit as often as there are ranks on the host.
 static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
 {
-    const oct_world *world = engine->world;
+    oct_world *world = engine->world;
     oct_backend_sizes sizes;
     const oct_backend_options backend = backend_options(engine, options, 0);
     oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, &sizes);
-    const uint64_t own = sizes.weights + sizes.kv_cache + sizes.buffers;
-    uint64_t most = own;
-    MPI_Allreduce(&own, &most, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    uint64_t most = sizes.weights + sizes.kv_cache + sizes.buffers;
+    oct_world_allreduce(world, &most, 1, MPI_UINT64_T, MPI_MAX);
     oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
              (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
              (double)most * 1e-6);
@@ -182,6 +201,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     oct_engine_figures *figures = &engine->figures;
     figures->instructions = level_names[level];
     figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
+    if (figures->context > model->context)
+        oct_warn("--context %d is longer than the %d tokens that the model was made for: expect worse text behind them",
+                 figures->context, model->context);
     status = oct_placement_choose(&engine->placement, world, options->threads);
     if (status != OCT_OK)
         return status;
@@ -364,6 +386,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
     work.data = oct_backend_weights(engine->backend, &mapped);
     work.bytes = probe_bytes(engine);
     double best = 0;
+    oct_progress_phase(OCT_PHASE_DECODE); // under its deadline
     for (int pass = 0; pass < PROBE_PASSES; pass++) {
         oct_status status = engine->exchange.round(engine->exchange.context, none);
         const int64_t begin = oct_now_ns();
@@ -377,6 +400,7 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
         best = rate > best ? rate : best;
     }
     *bytes_per_s = best;
+    oct_progress_phase(OCT_PHASE_IDLE); // rank 0 may read a prompt now, for as long as it takes
     return OCT_OK;
 }
 
@@ -480,6 +504,10 @@ oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t
         }
         done += step->columns;
     }
+    if (want == OCT_WANT_TOKEN && engine->not_numbers)
+        return oct_fail(OCT_ERR_FILE, "the logits behind position %d are NaN or infinite, expected numbers: the weights "
+                        "are damaged or overflow; see `octet inspect --verify`, or import the model again",
+                        engine->length - 1);
     return OCT_OK;
 }
 

@@ -47,8 +47,7 @@ const oct_engine_figures *oct_engine_read_figures(const oct_engine *engine);
 oct_encoding oct_engine_main_encoding(const oct_engine *engine);
 
 // Ranks other than 0: does what rank 0 says until it says finish, or passes on to another engine of the same ranks
-// (*finished false). Errors: OCT_ERR_LOST, OCT_ERR_INTERNAL: leave by
-// oct_world_abort().
+// (*finished false). Errors: whatever a step gives; rank 0 waits inside the step, so leave by oct_world_abort().
 oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 
 // The rest is for rank 0. Errors of all: OCT_ERR_LOST, OCT_ERR_DISAGREE (a rank computed other numbers; the message
@@ -60,7 +59,9 @@ oct_status oct_engine_begin_sequence(oct_engine *engine, const oct_sampling *sam
 // Puts `count` tokens behind the sequence, in steps of at most prefill_chunk. `prompt` says that they are prompt (a
 // sampled token that comes back is not). Want a token: *choice is the sampled next token. Want logits: `receive` is
 // called for each position, in order, with the logits [vocabulary] of the token after it. The caller sees to it that
-// the sequence stays within the context. With one token of a sampled sequence this is one decode step.
+// the sequence stays within the context. With one token of a sampled sequence this is one decode step. One more error:
+// OCT_ERR_FILE where the logits that a token is chosen from are not numbers; the ranks are in step and can go on with
+// another sequence.
 typedef void (*oct_receive_logits)(void *context, int32_t position, const float *logits);
 oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt, oct_want want,
                               oct_choice *choice, oct_receive_logits receive, void *context);

@@ -1,5 +1,6 @@
 // From the logits of a step to rank 0's decision: maxima, candidates and, where asked for, all logits travel
 // through the same exchange as the reduction.
+#include <math.h>
 #include <string.h>
 
 #include "ranks/engine_state.h"
@@ -78,6 +79,21 @@ static oct_status compare_hashes(const oct_engine *engine, const oct_candidates 
     return OCT_OK;
 }
 
+// False where the logits are NaN or infinite, the same for any number of ranks. The largest is always looked at,
+// which finds +infinity and a column of nothing but NaN (the usual case: one NaN in the residual spoils them all);
+// single NaN or -infinity among numbers are only counted where a mass is made (top-p, log-probabilities).
+static bool are_numbers(const oct_candidates *const lists[], int32_t ranks)
+{
+    bool some = false;
+    for (int32_t rank = 0; rank < ranks; rank++) {
+        const oct_best *best = &lists[rank]->best;
+        if (lists[rank]->not_numbers > 0 || (best->token >= 0 && best->logit == INFINITY))
+            return false;
+        some = some || (best->token >= 0 && isfinite(best->logit));
+    }
+    return some;
+}
+
 oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decision *decided)
 {
     const oct_sampling *sampling = &engine->sampling;
@@ -109,7 +125,9 @@ oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decisio
     for (int32_t rank = 0; rank < engine->world->size; rank++)
         parts[rank] = engine->exchange.peer(engine->exchange.context, rank);
     status = compare_hashes(engine, parts);
-    if (status == OCT_OK)
+    engine->not_numbers = !are_numbers(parts, engine->world->size);
+    *decided = OCT_DECIDED;
+    if (status == OCT_OK && !engine->not_numbers)
         *decided = oct_sampling_decide(sampling, work.position, parts, engine->world->size, choice);
     return status;
 }

@@ -32,7 +32,8 @@ struct oct_engine {
     int32_t *all_columns;         // [prefill_chunk] 0, 1, 2, …
     const int32_t **pages;        // [prefill_chunk]
     uint64_t residual_hash;
-    bool broken; // rank 0: a step has failed
+    bool broken;      // rank 0: a step has failed
+    bool not_numbers; // rank 0: the last column sampled had NaN or infinite logits
 
     // Sampling.
     int32_t first_token, own_tokens; // this rank's rows of the vocabulary
@@ -46,7 +47,7 @@ struct oct_engine {
 oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step);
 
 // The candidates protocol of runtime/sampling.h for the last column of the step. COLLECTIVE. On rank 0 *choice and
-// *decided are set.
+// *decided are set, or not_numbers where nothing can be chosen.
 oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decision *decided);
 
 // Gathers the logits of logit columns [0, columns) on rank 0 and hands them to `receive` in order (rank 0 only;

@@ -82,8 +82,10 @@ static oct_status round_by_mpi(void *context, const size_t *bytes_of_rank)
         state->counts[rank] = (int)bytes_of_rank[rank];
     state->round++;
     MPI_Request request;
-    MPI_Iallgatherv(own, state->counts[state->world->rank], MPI_BYTE, all, state->counts, state->displacements,
-                    MPI_BYTE, state->world->all, &request);
+    const int code = MPI_Iallgatherv(own, state->counts[state->world->rank], MPI_BYTE, all, state->counts,
+                                     state->displacements, MPI_BYTE, state->world->all, &request);
+    if (code != MPI_SUCCESS)
+        return oct_fail(OCT_ERR_LOST, "MPI cannot start an exchange between the ranks");
     return oct_wait_request(&request, -1);
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "ranks/launch_check.h"
 #include "ranks/wait.h"
 #include "runtime/fault.h"
 
@@ -61,7 +62,8 @@ static oct_status broadcast_rope(oct_shard *shard, oct_world *world, int32_t con
     for (size_t at = 0; at < floats;) { // in pieces: MPI counts are ints
         const size_t n = floats - at < (1u << 24) ? floats - at : (1u << 24);
         MPI_Request request;
-        MPI_Ibcast(shard->rope + at, (int)n, MPI_FLOAT, 0, world->all, &request);
+        if (MPI_Ibcast(shard->rope + at, (int)n, MPI_FLOAT, 0, world->all, &request) != MPI_SUCCESS)
+            return oct_fail(OCT_ERR_LOST, "MPI cannot broadcast the rotary table");
         const oct_status status = oct_wait_request(&request, 0);
         if (status != OCT_OK)
             return status;
@@ -70,8 +72,14 @@ static oct_status broadcast_rope(oct_shard *shard, oct_world *world, int32_t con
     return OCT_OK;
 }
 
-static oct_status allocate(oct_shard *shard, int32_t context)
+static oct_status allocate(oct_shard *shard, const oct_world *world, int32_t context)
 {
+    // Asked first, as it is filled before the rest of the rank's memory is known.
+    const uint64_t rope_bytes = (uint64_t)context * (uint64_t)shard->program.model.rope_dims * sizeof *shard->rope;
+    const oct_status status = oct_launch_check_memory(rope_bytes, world->host_size, oct_memory_available_bytes(),
+                                                      world->host_names[world->host_index]);
+    if (status != OCT_OK)
+        return status;
     const size_t matrices = (size_t)shard->program.matrix_count, vectors = (size_t)shard->program.vector_count;
     shard->tensors = calloc(matrices, sizeof *shard->tensors);
     shard->encodings = calloc(matrices, sizeof *shard->encodings);
@@ -90,7 +98,7 @@ oct_status oct_shard_plan(oct_shard *shard, oct_checkpoint *checkpoint, oct_worl
     oct_status status = oct_step_program_build(&shard->program, oct_checkpoint_model(checkpoint), world->size,
                                                world->rank);
     if (status == OCT_OK)
-        status = allocate(shard, context);
+        status = allocate(shard, world, context);
     if (status == OCT_OK)
         status = find_tensors(shard, checkpoint);
     status = oct_world_agree(world, status);
@@ -100,7 +108,8 @@ oct_status oct_shard_plan(oct_shard *shard, oct_checkpoint *checkpoint, oct_worl
     const oct_tensor *tensors = oct_checkpoint_matrices(checkpoint, &count);
     for (int32_t i = 0; i < count; i++)
         shard->model_bytes += tensors[i].granule_bytes[tensors[i].spec.partition.granules];
-    MPI_Allreduce(&shard->bytes, &shard->largest_bytes, 1, MPI_UINT64_T, MPI_MAX, world->all);
+    shard->largest_bytes = shard->bytes;
+    oct_world_allreduce(world, &shard->largest_bytes, 1, MPI_UINT64_T, MPI_MAX);
     return broadcast_rope(shard, world, context);
 }
 
@@ -133,14 +142,14 @@ oct_status oct_shard_bytes(const oct_checkpoint *checkpoint, int32_t ranks, int3
 
 double oct_shard_imbalance(const oct_shard *shard, oct_world *world)
 {
-    uint64_t total = 0;
-    MPI_Allreduce(&shard->bytes, &total, 1, MPI_UINT64_T, MPI_SUM, world->all);
+    uint64_t total = shard->bytes;
+    oct_world_allreduce(world, &total, 1, MPI_UINT64_T, MPI_SUM);
     return total == 0 ? 1 : (double)shard->largest_bytes * world->size / (double)total;
 }
 
 typedef struct load_progress {
     uint64_t total;
-    int shown; // tenths of a percent, -1: no bar
+    _Atomic int shown; // tenths of a percent, -1: no bar; any reading thread may come
 } load_progress;
 
 static void show_progress(void *context, uint64_t bytes)
@@ -176,6 +185,8 @@ oct_status oct_shard_load(const oct_shard *shard, oct_checkpoint *checkpoint, oc
     load_progress progress = {.total = shard->bytes, .shown = world->rank == 0 && isatty(2) ? 0 : -1};
     const oct_status status =
         oct_checkpoint_load(checkpoint, items, count, threads, show_progress, &progress, report);
+    if (status != OCT_OK && progress.shown > 0)
+        fprintf(stderr, "\r%70s\r", ""); // the message does not share the bar's line
     free(items);
     return status;
 }

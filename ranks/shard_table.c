@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "ranks/wait.h"
+
 uint64_t oct_process_read_bytes(void)
 {
     uint64_t bytes = 0;
@@ -78,13 +80,17 @@ oct_status oct_shard_table_print(const oct_shard *shard, oct_world *world, uint6
 {
     const row own = own_row(shard, read_bytes);
     row *rows = calloc((size_t)world->size, sizeof *rows);
-    const oct_status status = oct_world_agree(
+    oct_status status = oct_world_agree(
         world, rows != NULL ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for the table of shards"));
     if (status == OCT_OK) {
-        MPI_Gather(&own, ROW_FIELDS, MPI_UINT64_T, rows, ROW_FIELDS, MPI_UINT64_T, 0, world->all);
-        if (world->rank == 0)
-            print_rows(shard, rows, world->size);
+        MPI_Request request;
+        const int code = MPI_Igather(&own, ROW_FIELDS, MPI_UINT64_T, rows, ROW_FIELDS, MPI_UINT64_T, 0, world->all,
+                                     &request);
+        status = code == MPI_SUCCESS ? oct_wait_request(&request, -1)
+                                     : oct_fail(OCT_ERR_LOST, "MPI cannot gather the table of shards");
     }
+    if (status == OCT_OK && world->rank == 0)
+        print_rows(shard, rows, world->size);
     free(rows);
     return status;
 }

@@ -14,18 +14,21 @@ static int64_t deadline_ns(const oct_watch *watch, int phase)
     return decoding ? watch->decode_ns : watch->start_ns;
 }
 
-// Restarts or advances the clocks; true where the judge may judge.
+// Restarts or advances the clocks; true where the judge may judge. A phase is seen at once, counts up to a tick later:
+// a rank that comes back from being idle has not been silent since it was last busy.
 static bool look(oct_watch *watch, const oct_sight *sights, int64_t now_ns)
 {
     bool restart = watch->last_ns == 0 || now_ns - watch->last_ns > OCT_WATCH_LATE_NS;
     watch->last_ns = now_ns;
     for (int i = 0; i < watch->ranks; i++) {
         oct_seen *seen = &watch->seen[i];
-        if (restart || seen->count != sights[i].count)
+        bool idle = !has_deadline(sights[i].phase);
+        if (restart || idle || seen->phase != sights[i].phase || seen->count != sights[i].count)
             seen->moved_ns = now_ns;
         if (restart || seen->heartbeat != sights[i].heartbeat)
             seen->alive_ns = now_ns;
         seen->count = sights[i].count;
+        seen->phase = sights[i].phase;
         seen->heartbeat = sights[i].heartbeat;
     }
     return !restart;

@@ -26,6 +26,7 @@ typedef struct oct_sight {
 typedef struct oct_seen {
     uint64_t count, heartbeat;
     int64_t moved_ns, alive_ns;
+    int phase;
 } oct_seen;
 
 typedef struct oct_watch {

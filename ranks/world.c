@@ -234,6 +234,12 @@ oct_status oct_world_agree(oct_world *world, oct_status status)
     return status;
 }
 
+void oct_world_allreduce(oct_world *world, void *values, int count, MPI_Datatype type, MPI_Op operation)
+{
+    MPI_Request request;
+    complete(world, MPI_Iallreduce(MPI_IN_PLACE, values, count, type, operation, world->all, &request), &request);
+}
+
 static void free_tables(oct_world *world)
 {
     free(world->host_of_rank);

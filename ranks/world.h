@@ -50,6 +50,10 @@ oct_status oct_world_init(oct_world *world, const oct_world_options *options);
 // cleared. One 8-byte allreduce where all is well. Where a peer is lost meanwhile the process ends (exit 5).
 oct_status oct_world_agree(oct_world *world, oct_status status);
 
+// Reduces `count` values over all ranks, in place. COLLECTIVE over `all`; it polls, so that the monitor sees who
+// waits, unlike a blocking call of MPI. Where a peer is lost meanwhile the process ends (exit 5).
+void oct_world_allreduce(oct_world *world, void *values, int count, MPI_Datatype type, MPI_Op operation);
+
 // Leaves the job in good order: waits for every rank, ends MPI and the monitor, frees what `world` owns.
 // COLLECTIVE; works after a failed oct_world_init() too. Host memory must be freed before.
 void oct_world_finish(oct_world *world);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "kernels/cpu/executor.h"
+#include "runtime/progress.h"
 
 static uint16_t *cache_page(const oct_backend *backend, int32_t layer, int32_t page, int32_t kv_head)
 {
@@ -110,6 +111,8 @@ static void attend_by_heads(oct_backend *backend, int32_t layer, int32_t thread,
         const int32_t c = task / kv_heads, kv = task % kv_heads, splits = split_count(step->positions[c]);
         const oct_run queries = queries_of(program, kv);
         const int64_t stride = (int64_t)(queries.end - queries.begin) * (2 + head_dim);
+        if (thread == 0)
+            oct_progress_bump(); // many columns of a long context take longer than the deadline
         for (int32_t split = 0; split < splits; split++)
             attend_split(backend, layer, c, kv, split, states + split * stride);
         for (int32_t q = queries.begin; q < queries.end; q++)

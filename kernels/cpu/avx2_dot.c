@@ -208,6 +208,28 @@ OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t
     }
 }
 
+OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin, int columns)
+{
+    inputs x = {{NULL}, {NULL}, {NULL}};
+    for (int c = 0; c < columns; c++) {
+        int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
+        x.codes[c] = dot->x->codes + at;
+        x.scales[c] = dot->x->scales + at / 32;
+        x.sums[c] = dot->x->sums + at / 16;
+    }
+    return x;
+}
+
+// The strips [s, last) for N columns from `begin` on.
+OCT_INLINE void dot_strips(oct_traits t, int N, const oct_dot *dot, __m256i values, int32_t s, int32_t last,
+                           int32_t begin)
+{
+    const inputs x = find_inputs(dot, begin, N);
+    for (; s < last; s++)
+        dot_strip(t, N, dot, dot->weights + (size_t)s * dot->strip_bytes, values, &x,
+                  dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
+}
+
 OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t)
 {
     __m256i values = _mm256_set1_epi8((char)128);
@@ -215,27 +237,17 @@ OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t
         __m128i book = _mm_loadu_si128((const __m128i *)oct_encoding_describe(encoding)->codebook);
         values = _mm256_broadcastsi128_si256(_mm_sub_epi8(book, _mm_set1_epi8((char)t.zero)));
     }
-    for (int32_t s = 0; s < dot->strips; s++) {
-        const uint8_t *strip = dot->weights + (size_t)s * dot->strip_bytes;
-        for (int32_t begin = 0; begin < dot->columns; begin += BLOCK) {
-            int columns = dot->columns - begin < BLOCK ? dot->columns - begin : BLOCK;
-            float *out = dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
-            inputs x;
-            for (int c = 0; c < columns; c++) {
-                int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
-                x.codes[c] = dot->x->codes + at;
-                x.scales[c] = dot->x->scales + at / 32;
-                x.sums[c] = dot->x->sums + at / 16;
-            }
-            if (columns == 4)
-                dot_strip(t, 4, dot, strip, values, &x, out);
-            else if (columns == 3)
-                dot_strip(t, 3, dot, strip, values, &x, out);
-            else if (columns == 2)
-                dot_strip(t, 2, dot, strip, values, &x, out);
-            else
-                dot_strip(t, 1, dot, strip, values, &x, out);
-        }
+    const int32_t together = dot->columns > BLOCK ? oct_strips_together(dot->strip_bytes) : dot->strips;
+    for (int32_t s = 0; s < dot->strips; s += together) {
+        int32_t last = dot->strips - s < together ? dot->strips : s + together, begin = 0;
+        for (; dot->columns - begin >= BLOCK; begin += BLOCK)
+            dot_strips(t, BLOCK, dot, values, s, last, begin);
+        if (dot->columns - begin == 3)
+            dot_strips(t, 3, dot, values, s, last, begin);
+        else if (dot->columns - begin == 2)
+            dot_strips(t, 2, dot, values, s, last, begin);
+        else if (dot->columns - begin == 1)
+            dot_strips(t, 1, dot, values, s, last, begin);
     }
 }
 

@@ -172,31 +172,35 @@ OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin, int columns)
     return x;
 }
 
+// The strips [s, last) for N columns from `begin` on.
+OCT_INLINE void dot_strips(oct_traits t, int N, const oct_dot *dot, __m512i values, int32_t s, int32_t last,
+                           int32_t begin)
+{
+    const inputs x = find_inputs(dot, begin, N);
+    for (; s < last; s++)
+        dot_strip(t, N, dot, dot->weights + (size_t)s * dot->strip_bytes, values, &x,
+                  dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
+}
+
 OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t)
 {
     __m512i values = _mm512_setzero_si512();
     if (t.codebook)
         values = _mm512_broadcast_i32x4(
             _mm_loadu_si128((const __m128i *)oct_encoding_describe(encoding)->codebook));
-    for (int32_t s = 0; s < dot->strips; s++) {
-        const uint8_t *strip = dot->weights + (size_t)s * dot->strip_bytes;
-        for (int32_t begin = 0; begin < dot->columns;) {
-            int left = dot->columns - begin;
-            int columns = left >= BLOCK ? BLOCK : left >= 4 ? 4 : left;
-            float *out = dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
-            inputs x = find_inputs(dot, begin, columns);
-            if (columns == BLOCK)
-                dot_strip(t, BLOCK, dot, strip, values, &x, out);
-            else if (columns == 4)
-                dot_strip(t, 4, dot, strip, values, &x, out);
-            else if (columns == 3)
-                dot_strip(t, 3, dot, strip, values, &x, out);
-            else if (columns == 2)
-                dot_strip(t, 2, dot, strip, values, &x, out);
-            else
-                dot_strip(t, 1, dot, strip, values, &x, out);
-            begin += columns;
-        }
+    const int32_t together = dot->columns > 4 ? oct_strips_together(dot->strip_bytes) : dot->strips;
+    for (int32_t s = 0; s < dot->strips; s += together) {
+        int32_t last = dot->strips - s < together ? dot->strips : s + together, begin = 0;
+        for (; dot->columns - begin >= BLOCK; begin += BLOCK)
+            dot_strips(t, BLOCK, dot, values, s, last, begin);
+        for (; dot->columns - begin >= 4; begin += 4)
+            dot_strips(t, 4, dot, values, s, last, begin);
+        if (dot->columns - begin == 3)
+            dot_strips(t, 3, dot, values, s, last, begin);
+        else if (dot->columns - begin == 2)
+            dot_strips(t, 2, dot, values, s, last, begin);
+        else if (dot->columns - begin == 1)
+            dot_strips(t, 1, dot, values, s, last, begin);
     }
 }
 

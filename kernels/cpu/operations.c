@@ -121,9 +121,19 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
     return true;
 }
 
+// A wide step of a large model can spend longer than the deadline in one operation: the monitor sees its parts. (All
+// threads may bump: a lost count does no harm.)
+enum { SHOWN_COLUMNS = 16, SHOWN_STRIPS = 64 };
+
 static void run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
                     int32_t columns, float *out, size_t out_stride)
 {
+    for (; columns > SHOWN_COLUMNS && strips > SHOWN_STRIPS; strip += SHOWN_STRIPS, strips -= SHOWN_STRIPS) {
+        run_dot(matrix, strip, SHOWN_STRIPS, input, columns, out, out_stride);
+        out += SHOWN_STRIPS * OCT_TILE_ROWS;
+    }
+    if (columns > SHOWN_COLUMNS)
+        oct_progress_bump();
     const oct_dot dot = {
         .weights = matrix->data + (size_t)strip * matrix->strip_bytes,
         .strip_bytes = matrix->strip_bytes,
@@ -237,6 +247,8 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
                                   (int64_t)level);
         weights += (size_t)p->matrix->strips * strip_bytes;
     }
+    if (columns > SHOWN_COLUMNS)
+        oct_progress_bump();
     const int64_t row = (int64_t)strip * OCT_TILE_ROWS;
     const size_t whole = (size_t)(row + (int64_t)rows <= hidden ? (int64_t)rows : hidden - row);
     for (int32_t node = 0; node < top; node++)

@@ -21,6 +21,7 @@ struct oct_team {
     pthread_mutex_t lock;
     pthread_cond_t wake;
     int32_t sleepers; // under lock
+    int32_t own_cpu;  // the caller's, until it is pinned; then −1
     _Alignas(64) atomic_uint generation;
     atomic_bool stop;
     _Alignas(64) atomic_ullong arrived; // 64 bits: never wraps
@@ -125,8 +126,7 @@ oct_status oct_team_create(oct_team **out, int32_t threads, const int32_t *cpus,
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
     oct_cpu_enter_thread();
-    if (cpus != NULL)
-        pin(pthread_self(), cpus[0]);
+    team->own_cpu = cpus == NULL ? -1 : cpus[0];
     oct_status status = team->handles == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d threads", threads) : OCT_OK;
     const int32_t wanted = threads;
     for (int32_t thread = 1; status == OCT_OK && thread < wanted; thread++) {
@@ -167,6 +167,9 @@ void oct_team_destroy(oct_team *team)
 
 void oct_team_run(oct_team *team, oct_team_work work, void *context)
 {
+    // Not earlier: threads that others start meanwhile (loading) would inherit a mask of one processor.
+    pin(pthread_self(), team->own_cpu);
+    team->own_cpu = -1;
     if (team->threads == 1) {
         work(context, 0, 1);
         return;

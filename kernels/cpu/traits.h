@@ -81,8 +81,16 @@ OCT_INLINE int oct_traits_block_bytes(oct_traits t, int n)
 // Columns of the block that begins at absolute column `at` of a K range that ends (padded) at `end`.
 OCT_INLINE int oct_block_columns(int64_t at, int64_t end)
 {
-    int64_t whole = OCT_BLOCK_COLUMNS - at % OCT_BLOCK_COLUMNS;
+    int64_t whole = OCT_BLOCK_COLUMNS - (at & (OCT_BLOCK_COLUMNS - 1));
     return (int)(end - at < whole ? end - at : whole);
+}
+
+// Strips that kernels take together, for all columns in turn: as many as a first-level cache holds beside the
+// input.
+OCT_INLINE int32_t oct_strips_together(size_t strip_bytes)
+{
+    const size_t cache_bytes = 16384;
+    return strip_bytes >= cache_bytes ? 1 : (int32_t)(cache_bytes / strip_bytes);
 }
 
 #endif

@@ -152,6 +152,20 @@ static void idle_job_waits_for_ever(void **state)
     assert_int_equal(play(&s, 3600 * second, &verdict), 0);
 }
 
+static void rank_that_comes_back_from_idleness_has_its_whole_deadline(void **state)
+{
+    (void)state;
+    stage s;
+    oct_verdict verdict;
+    set_stage(&s, OCT_PHASE_DECODE);
+    s.sights[1].waiting = false;
+    s.sights[1].phase = OCT_PHASE_IDLE;
+    assert_int_equal(play(&s, 60 * second, &verdict), 0);
+    s.sights[1].phase = OCT_PHASE_FINISH; // its count is not seen yet
+    assert_int_equal(play(&s, 9 * second, &verdict), 0);
+    assert_in_range(play(&s, 60 * second, &verdict), 1, 2 * second);
+}
+
 static void rank_that_is_done_is_not_missed(void **state)
 {
     (void)state;
@@ -185,6 +199,7 @@ int main(void)
         cmocka_unit_test(who_does_not_wait_does_not_judge),
         cmocka_unit_test(suspension_restarts_the_clocks),
         cmocka_unit_test(idle_job_waits_for_ever),
+        cmocka_unit_test(rank_that_comes_back_from_idleness_has_its_whole_deadline),
         cmocka_unit_test(rank_that_is_done_is_not_missed),
         cmocka_unit_test(host_that_waits_in_vain_is_alone),
     };
