@@ -80,10 +80,46 @@ static void probe_part(void *context, int32_t thread, int32_t threads)
     (void)sink;
 }
 
-// All ranks read at the same time, between two barriers of the exchange; rank 0's clock counts.
+// When a rank began to read and when it had read everything.
+typedef struct probe_times {
+    int64_t begin_ns, end_ns;
+} probe_times;
+
+// From the first begin to the last end, by one clock on one host; ranks that share a core take turns, so that no
+// rank's own time would do. Between hosts the clocks differ: the longest time of any rank.
+static double probe_seconds(const oct_engine *engine)
+{
+    int64_t begin = INT64_MAX, end = 0, longest = 0;
+    for (int32_t rank = 0; rank < engine->world->size; rank++) {
+        const probe_times *times = engine->exchange.peer(engine->exchange.context, rank);
+        begin = times->begin_ns < begin ? times->begin_ns : begin;
+        end = times->end_ns > end ? times->end_ns : end;
+        longest = times->end_ns - times->begin_ns > longest ? times->end_ns - times->begin_ns : longest;
+    }
+    return (double)(engine->world->host_count == 1 ? end - begin : longest) * 1e-9;
+}
+
+// All ranks read at the same time, from one round of the exchange to the next.
+static oct_status probe_once(oct_engine *engine, probe_work *work, double *seconds)
+{
+    size_t bytes_of_rank[OCT_MAX_RANKS] = {0};
+    oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
+    if (status != OCT_OK)
+        return status;
+    probe_times times = {.begin_ns = oct_now_ns()};
+    oct_backend_run(engine->backend, probe_part, work);
+    times.end_ns = oct_now_ns();
+    memcpy(engine->exchange.slot(engine->exchange.context), &times, sizeof times);
+    for (int32_t rank = 0; rank < engine->world->size; rank++)
+        bytes_of_rank[rank] = sizeof times;
+    status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
+    if (status == OCT_OK)
+        *seconds = probe_seconds(engine);
+    return status;
+}
+
 static oct_status probe(oct_engine *engine, double *bytes_per_s)
 {
-    size_t none[OCT_MAX_RANKS] = {0};
     probe_work work;
     size_t mapped;
     work.data = oct_backend_weights(engine->backend, &mapped);
@@ -91,15 +127,11 @@ static oct_status probe(oct_engine *engine, double *bytes_per_s)
     double best = 0;
     oct_progress_phase(OCT_PHASE_DECODE); // under its deadline
     for (int pass = 0; pass < PROBE_PASSES; pass++) {
-        oct_status status = engine->exchange.round(engine->exchange.context, none);
-        const int64_t begin = oct_now_ns();
-        oct_backend_run(engine->backend, probe_part, &work);
-        if (status == OCT_OK)
-            status = engine->exchange.round(engine->exchange.context, none);
+        double seconds = 0;
+        const oct_status status = probe_once(engine, &work, &seconds);
         if (status != OCT_OK)
             return status;
-        const double seconds = (double)(oct_now_ns() - begin) * 1e-9;
-        const double rate = (double)engine->probe_bytes / seconds;
+        const double rate = seconds > 0 ? (double)engine->probe_bytes / seconds : 0;
         best = rate > best ? rate : best;
     }
     *bytes_per_s = best;
