@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "checkpoints/gguf_model.h"
+#include "runtime/tokenizer.h"
 
 static oct_status wrong(const oct_gguf *gguf, const char *key, const char *expected)
 {
@@ -142,6 +143,21 @@ static oct_status read_specials(const oct_gguf *gguf, oct_vocabulary *v)
     return status;
 }
 
+// A vocabulary that no tokenizer can be made of is said now, not after gigabytes have been written.
+static oct_status check_usable(const oct_vocabulary *v)
+{
+    oct_tokenizer *tokenizer = NULL;
+    const oct_status status = oct_vocabulary_check(v);
+    if (status)
+        return status;
+    if (oct_tokenizer_create(&tokenizer, v)) {
+        oct_warn("the checkpoint can be written and inspected, but not run: %s", oct_failure_text());
+        oct_failure_clear();
+    }
+    oct_tokenizer_destroy(tokenizer);
+    return OCT_OK;
+}
+
 static oct_status read_vocabulary(const oct_gguf *gguf, oct_vocabulary *v)
 {
     oct_status status = copy_text(gguf, "tokenizer.ggml.model", "", &v->kind);
@@ -161,7 +177,7 @@ static oct_status read_vocabulary(const oct_gguf *gguf, oct_vocabulary *v)
         status = copy_lists(gguf, v);
     if (!status)
         status = read_specials(gguf, v);
-    return status ? status : oct_vocabulary_check(v);
+    return status ? status : check_usable(v);
 }
 
 oct_status oct_gguf_read_vocabulary(const oct_gguf *gguf, oct_vocabulary *vocabulary)

@@ -38,6 +38,37 @@ static oct_status end_line(void)
     return OCT_OK;
 }
 
+// Forgets the oldest question and its answer; false where there is only the question at hand.
+static bool forget_oldest(conversation *talk)
+{
+    const size_t first = strcmp(talk->messages[0].role, "system") == 0 ? 1 : 0;
+    if (talk->count < first + 3)
+        return false;
+    free((char *)talk->messages[first].content);
+    free((char *)talk->messages[first + 1].content);
+    talk->count -= 2;
+    memmove(talk->messages + first, talk->messages + first + 2, (talk->count - first) * sizeof *talk->messages);
+    return true;
+}
+
+// Tokens of the conversation, without the oldest turns where it has outgrown the context (a quarter of it is kept for
+// the answer, or -n).
+static oct_status encode_conversation(conversation *talk, oct_token_list *tokens)
+{
+    const int64_t context = oct_engine_read_figures(talk->session->engine)->context;
+    const int64_t wanted = talk->session->options.max_tokens;
+    const int64_t room = context - (wanted < context / 4 ? wanted : context / 4);
+    for (bool told = false;; told = true) {
+        tokens->count = 0;
+        const oct_status status = oct_session_encode_chat(talk->session, talk->messages, talk->count, tokens);
+        if (status != OCT_OK || (int64_t)tokens->count <= room || !forget_oldest(talk))
+            return status;
+        if (!told)
+            oct_warn("the conversation has outgrown the context of %lld tokens: the oldest turns are forgotten",
+                     (long long)context);
+    }
+}
+
 // One turn: the whole conversation is rendered again; a template that only appends lets the engine go on from what
 // it has seen, any other begins anew.
 static oct_status answer_turn(conversation *talk)
@@ -49,7 +80,7 @@ static oct_status answer_turn(conversation *talk)
     oct_sampling sampling;
     oct_status status = oct_session_sampling(session, &sampling);
     if (status == OCT_OK)
-        status = oct_session_encode_chat(session, talk->messages, talk->count, &tokens);
+        status = encode_conversation(talk, &tokens);
     // Penalties count prompt and output apart, so that a history cannot go on with another prompt.
     const size_t known = (size_t)oct_engine_length(session->engine);
     const bool continues = known > 0 && !oct_sampling_needs_history(&sampling) && known == talk->seen_count && tokens.count > known &&
@@ -82,6 +113,15 @@ static oct_status answer_turn(conversation *talk)
     return status;
 }
 
+// A question that cannot be asked (longer than the context): say so and stay at the prompt.
+static oct_status take_back(conversation *talk)
+{
+    oct_warn("%s", oct_failure_text());
+    oct_failure_clear();
+    free((char *)talk->messages[--talk->count].content);
+    return OCT_OK;
+}
+
 static oct_status converse(conversation *talk)
 {
     const bool terminal = isatty(0);
@@ -106,6 +146,8 @@ static oct_status converse(conversation *talk)
         status = say(talk, "user", line);
         if (status == OCT_OK)
             status = answer_turn(talk);
+        if (status == OCT_ERR_USAGE && oct_session_can_go_on(talk->session, status))
+            status = take_back(talk);
     }
     free(line);
     return status;

@@ -1,6 +1,9 @@
 // The `octet` program: finds the subcommand, puts a guard over those that decode, leaves with their code.
+#include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "launch/commands.h"
 #include "launch/guard.h"
@@ -49,11 +52,26 @@ static int run(const command *chosen, int argc, char **argv)
     if (oct_failure_text()[0] != '\0' && code != 0 && oct_launch_read().rank == 0)
         fprintf(stderr, "octet: %s\n", oct_failure_text());
     oct_progress_goodbye(code);
+    if (chosen->needs_guard)
+        kill(getppid(), SIGCONT); // a guard that somebody stopped must see its rank leave
     return code;
+}
+
+// Descriptors 0, 1 and 2 must be ours, or a library opens something of its own there.
+static void open_standard_descriptors(void)
+{
+    int descriptor;
+    do
+        descriptor = open("/dev/null", O_RDWR);
+    while (descriptor >= 0 && descriptor <= 2);
+    if (descriptor > 2)
+        close(descriptor);
 }
 
 int main(int argc, char **argv)
 {
+    open_standard_descriptors();
+    signal(SIGUSR1, SIG_IGN); // the drain signal of batch systems: there is nothing to drain to yet
     bool speaks = oct_launch_read().rank == 0;
     const char *name = argc > 1 ? argv[1] : "";
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0 || strcmp(name, "--version") == 0) {

@@ -7,7 +7,8 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "launch/rank_zero.h"
+#include <xxhash.h>
+
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
 
@@ -139,24 +140,44 @@ static oct_status report(oct_session *session, oct_status worked)
     return oct_world_agree(&session->world, status);
 }
 
+// All ranks must have been asked for the same thing; threads and the checkpoint's path may differ from rank to rank.
+static oct_status compare_options(oct_session *session)
+{
+    const oct_options *options = &session->options;
+    char facts[256];
+    const int length = snprintf(facts, sizeof facts, "%d %lld %lld %s %s %s %d", (int)options->command,
+                                (long long)options->context, (long long)options->prefill_chunk, options->activations,
+                                options->exchange, options->instructions, options->reference != NULL);
+    const uint64_t hash = XXH64(facts, (size_t)length, 0);
+    uint64_t both[2] = {hash, ~hash};
+    oct_world_allreduce(&session->world, both, 2, MPI_UINT64_T, MPI_MAX);
+    oct_status status = OCT_OK;
+    if (both[0] != hash || both[1] != ~hash)
+        status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
+                          "--prefill-chunk, --activations, --exchange, --instructions, --reference); give all the same");
+    return oct_world_agree(&session->world, status);
+}
+
 int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work)
 {
     signal(SIGPIPE, SIG_IGN); // a reader who leaves (`| head`) is a failed write with a message, not a lost rank
     oct_session session = {0};
-    oct_status status = oct_options_parse(&session.options, command, argc, argv);
-    if (status != OCT_OK)
-        return oct_rank_zero_leave(status);
-    if (session.options.help) {
+    const oct_status parsed = oct_options_parse(&session.options, command, argc, argv);
+    if (parsed == OCT_OK && session.options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(command, stdout);
         return OCT_OK;
     }
-    if (session.options.verbose)
+    if (parsed == OCT_OK && session.options.verbose)
         oct_log_configure(OCT_VERBOSE);
-    const oct_world_options world = session.options.deadline < 0
-                                        ? oct_world_options_default()
-                                        : oct_world_options_deadline(session.options.deadline);
-    status = oct_world_init(&session.world, &world);
+    const bool plain = parsed != OCT_OK || session.options.deadline < 0;
+    const oct_world_options world =
+        plain ? oct_world_options_default() : oct_world_options_deadline(session.options.deadline);
+    oct_status status = oct_world_init(&session.world, &world);
+    if (status == OCT_OK)
+        status = oct_world_agree(&session.world, parsed); // one rank's wrong command line is everybody's
+    if (status == OCT_OK)
+        status = compare_options(&session);
     if (status == OCT_OK)
         status = oct_world_agree(&session.world, open_stats(&session));
     if (status == OCT_OK)
