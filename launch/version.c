@@ -1,20 +1,15 @@
 // `octet --version`.
 #include "launch/version.h"
 
-#include <string.h>
-
-#include <mpi.h>
-
 #include "kernels/cpu/kernels.h"
+#include "ranks/world.h"
 #include "version_facts.h"
 
 void oct_version_print(FILE *file)
 {
     static const char *const sets[] = {"scalar", "scalar, avx2", "scalar, avx2, avx512"};
-    char mpi[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length = 0;
-    MPI_Get_library_version(mpi, &length); // allowed before MPI_Init
-    mpi[strcspn(mpi, ",\n")] = '\0';
+    char mpi[256];
+    oct_world_mpi_library(mpi, sizeof mpi);
     fprintf(file, "octet %s\n", OCTET_VERSION);
     fprintf(file, "compiler      %s\n", __VERSION__);
     fprintf(file, "MPI           %s\n", mpi);

@@ -287,3 +287,12 @@ _Noreturn void oct_world_abort(oct_world *world, oct_status status)
     oct_progress_goodbye((int)status);
     _exit((int)status);
 }
+
+void oct_world_mpi_library(char *text, size_t bytes)
+{
+    char version[MPI_MAX_LIBRARY_VERSION_STRING];
+    int length = 0;
+    MPI_Get_library_version(version, &length); // allowed before MPI_Init
+    version[strcspn(version, ",\n")] = '\0';
+    snprintf(text, bytes, "%s", version);
+}

@@ -63,4 +63,7 @@ void oct_world_finish(oct_world *world);
 // then ends the other ranks. LOCAL; `world` may be NULL.
 _Noreturn void oct_world_abort(oct_world *world, oct_status status);
 
+// Name and version of the MPI library, on one line, into text [bytes]. LOCAL; allowed before oct_world_init().
+void oct_world_mpi_library(char *text, size_t bytes);
+
 #endif
