@@ -294,5 +294,7 @@ void oct_world_mpi_library(char *text, size_t bytes)
     int length = 0;
     MPI_Get_library_version(version, &length); // allowed before MPI_Init
     version[strcspn(version, ",\n")] = '\0';
+    for (char *at = version; *at != '\0'; at++)
+        *at = *at == '\t' ? ' ' : *at;
     snprintf(text, bytes, "%s", version);
 }

@@ -7,6 +7,7 @@
 #define OCT_RANKS_WORLD_H
 
 #include <mpi.h>
+#include <stddef.h>
 
 #include "runtime/progress.h"
 #include "runtime/status.h"
