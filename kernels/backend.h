@@ -24,7 +24,6 @@ typedef struct oct_backend_options {
     int32_t max_logit_columns;
     int32_t context;         // positions of a sequence
     int32_t pages;           // of the KV pool, 64 positions each
-    float attention_scale;   // of the scores; 0: head_dim^-0.5
 } oct_backend_options;
 
 // Bytes that a backend would allocate, by purpose; a dry pass before anything is allocated.

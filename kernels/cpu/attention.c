@@ -89,7 +89,7 @@ static void attend_split(const oct_backend *backend, int32_t layer, int32_t c, i
     oct_attention attention = {.q = backend->qkv + c * backend->qkv_width + queries.begin * head_dim,
                                .queries = queries.end - queries.begin,
                                .head_dim = head_dim,
-                               .scale = backend->options.attention_scale,
+                               .scale = backend->attention_scale,
                                .begin = 0,
                                .end = left < OCT_SPLIT_POSITIONS ? left : OCT_SPLIT_POSITIONS,
                                .state = state};

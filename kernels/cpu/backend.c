@@ -203,8 +203,7 @@ oct_status oct_backend_create(oct_backend **out, const oct_step_program *program
     backend->options = *options;
     backend->vectors = vectors;
     backend->rope = rope;
-    if (backend->options.attention_scale == 0)
-        backend->options.attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
+    backend->attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
     backend->tile_columns = TILE_COLUMNS;
     backend->kernels = kernels_of_level(options->instructions);
     backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);

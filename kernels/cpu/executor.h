@@ -57,6 +57,7 @@ struct oct_backend {
     oct_cpu_scratch *scratch;     // [threads]
     int64_t qkv_width, attention_width, inner_width, logits_stride;
     int32_t max_splits;
+    float attention_scale;        // of the scores: head_dim^-0.5
     int32_t tile_columns;         // floats per thread in scratch.tiles / 16
 
     // Of the step in progress.

@@ -194,8 +194,3 @@ void oct_team_barrier(oct_team *team)
     for (int64_t tries = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; tries++)
         pause_once(team->spins, tries);
 }
-
-int32_t oct_team_threads(const oct_team *team)
-{
-    return team->threads;
-}

@@ -22,6 +22,4 @@ void oct_team_run(oct_team *team, oct_team_work work, void *context);
 // Meets all threads of the team; called by each of them inside work.
 void oct_team_barrier(oct_team *team);
 
-int32_t oct_team_threads(const oct_team *team);
-
 #endif
