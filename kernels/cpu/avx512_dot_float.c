@@ -1,6 +1,5 @@
-// Dot products of floating-point encodings, AVX-512 table: a row a lane; vdpbf16ps for bf16 (its two products
-// are two fmaf, the odd one first), fmaf for f16 and f32. Each accumulator is one chain, so several strips
-// and columns go side by side.
+// Dot products of floating-point encodings, AVX-512 table: a row a lane, fmaf. Each accumulator is one chain, so
+// several strips and columns go side by side.
 #include "kernels/cpu/avx512.h"
 
 #include "kernels/cpu/traits.h"
@@ -22,18 +21,17 @@ OCT_INLINE void step(oct_encoding encoding, int N, const uint8_t *at, const inpu
     if (encoding == OCT_F16) {
         even = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(w));
         odd = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(w, 16)));
+    } else if (encoding == OCT_BF16) {
+        even = _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+        odd = _mm512_castsi512_ps(_mm512_and_si512(w, _mm512_set1_epi32((int)0xffff0000)));
     }
     for (int c = 0; c < N; c++) {
         if (encoding == OCT_F32) {
             sum[c] = _mm512_fmadd_ps(even, _mm512_set1_ps(x->singles[c][i]), sum[c]);
-        } else if (encoding == OCT_F16) {
+        } else {
             const uint16_t *pair = x->pairs[c] + 2 * i;
             sum[c] = _mm512_fmadd_ps(odd, _mm512_set1_ps(oct_bf16_to_f32(pair[1])), sum[c]);
             sum[c] = _mm512_fmadd_ps(even, _mm512_set1_ps(oct_bf16_to_f32(pair[0])), sum[c]);
-        } else {
-            int32_t two;
-            __builtin_memcpy(&two, x->pairs[c] + 2 * i, sizeof two);
-            sum[c] = _mm512_dpbf16_ps(sum[c], OCT_AS_BF16(w), OCT_AS_BF16(_mm512_set1_epi32(two)));
         }
     }
 }

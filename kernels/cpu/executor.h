@@ -91,6 +91,22 @@ static inline oct_run oct_thread_run(int64_t total, int32_t thread, int32_t thre
     return (oct_run){(int32_t)(total * thread / threads), (int32_t)(total * (thread + 1) / threads)};
 }
 
+// Strips whose results are held at a time: few enough for the first-level cache, whatever the columns.
+static inline int32_t oct_cpu_strips_at_a_time(const oct_backend *backend, int32_t columns)
+{
+    const int32_t strips = backend->tile_columns / columns;
+    return strips < 1 ? 1 : strips;
+}
+
+// A wide step of a large model can spend longer than the deadline in one operation: from so many columns on, its parts
+// bump the progress counter. (All threads may bump: a lost count does no harm.)
+enum { OCT_SHOWN_COLUMNS = 16 };
+
+// Products of the strips [strip, strip + strips) of a matrix split by rows with columns [0, columns) of input:
+// out [columns][out_stride].
+void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
+                     int32_t columns, float *out, size_t out_stride);
+
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
 bool oct_cpu_exchange(oct_backend *backend, int32_t thread);
 

@@ -46,7 +46,7 @@ static int find_level(void)
         return 0;
     bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                 __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-                __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+                __builtin_cpu_supports("avx512vnni");
     return wide ? 2 : 1;
 }
 #else

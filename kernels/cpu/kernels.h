@@ -137,7 +137,7 @@ const oct_cpu_kernels *oct_cpu_kernels_scalar(void);
 const oct_cpu_kernels *oct_cpu_kernels_avx2(void);
 const oct_cpu_kernels *oct_cpu_kernels_avx512(void);
 
-// The best table that the processor has, as a level: 0 scalar, 1 avx2, 2 avx512 (F, BW, VL, DQ, VNNI, BF16).
+// The best table that the processor has, as a level: 0 scalar, 1 avx2, 2 avx512 (F, BW, VL, DQ, VNNI).
 // In a build with OCTET_EMULATE_AVX512 (tests) it is 2 on any processor.
 int oct_cpu_level(void);
 
