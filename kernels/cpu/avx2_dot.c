@@ -3,7 +3,7 @@
 // Codes of at most 6 bits are multiplied as they are (vpmaddubsw: unsigned codes, signed inputs) and stay in
 // int16 for as many quads as cannot overflow: a quad adds at most 2 · (2^bits − 1) · 127 to a lane, which is
 // 3810 at 4 bits (eight quads fit), 7874 at 5 (four), 16002 at 6 (two); the zero point is taken off
-// afterwards, as zero · Σ x. Codes of 8 bits and the codebook become signed values −128 … 127 first;
+// afterwards, as zero · Σ x, in fp32, where both are whole and exact. Codes of 8 bits and the codebook become signed values −128 … 127 first;
 // vpmaddubsw then takes |value| and x with the value's sign: at most 2 · 128 · 127 = 32512, exact without
 // saturation, and widened at once.
 //
@@ -23,11 +23,10 @@
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
 
-// Where a pass of up to BLOCK columns reads its inputs: at column k of the pass's K range.
+// Where a pass of up to BLOCK columns reads the inputs of a unit: its columns stand one beside another.
 typedef struct inputs {
-    const int8_t *codes[BLOCK];
-    const float *scales[BLOCK];
-    const int32_t *sums[BLOCK];
+    const int8_t *codes;
+    const oct_activation_group *groups;
 } inputs;
 
 // Scales of one group of 8 rows.
@@ -113,15 +112,15 @@ OCT_INLINE int quads_that_fit(oct_traits t)
 }
 
 // Takes the integer sums of one group of 8 rows into one column's accumulator.
-OCT_INLINE __m256 add_group(oct_traits t, scales8 s, __m256i sum, int32_t a, __m256 scale_x,
+OCT_INLINE __m256 add_group(oct_traits t, scales8 s, __m256i sum, __m256 sum_x, __m256 scale_x,
                             __m256 accumulator)
 {
+    __m256 whole = _mm256_cvtepi32_ps(sum);
     if (t.zero > 0 && quads_that_fit(t) > 1)
-        sum = _mm256_sub_epi32(sum, _mm256_set1_epi32(t.zero * a));
-    accumulator = _mm256_fmadd_ps(_mm256_mul_ps(s.scale, scale_x), _mm256_cvtepi32_ps(sum), accumulator);
+        whole = _mm256_fnmadd_ps(_mm256_set1_ps((float)t.zero), sum_x, whole);
+    accumulator = _mm256_fmadd_ps(_mm256_mul_ps(s.scale, scale_x), whole, accumulator);
     if (oct_traits_minimum(t))
-        accumulator =
-            _mm256_fmadd_ps(_mm256_mul_ps(s.minimum, scale_x), _mm256_set1_ps((float)a), accumulator);
+        accumulator = _mm256_fmadd_ps(_mm256_mul_ps(s.minimum, scale_x), sum_x, accumulator);
     return accumulator;
 }
 
@@ -129,7 +128,7 @@ OCT_INLINE __m256 add_group(oct_traits t, scales8 s, __m256i sum, int32_t a, __m
 // that an input is broadcast once. `values` is the codebook less its zero point, or 128 in every byte for
 // 8-bit codes.
 OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_t *low, const uint8_t *high,
-                         int u, __m256i values, const inputs *x, int64_t k, __m256 accumulator[2][BLOCK])
+                         int u, __m256i values, inputs x, __m256 accumulator[2][BLOCK])
 {
     const int quads = t.group / 4, groups = OCT_UNIT_COLUMNS / t.group, fits = quads_that_fit(t);
     const bool with_sign = fits == 1;
@@ -148,7 +147,7 @@ OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_
             UNROLL
             for (int c = 0; c < N; c++) {
                 int32_t four;
-                memcpy(&four, x->codes[c] + k + (group * quads + i) * 4, sizeof four);
+                memcpy(&four, x.codes + c * OCT_UNIT_COLUMNS + (group * quads + i) * 4, sizeof four);
                 __m256i input = _mm256_set1_epi32(four);
                 UNROLL
                 for (int h = 0; h < 2; h++) {
@@ -167,10 +166,10 @@ OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_
             scales8 s = load_scales(t, block, u * groups + group, h);
             UNROLL
             for (int c = 0; c < N; c++) {
-                const int32_t *sums = x->sums[c] + k / 16;
-                int32_t a = t.group == 16 ? sums[group] : sums[0] + sums[1];
-                accumulator[h][c] = add_group(t, s, sum[h][c], a, _mm256_broadcast_ss(x->scales[c] + k / 32),
-                                              accumulator[h][c]);
+                const oct_activation_group *input = x.groups + c;
+                const float *sum_x = t.group == 16 ? &input->half_sums[group] : &input->sum;
+                accumulator[h][c] = add_group(t, s, sum[h][c], _mm256_broadcast_ss(sum_x),
+                                              _mm256_broadcast_ss(&input->scale), accumulator[h][c]);
             }
         }
     }
@@ -178,7 +177,7 @@ OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_
 
 // One strip for N columns.
 OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t *strip, __m256i values,
-                          const inputs *x, float *out)
+                          inputs x, int32_t panel, float *out)
 {
     __m256 accumulator[2][BLOCK];
     for (int c = 0; c < N; c++)
@@ -194,10 +193,11 @@ OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t
         for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
             for (int i = 0; i < low_bytes + high_bytes; i += 64)
                 _mm_prefetch((const char *)low + PREFETCH_BYTES + i, _MM_HINT_T0);
-            int64_t k = at - dot->first + u * OCT_UNIT_COLUMNS;
-            add_unit(t, N, block, low, high, u, values, x, k, accumulator);
+            add_unit(t, N, block, low, high, u, values, x, accumulator);
             low += low_bytes;
             high += high_bytes;
+            x.codes += panel * OCT_UNIT_COLUMNS;
+            x.groups += panel;
         }
         block += oct_traits_block_bytes(t, n);
         at += n;
@@ -208,25 +208,21 @@ OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t
     }
 }
 
-OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin, int columns)
+// Where the first unit of the K range stands for the columns from `begin` on.
+OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin)
 {
-    inputs x = {{NULL}, {NULL}, {NULL}};
-    for (int c = 0; c < columns; c++) {
-        int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
-        x.codes[c] = dot->x->codes + at;
-        x.scales[c] = dot->x->scales + at / 32;
-        x.sums[c] = dot->x->sums + at / 16;
-    }
-    return x;
+    const int64_t unit = oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin);
+    return (inputs){dot->x->codes + unit * OCT_UNIT_COLUMNS, dot->x->groups + unit};
 }
 
 // The strips [s, last) for N columns from `begin` on.
 OCT_INLINE void dot_strips(oct_traits t, int N, const oct_dot *dot, __m256i values, int32_t s, int32_t last,
                            int32_t begin)
 {
-    const inputs x = find_inputs(dot, begin, N);
+    const inputs x = find_inputs(dot, begin);
+    const int32_t panel = oct_panel_columns(dot->x, begin);
     for (; s < last; s++)
-        dot_strip(t, N, dot, dot->weights + (size_t)s * dot->strip_bytes, values, &x,
+        dot_strip(t, N, dot, dot->weights + (size_t)s * dot->strip_bytes, values, x, panel,
                   dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
 }
 
@@ -237,16 +233,16 @@ OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t
         __m128i book = _mm_loadu_si128((const __m128i *)oct_encoding_describe(encoding)->codebook);
         values = _mm256_broadcastsi128_si256(_mm_sub_epi8(book, _mm_set1_epi8((char)t.zero)));
     }
-    const int32_t together = dot->columns > BLOCK ? oct_strips_together(dot->strip_bytes) : dot->strips;
+    const int32_t together = dot->x->columns > BLOCK ? oct_strips_together(dot->strip_bytes) : dot->strips;
     for (int32_t s = 0; s < dot->strips; s += together) {
         int32_t last = dot->strips - s < together ? dot->strips : s + together, begin = 0;
-        for (; dot->columns - begin >= BLOCK; begin += BLOCK)
+        for (; dot->x->columns - begin >= BLOCK; begin += BLOCK)
             dot_strips(t, BLOCK, dot, values, s, last, begin);
-        if (dot->columns - begin == 3)
+        if (dot->x->columns - begin == 3)
             dot_strips(t, 3, dot, values, s, last, begin);
-        else if (dot->columns - begin == 2)
+        else if (dot->x->columns - begin == 2)
             dot_strips(t, 2, dot, values, s, last, begin);
-        else if (dot->columns - begin == 1)
+        else if (dot->x->columns - begin == 1)
             dot_strips(t, 1, dot, values, s, last, begin);
     }
 }

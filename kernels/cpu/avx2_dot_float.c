@@ -33,13 +33,14 @@ OCT_INLINE void load_pairs(oct_encoding encoding, const uint8_t *at, __m256 *eve
 
 // S strips × N columns; accumulator [strip][half][column].
 OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int N, const uint8_t *weights,
-                           const uint16_t *const x[COLUMNS], float *out)
+                           const float *x, int32_t panel, float *out)
 {
     __m256 accumulator[2][2][COLUMNS];
     for (int i = 0; i < S * 2 * N; i++)
         accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
     int64_t pairs = oct_pad_columns(dot->last - dot->first) / 2;
-    for (int64_t p = 0; p < pairs; p++)
+    for (int64_t p = 0; p < pairs; p++) {
+        const float *input = x + 2 * p % OCT_UNIT_COLUMNS + 2 * p / OCT_UNIT_COLUMNS * panel * OCT_UNIT_COLUMNS;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
                 __m256 even, odd;
@@ -48,13 +49,12 @@ OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int
                 if (half == 0)
                     _mm_prefetch((const char *)at + 1024, _MM_HINT_T0);
                 for (int c = 0; c < N; c++) {
-                    int32_t two;
-                    __builtin_memcpy(&two, x[c] + 2 * p, sizeof two);
-                    __m256i both = _mm256_set1_epi32(two);
-                    __m256 sum = _mm256_fmadd_ps(odd, bf16_high(both), accumulator[s][half][c]);
-                    accumulator[s][half][c] = _mm256_fmadd_ps(even, bf16_low(both), sum);
+                    const float *pair = input + c * OCT_UNIT_COLUMNS;
+                    __m256 sum = _mm256_fmadd_ps(odd, _mm256_broadcast_ss(pair + 1), accumulator[s][half][c]);
+                    accumulator[s][half][c] = _mm256_fmadd_ps(even, _mm256_broadcast_ss(pair), sum);
                 }
             }
+    }
     for (int s = 0; s < S; s++)
         for (int half = 0; half < 2; half++)
             for (int c = 0; c < N; c++) {
@@ -66,21 +66,23 @@ OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int
 }
 
 OCT_INLINE void pass_f32(const oct_dot *dot, int S, int N, const uint8_t *weights,
-                         const float *const x[COLUMNS], float *out)
+                         const float *x, int32_t panel, float *out)
 {
     __m256 accumulator[2][2][COLUMNS];
     for (int i = 0; i < S * 2 * N; i++)
         accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
     int64_t columns = oct_pad_columns(dot->last - dot->first);
-    for (int64_t k = 0; k < columns; k++)
+    for (int64_t k = 0; k < columns; k++) {
+        const float *input = x + k % OCT_UNIT_COLUMNS + k / OCT_UNIT_COLUMNS * panel * OCT_UNIT_COLUMNS;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
                 const float *at = (const float *)(weights + (size_t)s * dot->strip_bytes) + k * OCT_TILE_ROWS;
                 __m256 w = _mm256_loadu_ps(at + half * 8);
                 for (int c = 0; c < N; c++)
                     accumulator[s][half][c] =
-                        _mm256_fmadd_ps(w, _mm256_broadcast_ss(x[c] + k), accumulator[s][half][c]);
+                        _mm256_fmadd_ps(w, _mm256_broadcast_ss(input + c * OCT_UNIT_COLUMNS), accumulator[s][half][c]);
             }
+    }
     for (int s = 0; s < S; s++)
         for (int half = 0; half < 2; half++)
             for (int c = 0; c < N; c++)
@@ -93,34 +95,31 @@ OCT_INLINE void pass(const oct_dot *dot, oct_encoding encoding, int S, int N, in
 {
     const uint8_t *weights = dot->weights + (size_t)strip * dot->strip_bytes;
     float *out = dot->out + (size_t)begin * dot->out_stride + (size_t)strip * OCT_TILE_ROWS;
-    const uint16_t *pairs[COLUMNS];
-    const float *singles[COLUMNS];
-    for (int c = 0; c < N; c++) {
-        int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
-        pairs[c] = encoding == OCT_F32 ? NULL : dot->x->bf16 + at;
-        singles[c] = encoding == OCT_F32 ? dot->x->f32 + at : NULL;
-    }
+    const int32_t panel = oct_panel_columns(dot->x, begin);
+    const float *inputs = encoding == OCT_F32 ? dot->x->f32 : dot->x->rounded;
+    const float *x =
+        inputs + oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin) * OCT_UNIT_COLUMNS;
     if (encoding == OCT_F32)
-        pass_f32(dot, S, N, weights, singles, out);
+        pass_f32(dot, S, N, weights, x, panel, out);
     else
-        pass_pairs(dot, encoding, S, N, weights, pairs, out);
+        pass_pairs(dot, encoding, S, N, weights, x, panel, out);
 }
 
 OCT_INLINE void strips(const oct_dot *dot, oct_encoding encoding, int S, int32_t strip)
 {
     int32_t c = 0;
-    for (; c + 3 < dot->columns; c += 4)
+    for (; c + 3 < dot->x->columns; c += 4)
         if (S == 2) { // four columns of two strips do not fit into the registers
             pass(dot, encoding, 1, 4, strip, c);
             pass(dot, encoding, 1, 4, strip + 1, c);
         } else {
             pass(dot, encoding, 1, 4, strip, c);
         }
-    if (c + 1 < dot->columns) {
+    if (c + 1 < dot->x->columns) {
         pass(dot, encoding, S, 2, strip, c);
         c += 2;
     }
-    if (c < dot->columns)
+    if (c < dot->x->columns)
         pass(dot, encoding, S, 1, strip, c);
 }
 

@@ -10,6 +10,7 @@
 #define oct_avx512_fill oct_emulated_fill
 #define oct_avx512_fill_dots oct_emulated_fill_dots
 #define oct_avx512_fill_float_dots oct_emulated_fill_float_dots
+#define oct_avx512_fill_native_bf16 oct_emulated_fill_native_bf16
 #define oct_avx512_fill_dots_f32 oct_emulated_fill_dots_f32
 #define oct_avx512_fill_operations oct_emulated_fill_operations
 #else

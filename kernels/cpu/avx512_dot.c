@@ -1,31 +1,33 @@
 // Integer dot products of the AVX-512 table. A register is a quad of the tile: 16 rows × 4 columns, which
-// vpdpbusd multiplies (unsigned codes, signed inputs) and adds to 16 sums in int32, exactly. The zero point
-// is taken off afterwards, as zero · Σ x.
+// vpdpbusd multiplies (unsigned codes, signed inputs) and adds to 16 sums in int32, exactly. The zero point is
+// taken off afterwards, in fp32, where both numbers are whole and small enough to be exact.
 //
-// A unit is unpacked once for up to BLOCK columns; more columns take the strip again, from the cache.
+// A pass walks the strips in pairs. The codes of a unit (16 rows × 32 columns) of both strips are unpacked into 16
+// registers; then the columns of a panel of inputs go by, one after another, each input broadcast once for both
+// strips: loads of whole registers are what a core has least of (measured: one a cycle beside two multiplications).
+// The fp32 accumulators wait in the first-level cache meanwhile, so one loop serves any number of columns.
+//
+// With few columns memory is the limit. One sequential stream a thread does not reach it (measured: 12 GB/s of
+// the 15 that a core can read on an Ice Lake server), several do: a pass walks PAIRS pairs of strips side by side, far
+// apart, so that each strip is a sequential stream of its own.
 #include "kernels/cpu/avx512.h"
 
 #include <string.h>
 
 #include "kernels/cpu/traits.h"
 
-#define BLOCK 8
-#define PREFETCH_BYTES 2048
+enum { PAIRS = 2, PREFETCH_BYTES = 1024, CACHED_BYTES = 256 << 10 };
 
 #ifdef OCT_EMULATED
 #define UNROLL
 #elif defined(__clang__)
 #define UNROLL _Pragma("unroll")
 #else
-#define UNROLL _Pragma("GCC unroll 8")
+#define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// Where a pass of up to BLOCK columns reads its inputs: at column k of the pass's K range.
-typedef struct inputs {
-    const int8_t *codes[BLOCK];
-    const float *scales[BLOCK];
-    const int32_t *sums[BLOCK];
-} inputs;
+// Sums of the columns of a panel for one pair of strips.
+typedef float accumulators[OCT_PANEL_COLUMNS][2][OCT_TILE_ROWS];
 
 typedef struct scales16 {
     __m512 scale, minimum;
@@ -92,94 +94,124 @@ OCT_INLINE __m512i unpack_quad(oct_traits t, const uint8_t *low, const uint8_t *
     return t.codebook ? _mm512_shuffle_epi8(values, code) : code;
 }
 
-// Adds one unit (32 columns) of a tile to the accumulators of N columns. `values` is the codebook.
-OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_t *low, const uint8_t *high,
-                         int u, __m512i values, const inputs *x, int64_t k, __m512 accumulator[BLOCK])
+// One group of S strips for one column: `code` are their quads, `x` its inputs, sum_x the sum of those.
+OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QUADS], int first_quad,
+                          const scales16 scales[2], const int8_t *x, float scale_x, float sum_x,
+                          float sums[2][OCT_TILE_ROWS])
 {
-    const int quads = t.group / 4, groups = OCT_UNIT_COLUMNS / t.group;
+    __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     UNROLL
-    for (int group = 0; group < groups; group++) {
-        __m512i sum[BLOCK];
+    for (int i = 0; i < t.group / 4; i++) {
+        int32_t four;
+        memcpy(&four, x + i * 4, sizeof four);
+        const __m512i inputs = _mm512_set1_epi32(four);
         UNROLL
-        for (int c = 0; c < N; c++)
-            sum[c] = _mm512_setzero_si512();
-        UNROLL
-        for (int i = 0; i < quads; i++) {
-            __m512i code = unpack_quad(t, low, high, values, group * quads + i);
-            UNROLL
-            for (int c = 0; c < N; c++) {
-                int32_t four;
-                memcpy(&four, x->codes[c] + k + (group * quads + i) * 4, sizeof four);
-                sum[c] = _mm512_dpbusd_epi32(sum[c], code, _mm512_set1_epi32(four));
-            }
-        }
-        scales16 s = load_scales(t, block, u * groups + group);
-        UNROLL
-        for (int c = 0; c < N; c++) {
-            const int32_t *sums = x->sums[c] + k / 16;
-            int32_t a = t.group == 16 ? sums[group] : sums[0] + sums[1];
-            __m512 scale_x = _mm512_set1_ps(x->scales[c][k / 32]);
-            if (t.zero > 0)
-                sum[c] = _mm512_sub_epi32(sum[c], _mm512_set1_epi32(t.zero * a));
-            accumulator[c] =
-                _mm512_fmadd_ps(_mm512_mul_ps(s.scale, scale_x), _mm512_cvtepi32_ps(sum[c]), accumulator[c]);
-            if (oct_traits_minimum(t))
-                accumulator[c] = _mm512_fmadd_ps(_mm512_mul_ps(s.minimum, scale_x), _mm512_set1_ps((float)a),
-                                                 accumulator[c]);
-        }
+        for (int s = 0; s < S; s++)
+            sum[s] = _mm512_dpbusd_epi32(sum[s], code[s][first_quad + i], inputs);
+    }
+    const __m512 scale = _mm512_set1_ps(scale_x), whole_x = _mm512_set1_ps(sum_x);
+    UNROLL
+    for (int s = 0; s < S; s++) {
+        __m512 whole = _mm512_cvtepi32_ps(sum[s]), accumulator = _mm512_loadu_ps(sums[s]);
+        if (t.zero > 0)
+            whole = _mm512_fnmadd_ps(_mm512_set1_ps((float)t.zero), whole_x, whole);
+        accumulator = _mm512_fmadd_ps(_mm512_mul_ps(scales[s].scale, scale), whole, accumulator);
+        if (oct_traits_minimum(t))
+            accumulator = _mm512_fmadd_ps(_mm512_mul_ps(scales[s].minimum, scale), whole_x, accumulator);
+        _mm512_storeu_ps(sums[s], accumulator);
     }
 }
 
-// One strip for N columns.
-OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t *strip, __m512i values,
-                          const inputs *x, float *out)
+// Unit u of a block of n columns at `block`, of S strips `apart` bytes from each other, for `columns` columns whose
+// inputs are units at `codes` and `groups`.
+OCT_INLINE void add_unit(oct_traits t, int S, const uint8_t *block, size_t apart, int n, int u, __m512i values,
+                         int32_t columns, const int8_t *codes, const oct_activation_group *groups, accumulators sums)
 {
-    __m512 accumulator[BLOCK];
-    for (int c = 0; c < N; c++)
-        accumulator[c] = _mm512_setzero_ps();
-    int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
-    const uint8_t *block = strip;
+    __m512i code[2][OCT_UNIT_QUADS];
+    scales16 scales[2][2];
     const int low_bytes = oct_plane_bytes(t.low_bits, OCT_UNIT_COLUMNS);
     const int high_bytes = oct_plane_bytes(t.high_bits, OCT_UNIT_COLUMNS);
+    UNROLL
+    for (int s = 0; s < S; s++) {
+        const uint8_t *low = block + (size_t)s * apart + oct_traits_scale_bytes(t, n) + u * low_bytes;
+        const uint8_t *high = low + (n / OCT_UNIT_COLUMNS - u) * low_bytes + u * high_bytes;
+        for (int i = 0; i < low_bytes + high_bytes; i += 64)
+            _mm_prefetch((const char *)low + PREFETCH_BYTES + i, _MM_HINT_T0);
+        UNROLL
+        for (int quad = 0; quad < OCT_UNIT_QUADS; quad++)
+            code[s][quad] = unpack_quad(t, low, high, values, quad);
+        UNROLL
+        for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++)
+            scales[group][s] =
+                load_scales(t, block + (size_t)s * apart, u * (OCT_UNIT_COLUMNS / t.group) + group);
+    }
+    for (int32_t c = 0; c < columns; c++)
+        UNROLL
+        for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++)
+            add_group(t, S, code, group * (t.group / 4), scales[group],
+                      codes + c * OCT_UNIT_COLUMNS + group * t.group, groups[c].scale,
+                      t.group == 32 ? groups[c].sum : groups[c].half_sums[group], sums[c]);
+}
+
+// Strips of a pass: `pairs` times S of them, `apart` bytes from each other (and `rows_apart` rows).
+typedef struct pass {
+    int32_t pairs;
+    size_t apart, rows_apart;
+} pass;
+
+static void store_sums(const oct_dot *dot, int S, pass p, int32_t begin, int32_t columns, accumulators sums[PAIRS],
+                       float *out)
+{
+    for (int32_t i = 0; i < p.pairs * S; i++)
+        for (int32_t c = 0; c < columns; c++)
+            _mm512_storeu_ps(out + (size_t)i * p.rows_apart + (size_t)(begin + c) * dot->out_stride,
+                             _mm512_loadu_ps(sums[i / S][c][i % S]));
+}
+
+// The panel of columns that begins with `begin`. strip, out: the first strip of the pass.
+OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_t *strip, pass p, __m512i values,
+                           int32_t begin, float *out)
+{
+    const int32_t columns = oct_panel_columns(dot->x, begin);
+    const int64_t unit = oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin);
+    const int8_t *codes = dot->x->codes + unit * OCT_UNIT_COLUMNS;
+    const oct_activation_group *groups = dot->x->groups + unit;
+    _Alignas(64) accumulators sums[PAIRS];
+    for (int32_t i = 0; i < p.pairs; i++)
+        memset(sums[i], 0, (size_t)columns * sizeof sums[i][0]);
+    const int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
+    const uint8_t *block = strip;
     for (int64_t at = dot->first; at < end;) {
-        int n = oct_block_columns(at, end);
-        const uint8_t *low = block + oct_traits_scale_bytes(t, n);
-        const uint8_t *high = low + oct_plane_bytes(t.low_bits, n);
+        const int n = oct_block_columns(at, end);
         for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-            for (int i = 0; i < low_bytes + high_bytes; i += 64)
-                _mm_prefetch((const char *)low + PREFETCH_BYTES + i, _MM_HINT_T0);
-            add_unit(t, N, block, low, high, u, values, x, at - dot->first + u * OCT_UNIT_COLUMNS,
-                     accumulator);
-            low += low_bytes;
-            high += high_bytes;
+            for (int32_t i = 0; i < p.pairs; i++)
+                add_unit(t, S, block + (size_t)(i * S) * p.apart, p.apart, n, u, values, columns, codes, groups,
+                         sums[i]);
+            codes += columns * OCT_UNIT_COLUMNS;
+            groups += columns;
         }
         block += oct_traits_block_bytes(t, n);
         at += n;
     }
-    for (int c = 0; c < N; c++)
-        _mm512_storeu_ps(out + (size_t)c * dot->out_stride, accumulator[c]);
+    store_sums(dot, S, p, begin, columns, sums, out);
 }
 
-OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin, int columns)
+// The strips [first, last) for a panel of columns.
+OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int32_t first, int32_t last, int32_t begin)
 {
-    inputs x = {{NULL}, {NULL}, {NULL}};
-    for (int c = 0; c < columns; c++) {
-        int64_t at = (dot->column_begin + begin + c) * dot->x->width + dot->x_offset;
-        x.codes[c] = dot->x->codes + at;
-        x.scales[c] = dot->x->scales + at / 32;
-        x.sums[c] = dot->x->sums + at / 16;
-    }
-    return x;
-}
-
-// The strips [s, last) for N columns from `begin` on.
-OCT_INLINE void dot_strips(oct_traits t, int N, const oct_dot *dot, __m512i values, int32_t s, int32_t last,
-                           int32_t begin)
-{
-    const inputs x = find_inputs(dot, begin, N);
-    for (; s < last; s++)
-        dot_strip(t, N, dot, dot->weights + (size_t)s * dot->strip_bytes, values, &x,
-                  dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
+    const int32_t streams = 2 * PAIRS, part = (last - first) / streams;
+    const pass together = {PAIRS, (size_t)part * dot->strip_bytes, (size_t)part * OCT_TILE_ROWS};
+    const pass neighbours = {1, dot->strip_bytes, OCT_TILE_ROWS};
+    for (int32_t s = first; s < first + part; s++)
+        dot_strips(t, 2, dot, dot->weights + (size_t)s * dot->strip_bytes, together, values, begin,
+                   dot->out + (size_t)s * OCT_TILE_ROWS);
+    int32_t s = first + streams * part;
+    for (; s + 1 < last; s += 2)
+        dot_strips(t, 2, dot, dot->weights + (size_t)s * dot->strip_bytes, neighbours, values, begin,
+                   dot->out + (size_t)s * OCT_TILE_ROWS);
+    if (s < last)
+        dot_strips(t, 1, dot, dot->weights + (size_t)s * dot->strip_bytes, neighbours, values, begin,
+                   dot->out + (size_t)s * OCT_TILE_ROWS);
 }
 
 OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t)
@@ -188,20 +220,12 @@ OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t
     if (t.codebook)
         values = _mm512_broadcast_i32x4(
             _mm_loadu_si128((const __m128i *)oct_encoding_describe(encoding)->codebook));
-    const int32_t together = dot->columns > 4 ? oct_strips_together(dot->strip_bytes) : dot->strips;
-    for (int32_t s = 0; s < dot->strips; s += together) {
-        int32_t last = dot->strips - s < together ? dot->strips : s + together, begin = 0;
-        for (; dot->columns - begin >= BLOCK; begin += BLOCK)
-            dot_strips(t, BLOCK, dot, values, s, last, begin);
-        for (; dot->columns - begin >= 4; begin += 4)
-            dot_strips(t, 4, dot, values, s, last, begin);
-        if (dot->columns - begin == 3)
-            dot_strips(t, 3, dot, values, s, last, begin);
-        else if (dot->columns - begin == 2)
-            dot_strips(t, 2, dot, values, s, last, begin);
-        else if (dot->columns - begin == 1)
-            dot_strips(t, 1, dot, values, s, last, begin);
-    }
+    int32_t together = dot->strips;
+    if (dot->x->columns > OCT_PANEL_COLUMNS)
+        together = CACHED_BYTES < dot->strip_bytes ? 1 : (int32_t)(CACHED_BYTES / dot->strip_bytes);
+    for (int32_t first = 0; first < dot->strips; first += together)
+        for (int32_t begin = 0; begin < dot->x->columns; begin += OCT_PANEL_COLUMNS)
+            dot_panel(t, dot, values, first, dot->strips - first < together ? dot->strips : first + together, begin);
 }
 
 #define DEFINE(encoding, name, ...)                                                                          \

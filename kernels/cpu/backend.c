@@ -38,11 +38,12 @@ static void *take(arena *a, size_t bytes)
 
 static void take_activations(arena *a, oct_activations *x, size_t columns, size_t width)
 {
-    x->f32 = take(a, columns * width * sizeof(float));
-    x->bf16 = take(a, columns * width * sizeof(uint16_t));
-    x->codes = take(a, columns * width);
-    x->scales = take(a, columns * width / 32 * sizeof(float));
-    x->sums = take(a, columns * width / 16 * sizeof(int32_t));
+    const size_t units = columns * width / OCT_UNIT_COLUMNS + OCT_PANEL_COLUMNS;
+    x->f32 = take(a, units * OCT_UNIT_COLUMNS * sizeof *x->f32);
+    x->rounded = take(a, units * OCT_UNIT_COLUMNS * sizeof *x->rounded);
+    x->bf16 = take(a, units * OCT_UNIT_COLUMNS * sizeof *x->bf16);
+    x->codes = take(a, units * OCT_UNIT_COLUMNS);
+    x->groups = take(a, units * sizeof *x->groups);
 }
 
 static void set_widths(oct_backend *backend)
@@ -76,7 +77,8 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
         hidden, largest((size_t)backend->attention_width, (size_t)backend->inner_width)));
     size_t depth = 2; // of partial results: gate and up, or the stack of the reduction tree
     depth = largest(depth, largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth));
-    take_activations(a, &backend->input, columns, width);
+    oct_activations shared = {0};
+    take_activations(a, &shared, columns, width);
     backend->residual = take(a, columns * hidden * sizeof(float));
     backend->qkv = take(a, columns * (size_t)backend->qkv_width * sizeof(float));
     backend->attention = take(a, columns * (size_t)backend->attention_width * sizeof(float));
@@ -85,6 +87,7 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
     backend->states = take(a, OCT_SPLIT_PARALLEL_COLUMNS * splits * heads * state * sizeof(float));
     for (int32_t thread = 0; thread < options->threads; thread++) {
         oct_cpu_scratch *s = &scratch[thread];
+        s->shared = shared;
         take_activations(a, &s->input, 1, width);
         s->row = take(a, width * sizeof(float));
         s->tiles = take(a, largest(TILE_COLUMNS, columns) * OCT_TILE_ROWS * depth * sizeof(float));

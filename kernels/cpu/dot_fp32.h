@@ -42,8 +42,8 @@ OCT_INLINE void oct_fp32_decode_float(oct_decoded_unit w, oct_encoding encoding,
 // out[c][row] += the unit's 32 products of each column c, whose inputs begin at absolute place `at` of x.
 OCT_INLINE void oct_fp32_multiply(const oct_dot *dot, oct_decoded_unit w, int64_t at, float *out)
 {
-    for (int32_t c = 0; c < dot->columns; c++) {
-        const float *x = dot->x->f32 + (dot->column_begin + c) * dot->x->width + at;
+    for (int32_t c = 0; c < dot->x->columns; c++) {
+        const float *x = dot->x->f32 + oct_activation_unit(dot->x, at / OCT_UNIT_COLUMNS, c) * OCT_UNIT_COLUMNS;
         float accumulator[OCT_TILE_ROWS];
         float *sum = out + (size_t)c * dot->out_stride;
         memcpy(accumulator, sum, sizeof accumulator);
@@ -56,7 +56,7 @@ OCT_INLINE void oct_fp32_multiply(const oct_dot *dot, oct_decoded_unit w, int64_
 
 OCT_INLINE void oct_fp32_clear(const oct_dot *dot, float *out)
 {
-    for (int32_t c = 0; c < dot->columns; c++)
+    for (int32_t c = 0; c < dot->x->columns; c++)
         memset(out + (size_t)c * dot->out_stride, 0, OCT_TILE_ROWS * sizeof *out);
 }
 

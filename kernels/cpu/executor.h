@@ -22,7 +22,8 @@ typedef struct oct_cpu_matrix {
 
 // What one thread needs for itself.
 typedef struct oct_cpu_scratch {
-    oct_activations input; // of one column, for steps of one column: each thread prepares its own
+    oct_activations input;  // of one column: each thread prepares its own
+    oct_activations shared; // of several: the arrays are the team's
     float *row;            // [widest input] a normalised column
     float *tiles;          // dot products of a few strips: see operations.c
     float *states;         // attention states of one key-value head's queries, all splits
@@ -47,7 +48,6 @@ struct oct_backend {
 
     uint8_t *buffers;             // everything below
     size_t buffers_bytes;
-    oct_activations input;        // [max_columns] the shared input of a matrix
     float *residual;              // [max_columns][hidden]
     float *qkv;                   // [max_columns][qkv_width]
     float *attention;             // [max_columns][attention_width]
@@ -102,10 +102,10 @@ static inline int32_t oct_cpu_strips_at_a_time(const oct_backend *backend, int32
 // bump the progress counter. (All threads may bump: a lost count does no harm.)
 enum { OCT_SHOWN_COLUMNS = 16 };
 
-// Products of the strips [strip, strip + strips) of a matrix split by rows with columns [0, columns) of input:
+// Products of the strips [strip, strip + strips) of a matrix split by rows with all columns of input:
 // out [columns][out_stride].
 void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
-                     int32_t columns, float *out, size_t out_stride);
+                     float *out, size_t out_stride);
 
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
 bool oct_cpu_exchange(oct_backend *backend, int32_t thread);

@@ -72,6 +72,8 @@ static void make_tables(void)
 #elif OCT_HAVE_AVX512
     if (level >= 2)
         oct_avx512_fill(&avx512);
+    if (level >= 2 && __builtin_cpu_supports("avx512bf16"))
+        oct_avx512_fill_native_bf16(&avx512);
 #endif
 }
 

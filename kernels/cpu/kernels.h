@@ -34,19 +34,47 @@ typedef enum oct_activation_form {
 // The form that an encoding takes: integer ones int8, f16 and bf16 take bf16, f32 takes f32.
 oct_activation_form oct_encoding_form(oct_encoding encoding);
 
-// The input of matrices: [columns][width], width a multiple of 32; columns past the end of K are zero.
-// Only the arrays of the forms in use are there.
+// What the int8 form says of 32 inputs besides their codes.
+typedef struct oct_activation_group {
+    float scale;        // largest magnitude / 127
+    float sum;          // of the codes: a whole number
+    float half_sums[2]; // of the first and the last 16 codes
+} oct_activation_group;
+
+// The input of matrices: `columns` vectors of `width` elements, width a multiple of 32; elements past the end of K
+// are zero. A unit is 32 elements of a column. Units are packed in the order in which kernels read them: columns in
+// panels of 16 (the last one as wide as is left), a panel unit by unit, in a unit a column beside the next. So all
+// that a pass needs of its columns is one stream at constant distances; with one column the elements are in order.
+// Only the arrays of the forms in use are there, each with room for OCT_PANEL_COLUMNS units behind the last: a pass
+// may read (not use) columns that its panel lacks.
+#define OCT_PANEL_COLUMNS 16
+#define OCT_UNIT_COLUMNS 32
 typedef struct oct_activations {
     int64_t width;
-    float *f32;     // [columns][width]
-    uint16_t *bf16; // [columns][width]
-    int8_t *codes;  // [columns][width] in −127…127, x ≈ scale · code
-    float *scales;  // [columns][width / 32] largest magnitude of the 32 / 127
-    int32_t *sums;  // [columns][width / 16] sums of 16 codes
+    int32_t columns;
+    float *f32;                   // [units][32]
+    float *rounded;               // [units][32] bf16 form: the inputs rounded to bf16
+    uint16_t *bf16;               // [units][32] bf16 form: the same as bf16
+    int8_t *codes;                // [units][32] int8 form: in −127…127, x ≈ scale · code
+    oct_activation_group *groups; // [units] int8 form
 } oct_activations;
 
-// Dot products of consecutive strips with the same K range, for several columns:
-//   out[c · out_stride + 16 s + r] = Σ_k W[16 s + r][k] · x[column_begin + c][x_offset + k − first]
+// Columns of the panel that holds `column`.
+static inline int32_t oct_panel_columns(const oct_activations *x, int32_t column)
+{
+    const int32_t left = x->columns - column / OCT_PANEL_COLUMNS * OCT_PANEL_COLUMNS;
+    return left < OCT_PANEL_COLUMNS ? left : OCT_PANEL_COLUMNS;
+}
+
+// Where unit `unit` of a column stands.
+static inline int64_t oct_activation_unit(const oct_activations *x, int64_t unit, int32_t column)
+{
+    const int32_t inside = column % OCT_PANEL_COLUMNS;
+    return (column - inside) * (x->width / OCT_UNIT_COLUMNS) + unit * oct_panel_columns(x, column) + inside;
+}
+
+// Dot products of consecutive strips with the same K range, for all columns of x:
+//   out[c · out_stride + 16 s + r] = Σ_k W[16 s + r][k] · x[c][x_offset + k − first]
 // Reads strips · strip_bytes of weights once from memory.
 typedef struct oct_dot {
     const uint8_t *weights; // strip s at weights + s · strip_bytes
@@ -54,9 +82,8 @@ typedef struct oct_dot {
     int32_t strips;
     int64_t first, last; // K range in absolute columns; blocks break at multiples of 256
     const oct_activations *x;
-    int64_t x_offset;              // where column `first` stands in x; a multiple of 32
-    int32_t column_begin, columns; // columns >= 1, any number
-    float *out;                    // [columns][out_stride]
+    int64_t x_offset; // where column `first` of W stands in x; a multiple of 32
+    float *out;       // [x->columns][out_stride]
     size_t out_stride;
 } oct_dot;
 
@@ -85,10 +112,10 @@ typedef struct oct_cpu_kernels {
     // lanes; the blocks' sums are added by the halving tree of runtime/partition.h. In place allowed.
     void (*rms_norm)(const float *x, const float *weight, int32_t n, float epsilon, float *out);
 
-    // x [width] (a multiple of 32) → codes, scales, sums: scale = largest / 127, code = rint(x · (127 /
+    // x [width] (a multiple of 32) → codes, groups: scale = largest / 127, code = rint(x · (127 /
     // largest)) to nearest even; all zero where largest / 127 is flushed; scale NaN and codes 0 where a value
     // is not finite.
-    void (*quantize)(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums);
+    void (*quantize)(const float *x, int64_t width, int8_t *codes, oct_activation_group *groups);
     // To nearest even; denormals to zero with their sign, NaN to a quiet NaN.
     void (*round_bf16)(const float *x, int64_t width, uint16_t *out);
 

@@ -5,23 +5,47 @@
 #include "kernels/cpu/executor.h"
 #include "runtime/progress.h"
 
-static void prepare_column(oct_backend *backend, const oct_activations *input, int32_t column, const float *x,
-                           int64_t size, const float *norm, int forms, float *row)
+// x through an RMSNorm where norm != NULL, in the forms of `forms`, as the only column of input.
+static void prepare_column(const oct_backend *backend, oct_activations *input, const float *x, int64_t size,
+                           const float *norm, int forms, float *row)
 {
     const oct_cpu_kernels *kernels = backend->kernels;
-    const int64_t width = input->width;
+    const int64_t width = oct_pad_columns(size);
+    input->width = width;
+    input->columns = 1;
     if (norm != NULL)
         kernels->rms_norm(x, norm, (int32_t)size, backend->program->model.norm_epsilon, row);
     else
         memcpy(row, x, (size_t)size * sizeof *row);
     memset(row + size, 0, (size_t)(width - size) * sizeof *row);
     if (forms & OCT_FORM_F32)
-        memcpy(input->f32 + column * width, row, (size_t)width * sizeof *row);
-    if (forms & OCT_FORM_BF16)
-        kernels->round_bf16(row, width, input->bf16 + column * width);
+        memcpy(input->f32, row, (size_t)width * sizeof *row);
+    if (forms & OCT_FORM_BF16) {
+        kernels->round_bf16(row, width, input->bf16);
+        for (int64_t i = 0; i < width; i++)
+            input->rounded[i] = oct_bf16_to_f32(input->bf16[i]);
+    }
     if (forms & OCT_FORM_INT8)
-        kernels->quantize(row, width, input->codes + column * width, input->scales + column * width / 32,
-                          input->sums + column * width / 16);
+        kernels->quantize(row, width, input->codes, input->groups);
+}
+
+// Puts a column that stands alone into its panel.
+static void pack_column(oct_activations *input, int32_t column, const oct_activations *alone, int forms)
+{
+    for (int64_t unit = 0; unit < alone->width / OCT_UNIT_COLUMNS; unit++) {
+        const int64_t from = unit * OCT_UNIT_COLUMNS, at = oct_activation_unit(input, unit, column);
+        const int64_t to = at * OCT_UNIT_COLUMNS;
+        if (forms & OCT_FORM_F32)
+            memcpy(input->f32 + to, alone->f32 + from, OCT_UNIT_COLUMNS * sizeof *alone->f32);
+        if (forms & OCT_FORM_BF16) {
+            memcpy(input->bf16 + to, alone->bf16 + from, OCT_UNIT_COLUMNS * sizeof *alone->bf16);
+            memcpy(input->rounded + to, alone->rounded + from, OCT_UNIT_COLUMNS * sizeof *alone->rounded);
+        }
+        if (forms & OCT_FORM_INT8) {
+            memcpy(input->codes + to, alone->codes + from, OCT_UNIT_COLUMNS);
+            input->groups[at] = alone->groups[unit];
+        }
+    }
 }
 
 const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int64_t stride, int64_t size,
@@ -29,19 +53,19 @@ const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int
                                        int32_t thread, int32_t threads)
 {
     oct_cpu_scratch *scratch = &backend->scratch[thread];
-    const bool alone = columns == 1;
-    oct_activations *input = alone ? &scratch->input : &backend->input;
-    if (alone || thread == 0)
-        input->width = oct_pad_columns(size);
-    if (alone) {
-        const int32_t column = selected == NULL ? 0 : selected[0];
-        prepare_column(backend, input, 0, x + column * stride, size, norm, forms, scratch->row);
-        return input;
+    oct_activations *alone = &scratch->input, *input = &scratch->shared;
+    if (columns == 1) {
+        prepare_column(backend, alone, x + (selected == NULL ? 0 : selected[0]) * stride, size, norm, forms,
+                       scratch->row);
+        return alone;
     }
+    input->width = oct_pad_columns(size);
+    input->columns = columns;
     oct_team_barrier(backend->team); // the last operation's readers of the shared input are done
     for (int32_t c = thread; c < columns; c += threads) {
-        const int32_t column = selected == NULL ? c : selected[c];
-        prepare_column(backend, input, c, x + column * stride, size, norm, forms, scratch->row);
+        prepare_column(backend, alone, x + (selected == NULL ? c : selected[c]) * stride, size, norm, forms,
+                       scratch->row);
+        pack_column(input, c, alone, forms);
     }
     oct_team_barrier(backend->team);
     return input;
@@ -117,10 +141,11 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
 enum { SHOWN_STRIPS = 64 };
 
 void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
-                     int32_t columns, float *out, size_t out_stride)
+                     float *out, size_t out_stride)
 {
+    const int32_t columns = input->columns;
     for (; columns > OCT_SHOWN_COLUMNS && strips > SHOWN_STRIPS; strip += SHOWN_STRIPS, strips -= SHOWN_STRIPS) {
-        oct_cpu_run_dot(matrix, strip, SHOWN_STRIPS, input, columns, out, out_stride);
+        oct_cpu_run_dot(matrix, strip, SHOWN_STRIPS, input, out, out_stride);
         out += SHOWN_STRIPS * OCT_TILE_ROWS;
     }
     if (columns > OCT_SHOWN_COLUMNS)
@@ -132,7 +157,6 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
         .first = 0,
         .last = matrix->columns,
         .x = input,
-        .columns = columns,
         .out = out,
         .out_stride = out_stride,
     };
@@ -160,7 +184,7 @@ bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t t
         const int32_t begin = mine.begin > before ? mine.begin - before : 0;
         const int32_t end = mine.end - before < parts[i]->strips ? mine.end - before : parts[i]->strips;
         if (begin < end)
-            oct_cpu_run_dot(parts[i], begin, end - begin, input, columns,
+            oct_cpu_run_dot(parts[i], begin, end - begin, input,
                             backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
         before += parts[i]->strips;
     }
@@ -184,8 +208,8 @@ bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32
         const int32_t strips = mine.end - strip < at_a_time ? mine.end - strip : at_a_time;
         const size_t rows = (size_t)strips * OCT_TILE_ROWS;
         float *ups = gates + rows * (size_t)columns;
-        oct_cpu_run_dot(gate, strip, strips, input, columns, gates, rows);
-        oct_cpu_run_dot(up, strip, strips, input, columns, ups, rows);
+        oct_cpu_run_dot(gate, strip, strips, input, gates, rows);
+        oct_cpu_run_dot(up, strip, strips, input, ups, rows);
         for (int32_t c = 0; c < columns; c++)
             backend->kernels->silu_multiply(gates + (size_t)c * rows, ups + (size_t)c * rows, (int64_t)rows,
                                             backend->inner + c * backend->inner_width + strip * OCT_TILE_ROWS);

@@ -39,7 +39,6 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
                              .last = last,
                              .x = p->input,
                              .x_offset = first - origin,
-                             .columns = columns,
                              .out = stack + (size_t)top * level,
                              .out_stride = rows};
         p->matrix->dot(&dot);

@@ -14,7 +14,7 @@ void oct_scalar_fill_dots_f32(oct_cpu_kernels *table); // table->dot_f32
 
 // Operations; the contracts stand beside the table's members.
 void oct_scalar_rms_norm(const float *x, const float *weight, int32_t n, float epsilon, float *out);
-void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums);
+void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, oct_activation_group *groups);
 void oct_scalar_round_bf16(const float *x, int64_t width, uint16_t *out);
 void oct_scalar_silu_multiply(const float *gate, const float *up, int64_t n, float *out);
 void oct_scalar_add(float *to, const float *from, int64_t n);

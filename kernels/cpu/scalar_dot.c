@@ -10,7 +10,7 @@
 #define CHUNK 8
 
 typedef struct chunk {
-    int64_t column; // first column of x
+    int32_t column; // first column of x
     int columns;
     float accumulator[CHUNK][OCT_TILE_ROWS];
 } chunk;
@@ -18,21 +18,21 @@ typedef struct chunk {
 OCT_INLINE void add_unit(chunk *c, const oct_unit *unit, oct_traits t, const oct_activations *x, int64_t at)
 {
     for (int i = 0; i < c->columns; i++) {
-        const int8_t *codes = x->codes + (c->column + i) * x->width + at;
-        const int32_t *sums = x->sums + ((c->column + i) * x->width + at) / 16;
-        float scale_x = x->scales[((c->column + i) * x->width + at) / 32];
+        const int64_t place = oct_activation_unit(x, at / OCT_UNIT_COLUMNS, c->column + i);
+        const int8_t *codes = x->codes + place * OCT_UNIT_COLUMNS;
+        const oct_activation_group *input = x->groups + place;
         float *accumulator = c->accumulator[i];
         for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++) {
             int quads = t.group / 4;
-            int32_t a = t.group == 16 ? sums[group] : sums[0] + sums[1];
+            float a = t.group == 16 ? input->half_sums[group] : input->sum;
             for (int row = 0; row < OCT_TILE_ROWS; row++) {
                 int32_t sum = 0;
                 for (int quad = group * quads; quad < (group + 1) * quads; quad++)
                     for (int j = 0; j < 4; j++)
                         sum += unit->values[quad][row][j] * codes[quad * 4 + j];
-                accumulator[row] = fmaf(unit->scale[group][row] * scale_x, (float)sum, accumulator[row]);
+                accumulator[row] = fmaf(unit->scale[group][row] * input->scale, (float)sum, accumulator[row]);
                 if (oct_traits_minimum(t))
-                    accumulator[row] = fmaf(unit->minimum[group][row] * scale_x, (float)a, accumulator[row]);
+                    accumulator[row] = fmaf(unit->minimum[group][row] * input->scale, a, accumulator[row]);
             }
         }
     }
@@ -42,9 +42,9 @@ OCT_INLINE void dot_int8(const oct_dot *dot, oct_traits t, const uint8_t *codebo
 {
     int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
     for (int32_t s = 0; s < dot->strips; s++)
-        for (int32_t begin = 0; begin < dot->columns; begin += CHUNK) {
-            chunk c = {.column = dot->column_begin + begin};
-            c.columns = dot->columns - begin < CHUNK ? dot->columns - begin : CHUNK;
+        for (int32_t begin = 0; begin < dot->x->columns; begin += CHUNK) {
+            chunk c = {.column = begin};
+            c.columns = dot->x->columns - begin < CHUNK ? dot->x->columns - begin : CHUNK;
             const uint8_t *block = dot->weights + (size_t)s * dot->strip_bytes;
             for (int64_t at = dot->first; at < end;) {
                 int n = oct_block_columns(at, end);
@@ -63,21 +63,28 @@ OCT_INLINE void dot_int8(const oct_dot *dot, oct_traits t, const uint8_t *codebo
         }
 }
 
-// weights [pairs][16][2] of f16 or bf16, x bf16: the odd product of a pair first.
+// Element k of column c of the part of x that belongs to the dot's K range.
+OCT_INLINE int64_t place_of(const oct_dot *dot, int64_t k, int32_t c)
+{
+    const int64_t at = dot->x_offset + k;
+    return oct_activation_unit(dot->x, at / OCT_UNIT_COLUMNS, c) * OCT_UNIT_COLUMNS + at % OCT_UNIT_COLUMNS;
+}
+
+// weights [pairs][16][2] of f16 or bf16, x rounded to bf16: the odd product of a pair first.
 OCT_INLINE void dot_pairs(const oct_dot *dot, float (*decode)(uint16_t))
 {
     int64_t pairs = oct_pad_columns(dot->last - dot->first) / 2;
     for (int32_t s = 0; s < dot->strips; s++)
-        for (int32_t c = 0; c < dot->columns; c++) {
+        for (int32_t c = 0; c < dot->x->columns; c++) {
             const uint16_t *weights = (const uint16_t *)(dot->weights + (size_t)s * dot->strip_bytes);
-            const uint16_t *x = dot->x->bf16 + (dot->column_begin + c) * dot->x->width + dot->x_offset;
             float *out = dot->out + (size_t)c * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
             for (int row = 0; row < OCT_TILE_ROWS; row++) {
                 float accumulator = 0.0f;
                 for (int64_t p = 0; p < pairs; p++) {
                     const uint16_t *pair = weights + (p * OCT_TILE_ROWS + row) * 2;
-                    accumulator = fmaf(decode(pair[1]), oct_bf16_to_f32(x[2 * p + 1]), accumulator);
-                    accumulator = fmaf(decode(pair[0]), oct_bf16_to_f32(x[2 * p]), accumulator);
+                    const float *x = dot->x->rounded + place_of(dot, 2 * p, c);
+                    accumulator = fmaf(decode(pair[1]), x[1], accumulator);
+                    accumulator = fmaf(decode(pair[0]), x[0], accumulator);
                 }
                 out[row] = accumulator;
             }
@@ -98,14 +105,13 @@ static void dot_f32(const oct_dot *dot)
 {
     int64_t columns = oct_pad_columns(dot->last - dot->first);
     for (int32_t s = 0; s < dot->strips; s++)
-        for (int32_t c = 0; c < dot->columns; c++) {
+        for (int32_t c = 0; c < dot->x->columns; c++) {
             const float *weights = (const float *)(dot->weights + (size_t)s * dot->strip_bytes);
-            const float *x = dot->x->f32 + (dot->column_begin + c) * dot->x->width + dot->x_offset;
             float *out = dot->out + (size_t)c * dot->out_stride + (size_t)s * OCT_TILE_ROWS;
             for (int row = 0; row < OCT_TILE_ROWS; row++) {
                 float accumulator = 0.0f;
                 for (int64_t k = 0; k < columns; k++)
-                    accumulator = fmaf(weights[k * OCT_TILE_ROWS + row], x[k], accumulator);
+                    accumulator = fmaf(weights[k * OCT_TILE_ROWS + row], dot->x->f32[place_of(dot, k, c)], accumulator);
                 out[row] = accumulator;
             }
         }

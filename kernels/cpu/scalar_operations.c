@@ -45,7 +45,7 @@ void oct_scalar_rms_norm(const float *x, const float *weight, int32_t n, float e
         out[i] = (x[i] * r) * weight[i];
 }
 
-void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums)
+void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, oct_activation_group *groups)
 {
     for (int64_t at = 0; at < width; at += QUANTUM) {
         uint32_t largest = 0; // of the magnitudes, as bits: their order is that of the numbers, NaN on top
@@ -55,7 +55,8 @@ void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, float *sc
         }
         float scale = oct_bits_float(largest) / 127.0f, inverse = 127.0f / oct_bits_float(largest);
         bool zero = !(oct_bits_float(largest) >= OCT_QUANTIZE_SMALLEST), broken = largest >= 0x7f800000u;
-        scales[at / QUANTUM] = broken ? NAN : zero ? 0.0f : scale;
+        oct_activation_group *group = &groups[at / QUANTUM];
+        group->scale = broken ? NAN : zero ? 0.0f : scale;
         for (int half = 0; half < 2; half++) {
             int32_t sum = 0;
             for (int i = half * 16; i < half * 16 + 16; i++) {
@@ -63,8 +64,9 @@ void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, float *sc
                 codes[at + i] = (int8_t)rounded;
                 sum += codes[at + i];
             }
-            sums[at / 16 + half] = sum;
+            group->half_sums[half] = (float)sum;
         }
+        group->sum = group->half_sums[0] + group->half_sums[1];
     }
 }
 

@@ -18,8 +18,10 @@
 
 void oct_avx2_fill(oct_cpu_kernels *table);
 void oct_avx512_fill(oct_cpu_kernels *table);
+void oct_avx512_fill_native_bf16(oct_cpu_kernels *table); // then, where the processor has vdpbf16ps
 
 // In builds with tests, and with OCTET_EMULATE_AVX512.
 void oct_emulated_fill(oct_cpu_kernels *table);
+void oct_emulated_fill_native_bf16(oct_cpu_kernels *table);
 
 #endif

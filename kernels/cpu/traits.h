@@ -6,13 +6,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "kernels/cpu/kernels.h"
 #include "runtime/encoding.h"
 
 #define OCT_INLINE static inline __attribute__((always_inline))
 
-#define OCT_UNIT_COLUMNS                                                                                     \
-    32 // kernels walk a block in units of 32 columns: one or two groups, whole plane vectors
-#define OCT_UNIT_QUADS 8
+#define OCT_UNIT_QUADS 8 // of a unit of 32 columns (kernels.h): one or two groups, whole plane vectors
 #define OCT_VECTOR_BYTES 64 // of a plane: 16 rows × 4 columns
 
 typedef struct oct_traits {

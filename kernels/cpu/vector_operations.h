@@ -55,7 +55,7 @@ static void rms_norm(const float *x, const float *weight, int32_t n, float epsil
         out[i] = (x[i] * r) * weight[i];
 }
 
-static void quantize(const float *x, int64_t width, int8_t *codes, float *scales, int32_t *sums)
+static void quantize(const float *x, int64_t width, int8_t *codes, oct_activation_group *groups)
 {
     lanes_int magnitude = lanes_int_set(0x7fffffff);
     lanes round = lanes_set(0x1.8p+23f);
@@ -65,15 +65,17 @@ static void quantize(const float *x, int64_t width, int8_t *codes, float *scales
             lanes_int_and(lanes_bits(half[0]), magnitude), lanes_int_and(lanes_bits(half[1]), magnitude)));
         float scale = oct_bits_float(largest) / 127.0f, inverse = 127.0f / oct_bits_float(largest);
         bool zero = !(oct_bits_float(largest) >= OCT_QUANTIZE_SMALLEST), broken = largest >= 0x7f800000u;
-        scales[at / QUANTUM] = broken ? NAN : zero ? 0.0f : scale;
+        oct_activation_group *group = &groups[at / QUANTUM];
+        group->scale = broken ? NAN : zero ? 0.0f : scale;
         for (int i = 0; i < 2; i++) {
             lanes scaled = lanes_add(lanes_mul(half[i], lanes_set(inverse)), round);
             lanes_int code = lanes_int_sub(lanes_bits(scaled), lanes_bits(round));
             if (zero || broken)
                 code = lanes_int_set(0);
             lanes_int_store_s8(codes + at + i * LANES, code);
-            sums[at / LANES + i] = lanes_int_sum(code);
+            group->half_sums[i] = (float)lanes_int_sum(code);
         }
+        group->sum = group->half_sums[0] + group->half_sums[1];
     }
 }
 

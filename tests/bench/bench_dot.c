@@ -45,7 +45,7 @@ static uint64_t read_all(const uint8_t *bytes, size_t n)
     return sum;
 }
 
-static void measure(const oct_cpu_kernels *table, oct_encoding encoding, oct_dot dot, size_t bytes)
+static void measure(const oct_cpu_kernels *table, oct_encoding encoding, oct_dot dot, oct_activations *x, size_t bytes)
 {
     static const int columns[] = {1, 2, 3, 4, 8, 16};
     double seconds[7][REPEATS];
@@ -61,7 +61,7 @@ static void measure(const oct_cpu_kernels *table, oct_encoding encoding, oct_dot
         sink += read_all(dot.weights, bytes);
         seconds[6][repeat] = now() - start;
         for (int i = 0; i < 6; i++) {
-            dot.columns = columns[i];
+            x->columns = columns[i];
             start = now();
             table->dot[encoding](&dot);
             seconds[i][repeat] = now() - start;
@@ -94,14 +94,14 @@ int main(int argc, char **argv)
     size_t bytes = (size_t)(argc > 3 ? atoll(argv[3]) : 131072) << 10;
     oct_cpu_enter_thread();
     oct_activations x = {.width = oct_pad_columns(k)};
-    size_t n = (size_t)x.width * 16;
+    size_t n = (size_t)x.width * 16 + OCT_PANEL_COLUMNS * OCT_UNIT_COLUMNS;
     x.f32 = calloc(n, sizeof *x.f32);
+    x.rounded = calloc(n, sizeof *x.rounded);
     x.bf16 = calloc(n, sizeof *x.bf16);
     x.codes = calloc(n, 1);
-    x.scales = calloc(n / 32, sizeof *x.scales);
-    x.sums = calloc(n / 16, sizeof *x.sums);
+    x.groups = calloc(n / 32, sizeof *x.groups);
     uint8_t *weights = aligned_alloc(4096, bytes + 4096);
-    if (!x.f32 || !x.bf16 || !x.codes || !x.scales || !x.sums || !weights)
+    if (!x.f32 || !x.rounded || !x.bf16 || !x.codes || !x.groups || !weights)
         return 4;
     memset(weights, 0x21, bytes + 4096); // small positive numbers in every encoding
     memset(x.codes, 1, n);
@@ -112,6 +112,6 @@ int main(int argc, char **argv)
     printf("table %s, K [%lld, %lld), %zu KiB, GB/s of weights for 1 to 16 columns\n", name,
            (long long)dot.first, (long long)dot.last, bytes >> 10);
     for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
-        measure(table, (oct_encoding)encoding, dot, bytes);
+        measure(table, (oct_encoding)encoding, dot, &x, bytes);
     return 0;
 }

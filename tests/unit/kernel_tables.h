@@ -6,7 +6,7 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/tables.h"
 
-#define KERNEL_TABLES 4
+#define KERNEL_TABLES 5
 
 static inline int kernel_tables(const oct_cpu_kernels *tables[KERNEL_TABLES])
 {
@@ -22,13 +22,17 @@ static inline int kernel_tables(const oct_cpu_kernels *tables[KERNEL_TABLES])
     else if (!said)
         print_message("skipped: native AVX-512 kernels, this processor or build lacks them\n");
     said = 1;
-    static oct_cpu_kernels emulated;
+    static oct_cpu_kernels emulated, emulated_bf16;
     if (emulated.name == NULL) {
         emulated = *oct_cpu_kernels_scalar();
         oct_emulated_fill(&emulated);
         emulated.name = "avx512 emulated";
+        emulated_bf16 = emulated;
+        oct_emulated_fill_native_bf16(&emulated_bf16);
+        emulated_bf16.name = "avx512 with bf16 emulated";
     }
     tables[n++] = &emulated;
+    tables[n++] = &emulated_bf16;
     return n;
 }
 

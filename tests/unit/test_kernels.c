@@ -97,16 +97,16 @@ static void test_quantize(void **state)
         float *x = numbers(width, ldexpf(1.0f, (int)check_below(60) - 30));
         spoil(x, round % 8);
         int8_t codes[2][640];
-        float scales[2][20];
-        int32_t sums[2][40];
+        oct_activation_group groups[2][20];
         for (int t = 0; t < count; t++) {
             int to = t > 0;
-            tables[t]->quantize(x, width, codes[to], scales[to], sums[to]);
+            tables[t]->quantize(x, width, codes[to], groups[to]);
             same(tables[t], "codes", codes[0], codes[to], (size_t)width, width);
-            same(tables[t], "sums", sums[0], sums[to], (size_t)width / 16 * sizeof(int32_t), width);
-            for (int64_t g = 0; g < width / 32; g++)
-                if (!(isnan(scales[0][g]) && isnan(scales[to][g]))) // a NaN's sign is nobody's promise
-                    same(tables[t], "scales", scales[0] + g, scales[to] + g, sizeof(float), width);
+            for (int64_t g = 0; g < width / 32; g++) {
+                if (isnan(groups[0][g].scale) && isnan(groups[to][g].scale)) // a NaN's sign is nobody's promise
+                    groups[to][g].scale = groups[0][g].scale;
+                same(tables[t], "groups", groups[0] + g, groups[to] + g, sizeof groups[0][g], width);
+            }
         }
         for (int64_t g = 0; g < width / 32; g++) {
             double largest = 0;
@@ -116,7 +116,7 @@ static void test_quantize(void **state)
                 sum[i / 16] += codes[0][g * 32 + i];
                 assert_true(codes[0][g * 32 + i] >= -127);
                 if (!isfinite(x[g * 32 + i])) {
-                    assert_true(isnan(scales[0][g]));
+                    assert_true(isnan(groups[0][g].scale));
                     g++; // the group is lost as a whole: look at the next
                     i = -1;
                     sum[0] = sum[1] = 0;
@@ -127,17 +127,18 @@ static void test_quantize(void **state)
             }
             if (g == width / 32)
                 break;
-            assert_true(sum[0] == sums[0][2 * g] && sum[1] == sums[0][2 * g + 1]);
+            assert_true((float)sum[0] == groups[0][g].half_sums[0] && (float)sum[1] == groups[0][g].half_sums[1]);
+            assert_true((float)(sum[0] + sum[1]) == groups[0][g].sum);
             if (largest / 127 < 0x1p-126) {
-                assert_true(scales[0][g] == 0.0f && sum[0] == 0 && sum[1] == 0);
+                assert_true(groups[0][g].scale == 0.0f && sum[0] == 0 && sum[1] == 0);
                 continue;
             }
-            near("scale", g, (double)scales[0][g], largest / 127, U * largest / 127 * 1.001);
+            near("scale", g, (double)groups[0][g].scale, largest / 127, U * largest / 127 * 1.001);
             // x · (127 / largest) is off by 2 u of at most 127, then rounded to the nearest integer; the
             // scale by u
             for (int i = 0; i < 32; i++)
-                near("code", g * 32 + i, (double)scales[0][g] * codes[0][g * 32 + i], (double)x[g * 32 + i],
-                     (double)scales[0][g] * (0.5 + 127 * 3.1 * U));
+                near("code", g * 32 + i, (double)groups[0][g].scale * codes[0][g * 32 + i], (double)x[g * 32 + i],
+                     (double)groups[0][g].scale * (0.5 + 127 * 3.1 * U));
         }
         free(x);
     }
