@@ -3,22 +3,23 @@
 bench_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
 llama_version=0.3.36
 gguf_version=0.19.0
+llama_folder=$cache_dir/llama-cpp-python-$llama_version
 
 # prepare_llama: sets `python` to a virtual environment's with gguf and llama-cpp-python, which is compiled for this
 # processor at the first call.
 prepare_llama() {
-    local folder=$cache_dir/llama-cpp-python-$llama_version base
-    python=$folder/bin/python
+    local base
+    python=$llama_folder/bin/python
     if "$python" -c 'import llama_cpp, gguf' 2>/dev/null; then
         return
     fi
     base=$(python_with venv) || die "no python3 with venv (Debian: python3-venv)"
-    say "building llama-cpp-python $llama_version (some minutes, once) in $folder"
-    "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$folder"
+    say "building llama-cpp-python $llama_version (some minutes, once) in $llama_folder"
+    "$python" -c '' 2>/dev/null || "$base" -m venv --clear "$llama_folder"
     CMAKE_ARGS="-DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON" CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) "$python" -m pip \
         --disable-pip-version-check install -q --no-binary llama-cpp-python "llama-cpp-python==$llama_version" \
-        "gguf==$gguf_version" >"$folder/build.log" 2>&1 ||
-        { tail -n 20 "$folder/build.log" >&2; die "llama-cpp-python did not build"; }
+        "gguf==$gguf_version" >"$llama_folder/build.log" 2>&1 ||
+        { tail -n 20 "$llama_folder/build.log" >&2; die "llama-cpp-python did not build"; }
 }
 
 # find_model NAME: the path of a GGUF file on stdout. NAME is "" (SmolLM2), SHAPE:TYPE (made at the first call,
