@@ -60,10 +60,25 @@ void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t t
 // Bytes that a step reads: weights of this rank, plus the KV cache for a context of `positions` positions a column.
 uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions);
 
+// Adds the bytes of weights that a step of one column reads on this rank, by operation, to bytes [OCT_OP_COUNT].
+void oct_backend_operation_bytes(const oct_backend *backend, uint64_t *bytes);
+
 // Nanoseconds that the last step spent in exchanges (waiting included), and their number.
 void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds);
 
-// The weights as one region: for the bandwidth probe, which must read pages like the weights'.
-const void *oct_backend_weights(const oct_backend *backend, size_t *bytes);
+// Where the time of steps goes, by the clock of thread 0 and with its waits for the other threads.
+typedef struct oct_operation_times {
+    uint64_t ns[OCT_OP_COUNT]; // without the exchange
+    uint64_t exchange_ns;
+    uint64_t sampling_ns; // behind the last operation; the engine's
+} oct_operation_times;
+
+// From now on steps add their times to *times (owned by the caller, who clears it); NULL: no longer.
+void oct_backend_time_operations(oct_backend *backend, oct_operation_times *times);
+
+// Reads once, by all threads, weights that a step reads, up to weight_bytes of them, and as much of the KV cache as a
+// column behind `positions` positions reads: what the memory needs for a step that computes nothing. streams as in
+// oct_read_touch() (runtime/bandwidth.h).
+void oct_backend_touch(oct_backend *backend, size_t weight_bytes, int64_t positions, int32_t streams);
 
 #endif

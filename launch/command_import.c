@@ -8,6 +8,7 @@
 #include "launch/commands.h"
 #include "launch/options.h"
 #include "launch/rank_zero.h"
+#include "launch/synthetic.h"
 #include "ranks/launch_check.h"
 
 static void show_progress(void *context, uint64_t bytes, uint64_t total)
@@ -17,24 +18,11 @@ static void show_progress(void *context, uint64_t bytes, uint64_t total)
             (double)total * 1e-9, bytes == total ? "\n" : "");
 }
 
-static oct_status open_synthetic(const oct_options *options, oct_source *source)
-{
-    const char *const *shapes = oct_synthetic_shapes();
-    size_t count = 0;
-    while (shapes[count] && strcmp(shapes[count], options->synthetic))
-        count++;
-    const char *nearest = shapes[count] ? NULL : oct_nearest_word(options->synthetic, shapes, count);
-    if (nearest)
-        return oct_fail(OCT_ERR_USAGE, "import: unknown shape \"%s\"; did you mean %s?", options->synthetic,
-                        nearest);
-    return oct_source_open_synthetic(source, options->synthetic, options->scale);
-}
-
 static oct_status open_source(const oct_options *options, oct_source *source)
 {
     struct stat from, to;
     if (options->synthetic)
-        return open_synthetic(options, source);
+        return oct_synthetic_open(options, source);
     if (stat(options->operand, &from) == 0 && stat(options->output, &to) == 0 && from.st_dev == to.st_dev &&
         from.st_ino == to.st_ino)
         return oct_fail(OCT_ERR_USAGE, "import: %s is the source and the output; give another name to -o",

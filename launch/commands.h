@@ -7,5 +7,6 @@ int oct_command_inspect(int argc, char **argv);
 int oct_command_generate(int argc, char **argv);
 int oct_command_chat(int argc, char **argv);
 int oct_command_score(int argc, char **argv);
+int oct_command_bench(int argc, char **argv);
 
 #endif

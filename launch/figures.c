@@ -38,14 +38,35 @@ static bool grow(double **list, int64_t capacity)
     return grown != NULL;
 }
 
+oct_status oct_figures_reserve(oct_figures *figures, int64_t more)
+{
+    const int64_t steps = figures->steps + more;
+    if (steps <= figures->capacity)
+        return OCT_OK;
+    if (!grow(&figures->step_s, 2 * steps) || !grow(&figures->reduce_s, 2 * steps))
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the figures of %lld steps", (long long)steps);
+    figures->capacity = 2 * steps;
+    return OCT_OK;
+}
+
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, double seconds, double attended,
+                          int32_t tokens)
+{
+    figures->step_s[figures->steps] = seconds;
+    figures->reduce_s[figures->steps++] =
+        engine->exchange_rounds > 0 ? (double)engine->exchange_ns * 1e-9 / engine->exchange_rounds : 0;
+    figures->attended += attended;
+    figures->decode_s += seconds;
+    figures->decoded_tokens += tokens;
+    figures->generated_tokens += tokens;
+}
+
 oct_status oct_figures_add(oct_figures *figures, const oct_answer *answer, int32_t prompt_tokens, int32_t length)
 {
     const int64_t steps = figures->steps + answer->steps;
-    if (steps > figures->capacity) {
-        if (!grow(&figures->step_s, 2 * steps) || !grow(&figures->reduce_s, 2 * steps))
-            return oct_fail(OCT_ERR_MACHINE, "no memory for the figures of %lld steps", (long long)steps);
-        figures->capacity = 2 * steps;
-    }
+    const oct_status status = oct_figures_reserve(figures, answer->steps);
+    if (status != OCT_OK)
+        return status;
     const size_t bytes = (size_t)answer->steps * sizeof(double);
     if (bytes > 0) {
         memcpy(figures->step_s + figures->steps, answer->step_s, bytes);
@@ -79,16 +100,16 @@ static double rate(double amount, double seconds)
     return seconds > 0 ? amount / seconds : 0;
 }
 
-static double bytes_per_step(const oct_figures *figures, const oct_engine_figures *engine)
+double oct_figures_bytes_per_step(const oct_figures *figures, const oct_engine_figures *engine)
 {
     const double attended = figures->steps > 0 ? figures->attended / (double)figures->steps : 0;
     return (double)engine->weight_bytes_per_step + (double)engine->kv_bytes_per_position * attended;
 }
 
 // Model bandwidth utilisation: bytes of a step over its median time, over what the machine can read.
-static double bandwidth_used(const oct_figures *figures, const oct_engine_figures *engine)
+double oct_figures_mbu(const oct_figures *figures, const oct_engine_figures *engine)
 {
-    return rate(rate(bytes_per_step(figures, engine), oct_percentile(figures->step_s, (size_t)figures->steps, 50)),
+    return rate(rate(oct_figures_bytes_per_step(figures, engine), oct_percentile(figures->step_s, (size_t)figures->steps, 50)),
                 figures->bandwidth);
 }
 
@@ -103,7 +124,7 @@ void oct_figures_print(const oct_figures *figures, const oct_session *session)
             rate((double)engine->load_bytes * 1e-9, engine->load_s), (long long)figures->prompt_tokens,
             rate((double)figures->prompt_tokens, figures->prefill_s), (long long)figures->generated_tokens,
             rate((double)figures->decoded_tokens, figures->decode_s),
-            oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e3, bandwidth_used(figures, engine),
+            oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e3, oct_figures_mbu(figures, engine),
             figures->bandwidth * 1e-9);
 }
 
@@ -113,7 +134,7 @@ static const char *main_encoding(const oct_session *session)
     return oct_encoding_describe(oct_engine_main_encoding(session->engine))->name;
 }
 
-static void add_run(json_t *object, const oct_session *session)
+void oct_figures_describe_run(const oct_session *session, json_t *object)
 {
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
     json_object_set_new(object, "model", json_string(oct_engine_model(session->engine)->name));
@@ -133,10 +154,10 @@ static void add_run(json_t *object, const oct_session *session)
     json_object_set_new(object, "load_gb_per_s", json_real(rate((double)engine->load_bytes * 1e-9, engine->load_s)));
 }
 
-static void add_decoding(json_t *object, const oct_figures *figures, const oct_session *session)
+void oct_figures_describe(const oct_figures *figures, const oct_session *session, json_t *object)
 {
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
-    const double mbu = bandwidth_used(figures, engine);
+    const double mbu = oct_figures_mbu(figures, engine);
     char hash[17];
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)XXH64_digest(figures->token_hash));
     json_object_set_new(object, "prompt_tokens", json_integer(figures->prompt_tokens));
@@ -150,10 +171,10 @@ static void add_decoding(json_t *object, const oct_figures *figures, const oct_s
     json_object_set_new(object, "decode_steps", json_integer(figures->steps));
     json_object_set_new(object, "step_us_p50", json_real(oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e6));
     json_object_set_new(object, "step_us_p99", json_real(oct_percentile(figures->step_s, (size_t)figures->steps, 99) * 1e6));
-    json_object_set_new(object, "bytes_per_step", json_integer((json_int_t)bytes_per_step(figures, engine)));
+    json_object_set_new(object, "bytes_per_step", json_integer((json_int_t)oct_figures_bytes_per_step(figures, engine)));
     json_object_set_new(object, "read_bandwidth_gb_per_s", json_real(figures->bandwidth * 1e-9));
     json_object_set_new(object, "mbu", json_real(mbu));
-    json_object_set_new(object, "mbu_void", json_boolean(mbu > 1.02));
+    json_object_set_new(object, "mbu_void", json_boolean(mbu > OCT_MBU_VOID));
     json_object_set_new(object, "reduce_us_p50", json_real(oct_percentile(figures->reduce_s, (size_t)figures->steps, 50) * 1e6));
     json_object_set_new(object, "drafted_tokens", json_integer(0));
     json_object_set_new(object, "accepted_tokens", json_integer(0));
@@ -170,8 +191,8 @@ static void add_decoding(json_t *object, const oct_figures *figures, const oct_s
 oct_status oct_figures_write(const oct_figures *figures, const oct_session *session, FILE *file, const char *path)
 {
     json_t *object = json_object();
-    add_run(object, session);
-    add_decoding(object, figures, session);
+    oct_figures_describe_run(session, object);
+    oct_figures_describe(figures, session, object);
     const bool written = json_dumpf(object, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
                          fputc('\n', file) != EOF;
     json_decref(object);

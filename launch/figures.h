@@ -4,7 +4,13 @@
 
 #include <stdio.h>
 
+#include <jansson.h>
+
 #include "ranks/engine.h"
+
+// Bytes of a step cannot have come from memory faster than memory was measured to be: above this (the figures are
+// rounded) the measurement of one of them is void.
+#define OCT_MBU_VOID 1.02
 
 struct oct_answer;
 struct oct_session;
@@ -30,8 +36,23 @@ void oct_figures_free(oct_figures *figures);
 // Adds an answer to a prompt whose sequence was `length` tokens long at its end.
 oct_status oct_figures_add(oct_figures *figures, const struct oct_answer *answer, int32_t prompt_tokens, int32_t length);
 
+// The same for measurements that are no answers: room for so many more steps, and one decode step that attended to
+// `attended` positions (summed over its columns) and made `tokens` tokens.
+oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, double seconds, double attended,
+                          int32_t tokens);
+
 // Measures the read bandwidth now; the best of all calls counts. Errors: OCT_ERR_LOST.
 oct_status oct_figures_probe(oct_figures *figures, oct_engine *engine);
+
+// Mean bytes that all ranks read in a step; and model bandwidth utilisation: those over the median step, over what the
+// machine can read. LOCAL.
+double oct_figures_bytes_per_step(const oct_figures *figures, const oct_engine_figures *engine);
+double oct_figures_mbu(const oct_figures *figures, const oct_engine_figures *engine);
+
+// Adds the members of `--stats` to an object: what ran, and what was measured. LOCAL.
+void oct_figures_describe_run(const struct oct_session *session, json_t *object);
+void oct_figures_describe(const oct_figures *figures, const struct oct_session *session, json_t *object);
 
 // One line for people on stderr.
 void oct_figures_print(const oct_figures *figures, const struct oct_session *session);

@@ -29,6 +29,7 @@ static const command commands[] = {
     {"generate", oct_command_generate, true},
     {"chat", oct_command_chat, true},
     {"score", oct_command_score, true},
+    {"bench", oct_command_bench, true},
 #ifdef OCTET_FAULTS
     {"rehearse", oct_command_rehearse, true},
 #endif

@@ -6,8 +6,9 @@
 #define GENERATE (1u << OCT_COMMAND_GENERATE)
 #define CHAT (1u << OCT_COMMAND_CHAT)
 #define SCORE (1u << OCT_COMMAND_SCORE)
+#define BENCH (1u << OCT_COMMAND_BENCH)
 #define DECODE (GENERATE | CHAT)
-#define RUN (DECODE | SCORE)
+#define RUN (DECODE | SCORE | BENCH)
 #define ALL (IMPORT | INSPECT | RUN)
 
 #define AT(field) offsetof(oct_options, field)
@@ -15,15 +16,25 @@
 #define TEXT(argument, field) argument, OCT_OPTION_TEXT, AT(field), 0, 0, NULL
 #define CHOICE(words, field, fallback) words, OCT_OPTION_CHOICE, AT(field), 0, 0, fallback
 #define WHOLE(argument, field, from, to, fallback) argument, OCT_OPTION_WHOLE, AT(field), from, to, fallback
+#define LIST(argument, field, from, to, fallback) argument, OCT_OPTION_LIST, AT(field), from, to, fallback
 #define NUMBER(argument, field, from, to, fallback) argument, OCT_OPTION_NUMBER, AT(field), from, to, fallback
 
 // clang-format off
 const oct_option_row oct_option_rows[] = {
     {IMPORT, 'o', "output", TEXT("MODEL.h5", output), "the checkpoint to write; a file of that name is replaced"},
     {IMPORT, 0, "synthetic", TEXT("SHAPE", synthetic), "random weights in a named shape instead of a SOURCE"},
-    {IMPORT, 0, "scale", NUMBER("F", scale, 1e-3, 1e3, "1"), "multiplies the random weights"},
+    {IMPORT | BENCH, 0, "scale", NUMBER("F", scale, 1e-3, 1e3, "1"), "multiplies the random weights"},
     {IMPORT, 0, "encoding", CHOICE("keep|bf16|q8|q4", encoding, "keep"),
      "how matrices are stored; keep: exactly as the source has them (q4 for synthetic weights)"},
+    {BENCH, 0, "synthetic", TEXT("SHAPE", synthetic),
+     "random weights in a named shape (see octet import --help) instead of a MODEL.h5; they stand in a file in $TMPDIR "
+     "(default /tmp) until they are open"},
+    {BENCH, 0, "encoding", CHOICE("bf16|q8|q4", encoding, "q4"), "how the matrices of --synthetic are stored"},
+    {BENCH, 0, "prompt", WHOLE("TOKENS", prompt_tokens, 1, 1e9, "128"), "length of the prompt"},
+    {BENCH, 'n', "max-tokens", WHOLE("TOKENS", max_tokens, 2, 1e6, "64"), "tokens to decode"},
+    {BENCH, 0, "repeat", WHOLE("TIMES", repeat, 1, 1000, "3"), "measure everything so often, in turn; medians are shown"},
+    {BENCH, 0, "operations", FLAG(operations), "show where the time of a step goes"},
+    {BENCH, 0, "json", TEXT("FILE", json_file), "write an array with one object for each cell of the table"},
     {INSPECT, 0, "verify", FLAG(verify), "read everything and check every checksum"},
     {INSPECT | SCORE, 0, "json", FLAG(json), "print one JSON object"},
     {GENERATE, 'p', "prompt", TEXT("TEXT|@FILE|-", prompt), "the prompt: text, the contents of a file, or stdin"},
@@ -65,6 +76,7 @@ const oct_option_row oct_option_rows[] = {
     {ALL, 'v', "verbose", FLAG(verbose), "say more on stderr"},
     {ALL, 'h', "help", FLAG(help), "print this"},
 };
+_Static_assert(sizeof oct_option_rows / sizeof oct_option_rows[0] <= 64, "`given` has a bit a row");
 const size_t oct_option_row_count = sizeof oct_option_rows / sizeof oct_option_rows[0];
 
 const oct_command_row oct_command_rows[OCT_COMMAND_COUNT] = {
@@ -77,5 +89,7 @@ const oct_command_row oct_command_rows[OCT_COMMAND_COUNT] = {
     [OCT_COMMAND_CHAT] = {"chat", "chat MODEL.h5 [options]", "talk with a model"},
     [OCT_COMMAND_SCORE] = {"score", "score MODEL.h5 (--text FILE | --tokens FILE) [options]",
                            "log-likelihood and perplexity of a text"},
+    [OCT_COMMAND_BENCH] = {"bench", "bench (MODEL.h5 | --synthetic SHAPE) [options]",
+                           "how fast a model runs here, against what the memory allows"},
 };
 // clang-format on

@@ -10,6 +10,7 @@ typedef enum oct_option_kind {
     OCT_OPTION_NUMBER, // double
     OCT_OPTION_TEXT,   // const char *, not empty
     OCT_OPTION_CHOICE, // const char *, one of the words of `argument`, separated by |
+    OCT_OPTION_LIST,   // oct_number_list
     OCT_OPTION_STOPS   // appended to stops
 } oct_option_kind;
 

@@ -141,6 +141,27 @@ static oct_status add_stop(oct_options *options, const char *value)
     return OCT_OK;
 }
 
+static oct_status store_list(const oct_option_row *row, const char *value, oct_number_list *list)
+{
+    static const char expected[] = "whole numbers separated by commas";
+    *list = (oct_number_list){0};
+    for (const char *at = value;; at++) {
+        char *end;
+        errno = 0;
+        const long long number = strtoll(at, &end, 10);
+        if (end == at || errno || (*end && *end != ','))
+            return bad_value(row, value, expected);
+        if ((double)number < row->minimum || (double)number > row->maximum)
+            return bad_range(row, value);
+        if (list->count == OCT_LIST_MAX)
+            return oct_fail(OCT_ERR_USAGE, "--%s is \"%s\", expected at most %d numbers", row->name, value, OCT_LIST_MAX);
+        list->values[list->count++] = (int32_t)number;
+        at = end;
+        if (!*at)
+            return OCT_OK;
+    }
+}
+
 // Stores a value; `checked` is false for defaults, which may lie outside the range to say "not given".
 static oct_status store(oct_options *options, const oct_option_row *row, const char *value, bool checked)
 {
@@ -169,6 +190,8 @@ static oct_status store(oct_options *options, const oct_option_row *row, const c
     case OCT_OPTION_TEXT:
         *(const char **)field = value;
         return OCT_OK;
+    case OCT_OPTION_LIST:
+        return store_list(row, value, field);
     case OCT_OPTION_STOPS:
         return add_stop(options, value);
     }
@@ -239,12 +262,16 @@ static oct_status check_combination(const oct_options *options)
 static oct_status check_operand(const oct_options *options)
 {
     const char *name = oct_command_name(options->command);
+    if (options->synthetic && options->operand)
+        return oct_fail(OCT_ERR_USAGE, "%s: both --synthetic %s and the file %s; expected one of them", name,
+                        options->synthetic, options->operand);
+    if (options->command == OCT_COMMAND_BENCH)
+        return options->operand || options->synthetic
+                   ? check_needs(options, "encoding", "synthetic")
+                   : oct_fail(OCT_ERR_USAGE, "bench: which MODEL.h5? Or give --synthetic SHAPE");
     if (options->command != OCT_COMMAND_IMPORT)
         return options->operand ? check_combination(options)
                                 : oct_fail(OCT_ERR_USAGE, "%s: which MODEL.h5?", name);
-    if (options->synthetic && options->operand)
-        return oct_fail(OCT_ERR_USAGE, "import: both --synthetic %s and the source %s; expected one of them",
-                        options->synthetic, options->operand);
     if (!options->synthetic && !options->operand)
         return oct_fail(OCT_ERR_USAGE, "import: which SOURCE? Give a .gguf file, or --synthetic SHAPE");
     if (!options->output)

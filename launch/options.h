@@ -10,7 +10,7 @@
 
 #include "runtime/status.h"
 
-enum { OCT_STOPS_MAX = 32 };
+enum { OCT_STOPS_MAX = 32, OCT_LIST_MAX = 16 };
 
 typedef enum oct_command {
     OCT_COMMAND_IMPORT,
@@ -18,8 +18,15 @@ typedef enum oct_command {
     OCT_COMMAND_GENERATE,
     OCT_COMMAND_CHAT,
     OCT_COMMAND_SCORE,
+    OCT_COMMAND_BENCH,
     OCT_COMMAND_COUNT
 } oct_command;
+
+// Whole numbers separated by commas.
+typedef struct oct_number_list {
+    int32_t values[OCT_LIST_MAX];
+    int count;
+} oct_number_list;
 
 // What the command line said, defaults filled in. Strings point into argv or to constants.
 typedef struct oct_options {
@@ -29,7 +36,7 @@ typedef struct oct_options {
     bool help, verbose, json;
 
     const char *output;               // -o: of import and of generate
-    const char *synthetic, *encoding; // import
+    const char *synthetic, *encoding; // import and bench
     double scale;                     // import --synthetic
     bool verify;                      // inspect
 
@@ -48,6 +55,11 @@ typedef struct oct_options {
     const char *stats;
 
     const char *text, *tokens, *reference, *logits; // score
+
+    int64_t prompt_tokens, repeat;  // bench
+    oct_number_list columns, batch; // bench
+    bool operations;                // bench
+    const char *json_file;          // --json of bench
 } oct_options;
 
 // Parses argv[1 … argc) of a subcommand (argv[0] is its name); options may stand anywhere, `--` ends them.

@@ -9,8 +9,11 @@
 
 #include <xxhash.h>
 
+#include "launch/synthetic.h"
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
+
+enum { BENCH_ROOM = 64 }; // tokens behind the prompt and the answer
 
 // The option table has checked the words.
 static int32_t index_of(const char *word, const char *const *words)
@@ -25,11 +28,14 @@ static oct_engine_options engine_options(const oct_options *options)
 {
     static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
     static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
+    int64_t context = options->context;
+    if (options->command == OCT_COMMAND_BENCH && context == 0)
+        context = options->prompt_tokens + options->max_tokens + BENCH_ROOM;
     return (oct_engine_options){
         .threads = (int32_t)options->threads,
         .instructions = index_of(options->instructions, instructions) - 1,
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
-        .context = (int32_t)options->context,
+        .context = (int32_t)context,
         .prefill_chunk = (int32_t)options->prefill_chunk,
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
     };
@@ -38,7 +44,14 @@ static oct_engine_options engine_options(const oct_options *options)
 static oct_status open_engines(oct_session *session)
 {
     const oct_engine_options options = engine_options(&session->options);
-    oct_status status = oct_engine_open(&session->engine, &session->world, session->options.operand, &options);
+    oct_status status = OCT_OK;
+    if (session->options.synthetic != NULL) {
+        status = oct_synthetic_write(&session->world, &session->options, session->synthetic);
+        session->options.operand = session->synthetic;
+    }
+    if (status == OCT_OK)
+        status = oct_engine_open(&session->engine, &session->world, session->options.operand, &options);
+    oct_synthetic_remove(&session->world, session->synthetic);
     if (status == OCT_OK && session->options.reference != NULL)
         status = oct_engine_open(&session->reference, &session->world, session->options.reference, &options);
     return status;

@@ -3,6 +3,8 @@
 #ifndef OCT_LAUNCH_SESSION_H
 #define OCT_LAUNCH_SESSION_H
 
+#include <limits.h>
+
 #include "launch/figures.h"
 #include "launch/options.h"
 #include "ranks/engine.h"
@@ -17,6 +19,7 @@ typedef struct oct_session {
     oct_tokenizer *tokenizer;        // rank 0
     oct_chat_template chat_template; // rank 0, where `--chat` or messages need it
     oct_figures figures;             // rank 0
+    char synthetic[PATH_MAX];        // of --synthetic, until it is open
     FILE *stats;                     // rank 0: of `--stats`, opened before anything is loaded
 } oct_session;
 

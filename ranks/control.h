@@ -14,6 +14,7 @@ typedef enum oct_control_kind {
     OCT_CONTROL_STEP,     // payload oct_control_step: tokens go through the model
     OCT_CONTROL_LOGITS,   // no payload: rank 0 needs all logits of the last step's columns
     OCT_CONTROL_PROBE,    // no payload: all ranks measure their read bandwidth
+    OCT_CONTROL_TOUCH,    // payload int64_t positions: all ranks read once what a step at that length reads
     OCT_CONTROL_IDLE,     // no payload: nothing to do until the next message, however long it takes
     OCT_CONTROL_PASS,     // no payload: the next messages are for another engine of the same ranks
     OCT_CONTROL_FINISH    // no payload: leave the loop

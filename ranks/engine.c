@@ -3,10 +3,7 @@
 
 #include <string.h>
 
-#include "runtime/bandwidth.h"
 #include "runtime/fault.h"
-
-enum { PROBE_PASSES = 3, PROBE_LIMIT_BYTES = 1 << 30 };
 
 static oct_status set_sequence(oct_engine *engine, const oct_sampling *sampling)
 {
@@ -57,93 +54,11 @@ oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step)
     return status;
 }
 
-// Enough to leave every cache behind, little enough to be over soon.
-size_t oct_engine_probe_bytes(const oct_engine *engine)
-{
-    return engine->shard.bytes < PROBE_LIMIT_BYTES ? engine->shard.bytes : PROBE_LIMIT_BYTES;
-}
-
-// The threads that load inherit this one's mask: the rank's own processors, so that its pages are placed near
-// them.
-typedef struct probe_work {
-    const uint8_t *data;
-    size_t bytes;
-} probe_work;
-
-static void probe_part(void *context, int32_t thread, int32_t threads)
-{
-    const probe_work *work = context;
-    const size_t begin = work->bytes / 64 * (size_t)thread / (size_t)threads * 64;
-    const size_t end = work->bytes / 64 * (size_t)(thread + 1) / (size_t)threads * 64;
-    static _Thread_local volatile uint64_t sink;
-    sink = oct_read_touch(work->data + begin, end - begin);
-    (void)sink;
-}
-
-// When a rank began to read and when it had read everything.
-typedef struct probe_times {
-    int64_t begin_ns, end_ns;
-} probe_times;
-
-// From the first begin to the last end, by one clock on one host; ranks that share a core take turns, so that no
-// rank's own time would do. Between hosts the clocks differ: the longest time of any rank.
-static double probe_seconds(const oct_engine *engine)
-{
-    int64_t begin = INT64_MAX, end = 0, longest = 0;
-    for (int32_t rank = 0; rank < engine->world->size; rank++) {
-        const probe_times *times = engine->exchange.peer(engine->exchange.context, rank);
-        begin = times->begin_ns < begin ? times->begin_ns : begin;
-        end = times->end_ns > end ? times->end_ns : end;
-        longest = times->end_ns - times->begin_ns > longest ? times->end_ns - times->begin_ns : longest;
-    }
-    return (double)(engine->world->host_count == 1 ? end - begin : longest) * 1e-9;
-}
-
-// All ranks read at the same time, from one round of the exchange to the next.
-static oct_status probe_once(oct_engine *engine, probe_work *work, double *seconds)
-{
-    size_t bytes_of_rank[OCT_MAX_RANKS] = {0};
-    oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
-    if (status != OCT_OK)
-        return status;
-    probe_times times = {.begin_ns = oct_now_ns()};
-    oct_backend_run(engine->backend, probe_part, work);
-    times.end_ns = oct_now_ns();
-    memcpy(engine->exchange.slot(engine->exchange.context), &times, sizeof times);
-    for (int32_t rank = 0; rank < engine->world->size; rank++)
-        bytes_of_rank[rank] = sizeof times;
-    status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
-    if (status == OCT_OK)
-        *seconds = probe_seconds(engine);
-    return status;
-}
-
-static oct_status probe(oct_engine *engine, double *bytes_per_s)
-{
-    probe_work work;
-    size_t mapped;
-    work.data = oct_backend_weights(engine->backend, &mapped);
-    work.bytes = oct_engine_probe_bytes(engine);
-    double best = 0;
-    oct_progress_phase(OCT_PHASE_DECODE); // under its deadline
-    for (int pass = 0; pass < PROBE_PASSES; pass++) {
-        double seconds = 0;
-        const oct_status status = probe_once(engine, &work, &seconds);
-        if (status != OCT_OK)
-            return status;
-        const double rate = seconds > 0 ? (double)engine->probe_bytes / seconds : 0;
-        best = rate > best ? rate : best;
-    }
-    *bytes_per_s = best;
-    oct_progress_phase(OCT_PHASE_IDLE); // rank 0 may read a prompt now, for as long as it takes
-    return OCT_OK;
-}
-
 static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *payload)
 {
     const oct_control_step *step = payload;
     oct_decision decided;
-    double bytes_per_s;
+    double measured;
     oct_status status = OCT_OK;
     switch (kind) {
     case OCT_CONTROL_SEQUENCE:
@@ -158,7 +73,9 @@ static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *
     case OCT_CONTROL_LOGITS:
         return oct_engine_gather(engine, 1, engine->length - 1, NULL, NULL);
     case OCT_CONTROL_PROBE:
-        return probe(engine, &bytes_per_s);
+        return oct_engine_run_probe(engine, &measured);
+    case OCT_CONTROL_TOUCH:
+        return oct_engine_run_touch(engine, *(const int64_t *)payload, &measured);
     case OCT_CONTROL_IDLE:
         oct_progress_phase(OCT_PHASE_IDLE);
         return OCT_OK;
@@ -215,6 +132,15 @@ static oct_status choose(oct_engine *engine, oct_choice *choice)
     return status;
 }
 
+static oct_status choose_timed(oct_engine *engine, oct_choice *choice)
+{
+    const int64_t begin = oct_now_ns();
+    const oct_status status = choose(engine, choice);
+    if (engine->times != NULL)
+        engine->times->sampling_ns += (uint64_t)(oct_now_ns() - begin);
+    return status;
+}
+
 oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt,
                               oct_want want, oct_choice *choice, oct_receive_logits receive, void *context)
 {
@@ -232,7 +158,7 @@ oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t
         if (status == OCT_OK)
             status = oct_engine_run_step(engine, step);
         if (status == OCT_OK && step->want == OCT_WANT_TOKEN)
-            status = choose(engine, choice);
+            status = choose_timed(engine, choice);
         if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
             status = oct_engine_gather(engine, step->columns, step->position, receive, context);
         if (status != OCT_OK) {
@@ -247,12 +173,6 @@ oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t
                         "are damaged or overflow; see `octet inspect --verify`, or import the model again",
                         engine->length - 1);
     return OCT_OK;
-}
-
-oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s)
-{
-    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_PROBE, NULL, 0);
-    return status != OCT_OK ? status : probe(engine, bytes_per_s);
 }
 
 oct_status oct_engine_idle(oct_engine *engine)

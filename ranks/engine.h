@@ -4,6 +4,7 @@
 #define OCT_RANKS_ENGINE_H
 
 #include "checkpoints/checkpoint.h"
+#include "kernels/backend.h"
 #include "ranks/control.h"
 #include "ranks/exchange.h"
 #include "ranks/world.h"
@@ -31,6 +32,7 @@ typedef struct oct_engine_figures {
     uint64_t load_bytes;       // of all ranks
     uint64_t weight_bytes_per_step; // of all ranks, a step of one column
     uint64_t kv_bytes_per_position; // of all ranks, a column and an attended position
+    uint64_t operation_bytes[OCT_OP_COUNT]; // weights of all ranks, a step of one column
     uint64_t exchange_ns;      // this rank's last step
     int32_t exchange_rounds;
 } oct_engine_figures;
@@ -73,8 +75,16 @@ bool oct_engine_is_broken(const oct_engine *engine);
 int32_t oct_engine_length(const oct_engine *engine);
 
 // The read bandwidth of all ranks together, in bytes a second: the best of a few passes over the weights by the
-// same threads. COLLECTIVE through the control channel.
+// same threads, which read them as one stream each and as several. COLLECTIVE through the control channel.
 oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s);
+
+// Reads once, with all threads of all ranks, what a decode step of one column behind `positions` positions reads, in the
+// way that was fastest in the last probe (there must have been one), and computes nothing: the least that such a
+// step can take. COLLECTIVE through the control channel.
+oct_status oct_engine_touch(oct_engine *engine, int64_t positions, double *seconds);
+
+// From now on steps add where rank 0's time goes to *times (owned by the caller, who clears it); NULL: no longer. LOCAL.
+void oct_engine_time_operations(oct_engine *engine, oct_operation_times *times);
 
 // Tells the other ranks that nothing happens until the next call (waiting for a person).
 oct_status oct_engine_idle(oct_engine *engine);

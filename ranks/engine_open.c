@@ -156,6 +156,9 @@ static oct_status load(oct_engine *engine)
     figures->weight_bytes_per_step = sums[1];
     figures->kv_bytes_per_position = sums[2];
     engine->probe_bytes = sums[3];
+    engine->touch_streams = 1;
+    oct_backend_operation_bytes(engine->backend, figures->operation_bytes);
+    oct_world_allreduce(world, figures->operation_bytes, OCT_OP_COUNT, MPI_UINT64_T, MPI_SUM);
     return OCT_OK;
 }
 

@@ -18,7 +18,9 @@ struct oct_engine {
     oct_control *control;
     oct_backend *backend;
     oct_engine_figures figures;
-    uint64_t probe_bytes; // that all ranks read in one pass of the bandwidth probe
+    uint64_t probe_bytes;  // that all ranks read in one pass of the bandwidth probe
+    int32_t touch_streams; // of a thread, as was fastest in the last probe
+    oct_operation_times *times; // rank 0: where steps add their times, or NULL
 
     // The sequence.
     oct_sampling sampling;
@@ -54,6 +56,10 @@ oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decisio
 // `first_position` is the position of column 0). COLLECTIVE.
 oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_position, oct_receive_logits receive,
                              void *context);
+
+// The bandwidth probe and the touch of oct_engine_touch(). COLLECTIVE; every rank gets the same figure.
+oct_status oct_engine_run_probe(oct_engine *engine, double *bytes_per_s);
+oct_status oct_engine_run_touch(oct_engine *engine, int64_t positions, double *seconds);
 
 // Bytes of this rank's weights that one pass of the bandwidth probe reads: enough to leave every cache behind.
 size_t oct_engine_probe_bytes(const oct_engine *engine);

@@ -6,44 +6,45 @@
 #include <string.h>
 
 typedef uint64_t words __attribute__((vector_size(32), aligned(1), may_alias));
-enum { ACCUMULATORS = 8, BLOCK = ACCUMULATORS * (int)sizeof(words) };
+enum { ACCUMULATORS = 8, BLOCK_WORDS = 16, BLOCK = BLOCK_WORDS * (int)sizeof(words) };
 
 // Several accumulators, so that no load waits for another's exclusive or.
-static inline __attribute__((always_inline)) uint64_t touch(const void *data, size_t bytes)
+static inline __attribute__((always_inline)) uint64_t touch(const char *data, size_t bytes, int32_t streams)
 {
-    const char *at = data;
+    const size_t piece = bytes / (size_t)streams / BLOCK * BLOCK;
     words sums[ACCUMULATORS] = {{0}};
-    for (; bytes >= BLOCK; bytes -= BLOCK, at += BLOCK)
-        for (int i = 0; i < ACCUMULATORS; i++)
-            sums[i] ^= *(const words *)(const void *)(at + i * (int)sizeof(words));
+    for (size_t at = 0; at < piece; at += BLOCK)
+        for (int32_t s = 0; s < streams; s++) {
+            const char *block = data + (size_t)s * piece + at;
+#pragma GCC unroll 16
+            for (int i = 0; i < BLOCK_WORDS; i++)
+                sums[i % ACCUMULATORS] ^= *(const words *)(const void *)(block + i * (int)sizeof(words));
+        }
     uint64_t result = 0;
     for (int i = 0; i < ACCUMULATORS; i++)
         result ^= sums[i][0] ^ sums[i][1] ^ sums[i][2] ^ sums[i][3];
-    for (; bytes > 0;) {
+    for (size_t at = piece * (size_t)streams; at < bytes; at += sizeof(uint64_t)) {
         uint64_t word = 0;
-        size_t n = bytes < sizeof word ? bytes : sizeof word;
-        memcpy(&word, at, n);
+        memcpy(&word, data + at, bytes - at < sizeof word ? bytes - at : sizeof word);
         result ^= word;
-        at += n;
-        bytes -= n;
     }
     return result;
 }
 
 #if defined(__x86_64__)
-__attribute__((target("avx2"))) static uint64_t touch_avx2(const void *data, size_t bytes)
+__attribute__((target("avx2"))) static uint64_t touch_avx2(const char *data, size_t bytes, int32_t streams)
 {
-    return touch(data, bytes);
+    return touch(data, bytes, streams);
 }
 #endif
 
-uint64_t oct_read_touch(const void *data, size_t bytes)
+uint64_t oct_read_touch(const void *data, size_t bytes, int32_t streams)
 {
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx2"))
-        return touch_avx2(data, bytes);
+        return touch_avx2(data, bytes, streams);
 #endif
-    return touch(data, bytes);
+    return touch(data, bytes, streams);
 }
 
 static int compare_values(const void *a, const void *b)

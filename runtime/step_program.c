@@ -136,3 +136,13 @@ oct_operation *oct_program_add(oct_step_program *program, oct_operation_kind kin
         operation->vectors[i] = -1;
     return operation;
 }
+
+const char *oct_operation_name(oct_operation_kind kind)
+{
+    static const char *const names[] = {
+        [OCT_OP_EMBED] = "embed",       [OCT_OP_QKV] = "qkv",       [OCT_OP_ROPE_CACHE] = "rope_cache",
+        [OCT_OP_ATTENTION] = "attention", [OCT_OP_OUTPUT] = "output", [OCT_OP_GATE_UP] = "gate_up",
+        [OCT_OP_DOWN] = "down",         [OCT_OP_HEAD] = "head",
+    };
+    return names[kind];
+}

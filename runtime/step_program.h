@@ -22,8 +22,12 @@ typedef enum oct_operation_kind {
     OCT_OP_OUTPUT,     // matrix 0 along K: attention → nodes of the reduction tree, exchange, + residual
     OCT_OP_GATE_UP,    // vector 0 (norm), matrices gate, up: residual → silu(gate) · up in inner
     OCT_OP_DOWN,       // matrix 0 along K: inner → nodes of the reduction tree, exchange, + residual
-    OCT_OP_HEAD        // vector 0 (norm), matrix 0: residual of the columns that ask for it → logits
+    OCT_OP_HEAD,       // vector 0 (norm), matrix 0: residual of the columns that ask for it → logits
+    OCT_OP_COUNT
 } oct_operation_kind;
+
+// A word for people and scripts ("gate_up").
+const char *oct_operation_name(oct_operation_kind kind);
 
 #define OCT_OPERATION_MATRICES 3
 #define OCT_OPERATION_VECTORS 5

@@ -253,13 +253,26 @@ void *oct_backend_matrix(oct_backend *backend, int32_t i)
     return backend->matrices[i].data;
 }
 
+static bool run_timed(oct_backend *backend, const oct_operation *operation, int32_t threads)
+{
+    const uint64_t begin = (uint64_t)oct_now_ns(), exchange = backend->exchange_ns;
+    const bool good = operations[operation->kind](backend, operation, 0, threads);
+    const uint64_t exchanged = backend->exchange_ns - exchange;
+    backend->times->ns[operation->kind] += (uint64_t)oct_now_ns() - begin - exchanged;
+    backend->times->exchange_ns += exchanged;
+    return good;
+}
+
 static void walk_program(void *context, int32_t thread, int32_t threads)
 {
     oct_backend *backend = context;
     const oct_step_program *program = backend->program;
+    const bool timed = thread == 0 && backend->times != NULL;
     for (int32_t i = 0; i < program->operation_count; i++) {
         const oct_operation *operation = &program->operations[i];
-        if (!operations[operation->kind](backend, operation, thread, threads))
+        const bool good = timed ? run_timed(backend, operation, threads)
+                                : operations[operation->kind](backend, operation, thread, threads);
+        if (!good)
             return;
         if (thread == 0)
             oct_progress_bump();
@@ -293,34 +306,13 @@ void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t t
     oct_team_run(backend->team, work, context);
 }
 
-uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions)
-{
-    const oct_step_program *program = backend->program;
-    const oct_operation *head = &program->operations[program->operation_count - 1];
-    uint64_t bytes = 0;
-    for (int32_t i = 0; i < program->matrix_count; i++) {
-        const oct_cpu_matrix *matrix = &backend->matrices[i];
-        const bool table = i == program->operations[0].matrices[0] && i != head->matrices[0];
-        if (table) // an untied embedding is read a row a token
-            bytes += (uint64_t)columns * matrix->strip_bytes / OCT_TILE_ROWS;
-        else
-            bytes += (i + 1 < program->matrix_count ? backend->matrices[i + 1].data : backend->weights +
-                      backend->weights_bytes - OCT_BLOCK_COLUMNS * OCT_TILE_ROWS) - matrix->data;
-    }
-    const uint64_t kv_heads = (uint64_t)(program->kv_heads.end - program->kv_heads.begin);
-    const uint64_t position_bytes = kv_heads * (uint64_t)program->model.layers * 2 *
-                                    (uint64_t)program->model.head_dim * sizeof(uint16_t);
-    return bytes + (uint64_t)columns * (uint64_t)positions * position_bytes;
-}
-
 void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds)
 {
     *ns = backend->exchange_ns;
     *rounds = backend->exchange_rounds;
 }
 
-const void *oct_backend_weights(const oct_backend *backend, size_t *bytes)
+void oct_backend_time_operations(oct_backend *backend, oct_operation_times *times)
 {
-    *bytes = backend->weights_bytes;
-    return backend->weights;
+    backend->times = times;
 }

@@ -66,6 +66,7 @@ struct oct_backend {
     size_t round_bytes[OCT_MAX_RANKS];
     uint64_t exchange_ns;
     int32_t exchange_rounds;
+    oct_operation_times *times;   // of oct_backend_time_operations(), or NULL
 };
 
 // Columns up to which attention is divided by splits as well as by heads.

@@ -13,7 +13,7 @@
 static void touches_every_byte_once(void **state)
 {
     (void)state;
-    for (size_t bytes = 0; bytes < 700; bytes++) {
+    for (size_t bytes = 0; bytes < 9000; bytes += bytes < 700 ? 1 : 97) {
         char *data = malloc(bytes + 9); // on the heap, so that sanitizers see a read behind it
         size_t offset = bytes % 9;
         for (size_t i = 0; i < bytes + offset; i++)
@@ -27,7 +27,8 @@ static void touches_every_byte_once(void **state)
         char *exact = malloc(bytes + offset);
         if (bytes + offset > 0)
             memcpy(exact, data, bytes + offset);
-        assert_true(oct_read_touch(exact + offset, bytes) == expected);
+        for (int32_t streams = 1; streams <= OCT_READ_STREAMS; streams++)
+            assert_true(oct_read_touch(exact + offset, bytes, streams) == expected);
         free(exact);
         free(data);
     }
