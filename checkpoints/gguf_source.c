@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include "checkpoints/checksum.h"
 #include "checkpoints/gguf.h"
 #include "checkpoints/gguf_blocks.h"
 #include "checkpoints/gguf_model.h"

@@ -6,12 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <xxhash.h>
 
 #include "checkpoints/checkpoint_parts.h"
+#include "checkpoints/checksum.h"
 #include "runtime/progress.h"
 
-enum { PIECE_BYTES = 1 << 20, THREADS_MAX = 256, REPORT_EVERY_NS = 50000000 };
+// Pieces are small enough that source and destination stay in the second-level cache for the checksum. A thread
+// claims several neighbours at once: two threads in one huge page would both zero one, and one is thrown away.
+enum { PIECE_BYTES = 256 << 10, MOST_A_CLAIM = 32, THREADS_MAX = 256, REPORT_EVERY_NS = 50000000 };
 
 // A piece of work: consecutive granules of one item of up to PIECE_BYTES together, or one larger granule.
 typedef struct piece {
@@ -22,7 +24,7 @@ typedef struct piece {
 typedef struct load {
     const oct_checkpoint *checkpoint;
     piece *pieces;
-    size_t count;
+    size_t count, claim; // pieces, and how many a thread takes at once
     _Atomic size_t next;
     _Atomic uint64_t bytes;
     _Atomic int status; // first failure: the others stop
@@ -114,10 +116,11 @@ static void *work(void *argument)
     uint8_t *scratch = malloc(PIECE_BYTES);
     oct_status status = scratch ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory");
     while (!status && !atomic_load(&l->status)) {
-        size_t i = atomic_fetch_add(&l->next, 1);
-        if (i >= l->count)
+        size_t first = atomic_fetch_add(&l->next, l->claim), last = first + l->claim;
+        if (first >= l->count)
             break;
-        status = read_piece(l, &l->pieces[i], scratch);
+        for (size_t i = first; i < last && i < l->count && !status; i++)
+            status = read_piece(l, &l->pieces[i], scratch);
     }
     int none = OCT_OK;
     if (status)
@@ -140,7 +143,7 @@ static size_t cut_item(const oct_load_item *item, piece *pieces)
     return count;
 }
 
-static oct_status cut(load *l, const oct_load_item *items, int32_t count)
+static oct_status cut(load *l, const oct_load_item *items, int32_t count, int threads)
 {
     for (int32_t i = 0; i < count; i++)
         l->count += cut_item(&items[i], NULL);
@@ -150,6 +153,8 @@ static oct_status cut(load *l, const oct_load_item *items, int32_t count)
     size_t at = 0;
     for (int32_t i = 0; i < count; i++)
         at += cut_item(&items[i], l->pieces + at);
+    size_t share = l->count / (2 * (size_t)threads); // so that a small load is shared too
+    l->claim = share < 1 ? 1 : share > MOST_A_CLAIM ? MOST_A_CLAIM : share;
     return OCT_OK;
 }
 
@@ -160,10 +165,10 @@ oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *
     load l = {.checkpoint = checkpoint, .progress = progress, .context = context};
     pthread_t helpers[THREADS_MAX];
     int64_t start = oct_now_ns();
-    oct_status status = cut(&l, items, count);
+    int started = 0, wanted = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
+    oct_status status = cut(&l, items, count, wanted);
     if (status)
         return status;
-    int started = 0, wanted = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     while (started < wanted - 1 && (size_t)started + 1 < l.count) {
         if (pthread_create(&helpers[started], NULL, work, &l))
             break; // fewer threads read the same

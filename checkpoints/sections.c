@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
+
+#include "checkpoints/checksum.h"
 
 #define CHECKSUM "xxh3"
 #define SECTION_BYTES_MAX ((uint64_t)1 << 36)

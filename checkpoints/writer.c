@@ -10,8 +10,8 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <xxhash.h>
 
+#include "checkpoints/checksum.h"
 #include "checkpoints/config.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/part_file.h"

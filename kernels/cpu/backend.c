@@ -2,14 +2,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include <xxhash.h>
 
 #include "kernels/cpu/executor.h"
+#include "runtime/huge_memory.h"
 #include "runtime/progress.h"
 
-enum { ALIGNMENT = 64, HUGE_PAGE = 2 << 20, TILE_COLUMNS = 64 };
+enum { ALIGNMENT = 64, TILE_COLUMNS = 64 };
 
 static const oct_cpu_operation operations[] = {
     [OCT_OP_EMBED] = oct_cpu_embed,           [OCT_OP_QKV] = oct_cpu_qkv,
@@ -124,18 +124,6 @@ void oct_backend_measure(const oct_step_program *program, const size_t *matrix_b
         .weights = weights_bytes(program, matrix_bytes), .kv_cache = kv_cache_bytes(&backend), .buffers = count.used};
 }
 
-// Zeroed memory in huge pages where the system gives them. Pages are placed where they are first touched.
-static oct_status map_region(size_t bytes, const char *purpose, void *out)
-{
-    void *region = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (region == MAP_FAILED)
-        return oct_fail(OCT_ERR_MACHINE, "%.2f GiB of memory for %s cannot be had; use more hosts, a smaller "
-                        "--context or a smaller encoding", (double)bytes / (double)(1 << 30), purpose);
-    madvise(region, bytes + HUGE_PAGE, MADV_HUGEPAGE);
-    *(void **)out = region;
-    return OCT_OK;
-}
-
 static oct_status allocate(oct_backend *backend, const size_t *matrix_bytes)
 {
     const oct_step_program *program = backend->program;
@@ -144,11 +132,11 @@ static oct_status allocate(oct_backend *backend, const size_t *matrix_bytes)
     backend->weights_bytes = weights_bytes(program, matrix_bytes);
     backend->kv_cache_bytes = kv_cache_bytes(backend);
     backend->buffers_bytes = count.used;
-    oct_status status = map_region(backend->weights_bytes, "the weights", &backend->weights);
+    oct_status status = oct_huge_map(backend->weights_bytes, "the weights", &backend->weights);
     if (status == OCT_OK)
-        status = map_region(backend->kv_cache_bytes, "the KV cache", &backend->kv_cache);
+        status = oct_huge_map(backend->kv_cache_bytes, "the KV cache", &backend->kv_cache);
     if (status == OCT_OK)
-        status = map_region(backend->buffers_bytes, "buffers", &backend->buffers);
+        status = oct_huge_map(backend->buffers_bytes, "buffers", &backend->buffers);
     if (status != OCT_OK)
         return status;
     arena buffers = {.base = backend->buffers};
@@ -229,20 +217,14 @@ oct_status oct_backend_create(oct_backend **out, const oct_step_program *program
     return OCT_OK;
 }
 
-static void unmap_region(void *region, size_t bytes)
-{
-    if (region != NULL)
-        munmap(region, bytes + HUGE_PAGE);
-}
-
 void oct_backend_destroy(oct_backend *backend)
 {
     if (backend == NULL)
         return;
     oct_team_destroy(backend->team);
-    unmap_region(backend->weights, backend->weights_bytes);
-    unmap_region(backend->kv_cache, backend->kv_cache_bytes);
-    unmap_region(backend->buffers, backend->buffers_bytes);
+    oct_huge_unmap(backend->weights, backend->weights_bytes);
+    oct_huge_unmap(backend->kv_cache, backend->kv_cache_bytes);
+    oct_huge_unmap(backend->buffers, backend->buffers_bytes);
     free(backend->matrices);
     free(backend->scratch);
     free(backend);
