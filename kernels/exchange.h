@@ -9,22 +9,30 @@
 
 #include "runtime/status.h"
 
+// A round is held by the main thread alone (`round`) or by all threads of the team (`team_round`); in the same order on
+// every rank. Between two rounds the team meets.
 typedef struct oct_exchange {
     void *context;
     int32_t ranks, rank;
     size_t capacity; // bytes that one rank can publish at a time
 
-    // Where this rank writes its next contribution: `capacity` bytes, aligned to 64. Any thread may call it
+    // Where this rank writes its next contribution: `capacity` bytes, aligned to 64. For the calling thread of the team,
     // between two rounds.
-    void *(*slot)(void *context);
+    void *(*slot)(void *context, int32_t thread);
 
     // Main thread: publishes the first bytes_of_rank[rank] bytes of the slot and waits until all ranks have
     // published theirs. Every rank passes the same sizes. COLLECTIVE. Errors: OCT_ERR_LOST.
     oct_status (*round)(void *context, const size_t *bytes_of_rank);
 
-    // After a round, until this rank begins the next one: the contribution of a rank. (Afterwards a faster rank may
-    // write the one after that into the same place.) Any thread.
-    const void *(*peer)(void *context, int32_t rank);
+    // Every thread of the team: publishes what this thread wrote to the slot and waits until the same thread of every
+    // other rank has published its part (all threads of a rank that has another number of them). Nobody waits for the
+    // slowest thread. COLLECTIVE over the ranks' threads. Errors: OCT_ERR_LOST. NULL where only the main thread can
+    // hold a round.
+    oct_status (*team_round)(void *context, int32_t thread);
+
+    // After a round, until this rank begins the next one: the contribution of a rank, for the calling thread of the team.
+    // (Afterwards a faster rank may write the one after that into the same place.)
+    const void *(*peer)(void *context, int32_t thread, int32_t rank);
 } oct_exchange;
 
 #endif

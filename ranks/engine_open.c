@@ -210,7 +210,7 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     figures->shard_imbalance = oct_shard_imbalance(&engine->shard, world);
     size_t capacity;
     size_steps(engine, options, &capacity);
-    status = oct_exchange_open(&engine->exchange, world, capacity, options->exchange);
+    status = oct_exchange_open(&engine->exchange, world, capacity, figures->threads, options->exchange);
     if (status != OCT_OK)
         return status;
     figures->exchange = world->size == 1                                                 ? "none"

@@ -25,7 +25,7 @@ static double touch_seconds(const oct_engine *engine)
 {
     int64_t begin = INT64_MAX, end = 0, longest = 0;
     for (int32_t rank = 0; rank < engine->world->size; rank++) {
-        const touch_times *times = engine->exchange.peer(engine->exchange.context, rank);
+        const touch_times *times = engine->exchange.peer(engine->exchange.context, 0, rank);
         begin = times->begin_ns < begin ? times->begin_ns : begin;
         end = times->end_ns > end ? times->end_ns : end;
         longest = times->end_ns - times->begin_ns > longest ? times->end_ns - times->begin_ns : longest;
@@ -44,7 +44,7 @@ static oct_status touch_once(oct_engine *engine, size_t weight_bytes, int64_t po
     touch_times times = {.begin_ns = oct_now_ns()};
     oct_backend_touch(engine->backend, weight_bytes, positions, streams);
     times.end_ns = oct_now_ns();
-    memcpy(engine->exchange.slot(engine->exchange.context), &times, sizeof times);
+    memcpy(engine->exchange.slot(engine->exchange.context, 0), &times, sizeof times);
     for (int32_t rank = 0; rank < engine->world->size; rank++)
         bytes_of_rank[rank] = sizeof times;
     status = engine->exchange.round(engine->exchange.context, bytes_of_rank);

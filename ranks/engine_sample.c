@@ -51,7 +51,7 @@ static oct_status one_round(oct_engine *engine, size_t bytes)
 static oct_status agree_on_maximum(oct_engine *engine, sample_work *work)
 {
     oct_backend_run(engine->backend, find_maximum, work);
-    float *own = engine->exchange.slot(engine->exchange.context);
+    float *own = engine->exchange.slot(engine->exchange.context, 0);
     *own = engine->parts_maximum[0];
     for (int32_t thread = 1; thread < work->parts; thread++)
         if (engine->parts_maximum[thread] > *own)
@@ -60,7 +60,7 @@ static oct_status agree_on_maximum(oct_engine *engine, sample_work *work)
     if (status != OCT_OK)
         return status;
     for (int32_t rank = 0; rank < engine->world->size; rank++) {
-        const float theirs = *(const float *)engine->exchange.peer(engine->exchange.context, rank);
+        const float theirs = *(const float *)engine->exchange.peer(engine->exchange.context, 0, rank);
         work->maximum = rank == 0 || theirs > work->maximum ? theirs : work->maximum;
     }
     return OCT_OK;
@@ -118,12 +118,12 @@ oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decisio
     oct_candidates_merge(joined, parts, split, work.list_size);
     joined->residual_hash = engine->residual_hash;
     const size_t bytes = oct_candidates_bytes(work.list_size);
-    memcpy(engine->exchange.slot(engine->exchange.context), joined, bytes);
+    memcpy(engine->exchange.slot(engine->exchange.context, 0), joined, bytes);
     oct_status status = one_round(engine, bytes);
     if (status != OCT_OK || engine->world->rank != 0)
         return status;
     for (int32_t rank = 0; rank < engine->world->size; rank++)
-        parts[rank] = engine->exchange.peer(engine->exchange.context, rank);
+        parts[rank] = engine->exchange.peer(engine->exchange.context, 0, rank);
     status = compare_hashes(engine, parts);
     engine->not_numbers = !are_numbers(parts, engine->world->size);
     *decided = OCT_DECIDED;
@@ -152,7 +152,7 @@ oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_
         bytes_of_rank[rank] = (size_t)(rows.end - rows.begin) * sizeof(float);
     }
     for (int32_t c = 0; c < columns; c++) {
-        memcpy(engine->exchange.slot(engine->exchange.context), oct_backend_logits(engine->backend, c),
+        memcpy(engine->exchange.slot(engine->exchange.context, 0), oct_backend_logits(engine->backend, c),
                bytes_of_rank[engine->world->rank]);
         const oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
         if (status != OCT_OK)
@@ -161,7 +161,7 @@ oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_
             continue;
         for (int32_t rank = 0; rank < engine->world->size; rank++)
             memcpy(engine->gathered + rows_of(engine, rank).begin,
-                   engine->exchange.peer(engine->exchange.context, rank), bytes_of_rank[rank]);
+                   engine->exchange.peer(engine->exchange.context, 0, rank), bytes_of_rank[rank]);
         receive(context, first_position + c, engine->gathered);
     }
     return OCT_OK;

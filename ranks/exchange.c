@@ -1,6 +1,7 @@
-// Both paths of the exchange. Shared memory: each rank has a sequence number and two slots; round s uses slot s mod
-// 2, so a rank may write its next contribution while others still read the last: before it writes the one
-// after that, everybody has published the round in between and has therefore finished reading.
+// Both paths of the exchange. Shared memory: each thread of a rank has a sequence number, the rank two slots; round s
+// uses slot s mod 2, so a rank may write its next contribution while others still read the last: before it writes the
+// one after that, it has seen everybody publish the round in between, and therefore finish reading. (In a round of the
+// team each thread has seen it of some threads, and the team meets before the next round.)
 #include "ranks/exchange.h"
 
 #include <stdatomic.h>
@@ -11,76 +12,119 @@
 #include "ranks/wait.h"
 #include "runtime/partition.h"
 
-enum { LINE = 128 };
+enum { LINE = 128 }; // two cache lines: the prefetcher fetches them in pairs
 
-// The head of a rank's part of the shared memory; its two slots follow.
+// The head of a rank's part of the shared memory: one for each thread; the rank's two slots follow.
 typedef struct published {
-    _Alignas(LINE) _Atomic uint64_t round; // how many rounds this rank has published
+    _Alignas(LINE) _Atomic uint64_t round; // the last round that this thread has published
+    int32_t threads;                       // of the rank, in the first one
 } published;
+
+// What one thread of this rank knows of the rounds.
+typedef struct seat {
+    _Alignas(LINE) uint64_t round; // rounds begun
+} seat;
 
 typedef struct exchange_state {
     oct_world *world;
     size_t stride;          // bytes of a slot
-    uint64_t round;         // rounds begun by this rank
+    int32_t threads;        // of this rank
+    int32_t most_threads;   // of any rank
+    int32_t threads_of_rank[OCT_MAX_RANKS]; // shared memory path
+    seat *seats;            // [threads]
     oct_host_memory memory; // shared memory path
     uint8_t *own;           // MPI path, and one rank: [2][stride]
     uint8_t *all;           // MPI path: [2][ranks][stride]
     int counts[OCT_MAX_RANKS], displacements[OCT_MAX_RANKS];
 } exchange_state;
 
-static uint8_t *memory_slot(const exchange_state *state, int32_t rank, uint64_t round)
+static published *heads_of(const exchange_state *state, int32_t rank)
 {
-    uint8_t *part = oct_host_memory_part(&state->memory, rank);
-    return part + sizeof(published) + (round & 1) * state->stride;
+    return oct_host_memory_part(&state->memory, rank);
 }
 
-static void *slot_in_memory(void *context)
+static uint8_t *memory_slot(const exchange_state *state, int32_t rank, uint64_t round)
 {
-    exchange_state *state = context;
-    return memory_slot(state, state->world->host_rank, state->round);
+    return (uint8_t *)(heads_of(state, rank) + state->most_threads) + (round & 1) * state->stride;
+}
+
+static void *slot_in_memory(void *context, int32_t thread)
+{
+    const exchange_state *state = context;
+    return memory_slot(state, state->world->rank, state->seats[thread].round);
+}
+
+// The main thread alone has begun a round: the others, which wait for it, count it too.
+static uint64_t begin_round(exchange_state *state)
+{
+    const uint64_t round = state->seats[0].round + 1;
+    for (int32_t thread = 0; thread < state->threads; thread++)
+        state->seats[thread].round = round;
+    return round;
+}
+
+// Waits until the threads [first, last) of a rank have published the round.
+static oct_status await_threads(const exchange_state *state, int32_t rank, int32_t first, int32_t last, uint64_t round)
+{
+    const published *heads = heads_of(state, rank);
+    oct_wait wait = oct_wait_begin(rank);
+    oct_status status = OCT_OK;
+    for (int32_t thread = first; status == OCT_OK && thread < last; thread++)
+        while (status == OCT_OK && atomic_load_explicit(&heads[thread].round, memory_order_acquire) < round)
+            status = oct_wait_poll(&wait);
+    oct_wait_end(&wait);
+    return status;
 }
 
 static oct_status round_in_memory(void *context, const size_t *bytes_of_rank)
 {
     (void)bytes_of_rank;
     exchange_state *state = context;
-    published *own = oct_host_memory_part(&state->memory, state->world->host_rank);
-    const uint64_t round = ++state->round;
-    atomic_store_explicit(&own->round, round, memory_order_release);
-    for (int32_t rank = 0; rank < state->world->size; rank++) {
-        published *peer = oct_host_memory_part(&state->memory, rank);
-        oct_wait wait = oct_wait_begin(rank);
-        oct_status status = OCT_OK;
-        while (status == OCT_OK && atomic_load_explicit(&peer->round, memory_order_acquire) < round)
-            status = oct_wait_poll(&wait);
-        oct_wait_end(&wait);
-        if (status != OCT_OK)
-            return status;
+    const uint64_t round = begin_round(state);
+    atomic_store_explicit(&heads_of(state, state->world->rank)->round, round, memory_order_release);
+    oct_status status = OCT_OK;
+    for (int32_t rank = 0; status == OCT_OK && rank < state->world->size; rank++)
+        status = await_threads(state, rank, 0, 1, round);
+    return status;
+}
+
+static oct_status team_round_in_memory(void *context, int32_t thread)
+{
+    exchange_state *state = context;
+    const int32_t own = state->world->rank;
+    const uint64_t round = ++state->seats[thread].round;
+    atomic_store_explicit(&heads_of(state, own)[thread].round, round, memory_order_release);
+    oct_status status = OCT_OK;
+    for (int32_t rank = 0; status == OCT_OK && rank < state->world->size; rank++) {
+        const int32_t threads = state->threads_of_rank[rank];
+        const bool alike = threads == state->threads;
+        if (rank != own)
+            status = await_threads(state, rank, alike ? thread : 0, alike ? thread + 1 : threads, round);
     }
-    return OCT_OK;
+    return status;
 }
 
-static const void *peer_in_memory(void *context, int32_t rank)
+static const void *peer_in_memory(void *context, int32_t thread, int32_t rank)
 {
-    exchange_state *state = context;
-    return memory_slot(state, rank, state->round - 1);
+    const exchange_state *state = context;
+    return memory_slot(state, rank, state->seats[thread].round - 1);
 }
 
-static void *slot_of_own(void *context)
+static void *slot_of_own(void *context, int32_t thread)
 {
-    exchange_state *state = context;
-    return state->own + (state->round & 1) * state->stride;
+    const exchange_state *state = context;
+    return state->own + (state->seats[thread].round & 1) * state->stride;
 }
 
 static oct_status round_by_mpi(void *context, const size_t *bytes_of_rank)
 {
     exchange_state *state = context;
     const int32_t ranks = state->world->size;
-    uint8_t *own = slot_of_own(context);
-    uint8_t *all = state->all + (state->round & 1) * (size_t)ranks * state->stride;
+    uint8_t *own = slot_of_own(context, 0);
+    uint8_t *all = state->all + (state->seats[0].round & 1) * (size_t)ranks * state->stride;
     for (int32_t rank = 0; rank < ranks; rank++)
         state->counts[rank] = (int)bytes_of_rank[rank];
-    state->round++;
+    begin_round(state);
     MPI_Request request;
     const int code = MPI_Iallgatherv(own, state->counts[state->world->rank], MPI_BYTE, all, state->counts,
                                      state->displacements, MPI_BYTE, state->world->all, &request);
@@ -89,25 +133,25 @@ static oct_status round_by_mpi(void *context, const size_t *bytes_of_rank)
     return oct_wait_request(&request, -1);
 }
 
-static const void *peer_by_mpi(void *context, int32_t rank)
+static const void *peer_by_mpi(void *context, int32_t thread, int32_t rank)
 {
-    exchange_state *state = context;
-    const uint64_t last = (state->round - 1) & 1;
+    const exchange_state *state = context;
+    const uint64_t last = (state->seats[thread].round - 1) & 1;
     return state->all + (last * (size_t)state->world->size + (size_t)rank) * state->stride;
 }
 
 static oct_status no_round(void *context, const size_t *bytes_of_rank)
 {
     (void)bytes_of_rank;
-    ((exchange_state *)context)->round++;
+    begin_round(context);
     return OCT_OK;
 }
 
-static const void *peer_of_one(void *context, int32_t rank)
+static const void *peer_of_one(void *context, int32_t thread, int32_t rank)
 {
     (void)rank;
-    exchange_state *state = context;
-    return state->own + ((state->round - 1) & 1) * state->stride;
+    const exchange_state *state = context;
+    return state->own + ((state->seats[thread].round - 1) & 1) * state->stride;
 }
 
 static oct_status open_private(oct_exchange *exchange, exchange_state *state, oct_world *world)
@@ -126,30 +170,55 @@ static oct_status open_private(oct_exchange *exchange, exchange_state *state, oc
     return OCT_OK;
 }
 
-oct_status oct_exchange_open(oct_exchange *exchange, oct_world *world, size_t capacity, oct_exchange_path path)
+static oct_status open_shared(oct_exchange *exchange, exchange_state *state, oct_world *world)
+{
+    exchange->slot = slot_in_memory;
+    exchange->round = round_in_memory;
+    exchange->team_round = team_round_in_memory;
+    exchange->peer = peer_in_memory;
+    oct_world_allreduce(world, &state->most_threads, 1, MPI_INT32_T, MPI_MAX);
+    oct_status status = oct_host_memory_allocate(
+        &state->memory, world, (size_t)state->most_threads * sizeof(published) + 2 * state->stride);
+    if (status != OCT_OK)
+        return status;
+    heads_of(state, world->rank)->threads = state->threads;
+    status = oct_world_agree(world, OCT_OK); // everybody's is written before anybody reads it
+    for (int32_t rank = 0; rank < world->size; rank++)
+        state->threads_of_rank[rank] = heads_of(state, rank)->threads;
+    return status;
+}
+
+static oct_status make_state(exchange_state **out, oct_world *world, size_t capacity, int32_t threads)
 {
     exchange_state *state = calloc(1, sizeof *state);
-    oct_status status = OCT_OK;
     if (state == NULL)
-        status = oct_fail(OCT_ERR_MACHINE, "no memory for the exchange");
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the exchange");
+    *out = state;
+    state->world = world;
+    state->stride = (capacity + LINE - 1) / LINE * LINE;
+    state->threads = state->most_threads = threads;
+    state->seats = aligned_alloc(LINE, (size_t)threads * sizeof *state->seats);
+    if (state->seats == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the exchange of %d threads", threads);
+    memset(state->seats, 0, (size_t)threads * sizeof *state->seats);
+    return OCT_OK;
+}
+
+oct_status oct_exchange_open(oct_exchange *exchange, oct_world *world, size_t capacity, int32_t threads,
+                             oct_exchange_path path)
+{
+    exchange_state *state = NULL;
+    oct_status status = make_state(&state, world, capacity, threads);
+    *exchange = (oct_exchange){.context = state, .ranks = world->size, .rank = world->rank, .capacity = capacity};
     if (path == OCT_EXCHANGE_MEMORY && world->host_count > 1)
         status = oct_fail(OCT_ERR_MACHINE, "the ranks are on %d hosts and share no memory; use --exchange mpi",
                           world->host_count);
     status = oct_world_agree(world, status);
-    if (status != OCT_OK) {
-        free(state);
-        return status;
-    }
-    state->world = world;
-    state->stride = (capacity + LINE - 1) / LINE * LINE;
-    *exchange = (oct_exchange){.context = state, .ranks = world->size, .rank = world->rank, .capacity = capacity};
-    if (world->size > 1 && world->host_count == 1 && path != OCT_EXCHANGE_MPI) {
-        exchange->slot = slot_in_memory;
-        exchange->round = round_in_memory;
-        exchange->peer = peer_in_memory;
-        status = oct_host_memory_allocate(&state->memory, world, sizeof(published) + 2 * state->stride);
-    } else {
-        status = oct_world_agree(world, open_private(exchange, state, world));
+    if (status == OCT_OK) {
+        if (world->size > 1 && world->host_count == 1 && path != OCT_EXCHANGE_MPI)
+            status = open_shared(exchange, state, world);
+        else
+            status = oct_world_agree(world, open_private(exchange, state, world));
     }
     if (status != OCT_OK)
         oct_exchange_close(exchange);
@@ -162,6 +231,7 @@ void oct_exchange_close(oct_exchange *exchange)
     if (state == NULL)
         return;
     oct_host_memory_free(&state->memory);
+    free(state->seats);
     free(state->own);
     free(state->all);
     free(state);

@@ -12,9 +12,10 @@ typedef enum oct_exchange_path {
     OCT_EXCHANGE_MPI
 } oct_exchange_path;
 
-// Room for `capacity` bytes a rank and round. COLLECTIVE over the world; failures are agreed on. Errors:
-// OCT_ERR_MACHINE (no room; shared memory asked for on several hosts).
-oct_status oct_exchange_open(oct_exchange *exchange, oct_world *world, size_t capacity, oct_exchange_path path);
+// Room for `capacity` bytes a rank and round, for a team of `threads` threads on this rank. COLLECTIVE over the world;
+// failures are agreed on. Errors: OCT_ERR_MACHINE (no room; shared memory asked for on several hosts).
+oct_status oct_exchange_open(oct_exchange *exchange, oct_world *world, size_t capacity, int32_t threads,
+                             oct_exchange_path path);
 void oct_exchange_close(oct_exchange *exchange);
 
 #endif

@@ -6,22 +6,19 @@
 
 #include "ranks/monitor.h"
 
-// About 100 µs of pauses on current cores: longer than a step's reductions, shorter than a scheduler's slice.
-enum { SPINS = 4000, IDLE_YIELDS = 20000, IDLE_SLEEP_NS = 200000 };
+enum { IDLE_YIELDS = 20000, IDLE_SLEEP_NS = 200000 };
 
-_Atomic uint32_t oct_wait_spins = SPINS;
+_Atomic uint32_t oct_wait_spins; // 0 in start-up, when nobody knows yet how many threads share a core
 
 void oct_wait_configure(bool oversubscribed)
 {
-    atomic_store(&oct_wait_spins, oversubscribed ? 0 : SPINS);
+    atomic_store(&oct_wait_spins, oversubscribed ? 0 : oct_spins(OCT_SPIN_NS));
 }
 
 oct_status oct_wait_slow(oct_wait *wait)
 {
-    if (!wait->told) {
-        oct_progress_wait_begin(wait->from);
-        wait->told = true;
-    }
+    oct_progress_wait_begin(wait->from); // again each time: another thread's wait may have ended meanwhile
+    wait->told = true;
     if (oct_monitor_found_loss())
         return OCT_ERR_LOST;
     int phase = atomic_load_explicit(&oct_progress_page->phase, memory_order_relaxed);

@@ -7,7 +7,8 @@
 //
 // A poll spins for a bounded time, then yields the core (at once where the ranks are oversubscribed; while
 // the job is idle it sleeps a little). What a spin costs others: 4 ranks on 2 cores that only spin need 4000
-// µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is short.
+// µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is short. Any thread of a
+// rank may wait: the rank counts as waiting as long as one does.
 #ifndef OCT_RANKS_WAIT_H
 #define OCT_RANKS_WAIT_H
 
@@ -16,6 +17,7 @@
 #include <stdint.h>
 
 #include "runtime/progress.h"
+#include "runtime/spin.h"
 #include "runtime/status.h"
 
 typedef struct oct_wait {
@@ -24,13 +26,13 @@ typedef struct oct_wait {
     bool told; // the progress page says that this rank waits
 } oct_wait;
 
-// How often a poll spins before it yields; 0 yields at once. Set by oct_wait_configure().
+// How often a poll spins before it yields (about OCT_SPIN_NS); 0 yields at once. Set by oct_wait_configure().
 extern _Atomic uint32_t oct_wait_spins;
 
 // Chooses how waits behave: yield at once where more threads run than cores are there. LOCAL.
 void oct_wait_configure(bool oversubscribed);
 
-// Begins to wait for world rank `from` (-1: any or all). LOCAL, main thread.
+// Begins to wait for world rank `from` (-1: any or all). LOCAL, any thread.
 static inline oct_wait oct_wait_begin(int from)
 {
     return (oct_wait){.polls = 0, .from = from, .told = false};
@@ -44,11 +46,7 @@ oct_status oct_wait_slow(oct_wait *wait);
 static inline oct_status oct_wait_poll(oct_wait *wait)
 {
     if (wait->polls++ < atomic_load_explicit(&oct_wait_spins, memory_order_relaxed)) {
-#if defined(__x86_64__) || defined(__i386__)
-        __builtin_ia32_pause();
-#elif defined(__aarch64__)
-        __asm__ volatile("yield");
-#endif
+        oct_spin_pause();
         return OCT_OK;
     }
     return oct_wait_slow(wait);

@@ -3,8 +3,8 @@
 // Every process keeps one oct_progress current with a few relaxed stores. Under a guard (launch/guard.h)
 // the page was mapped before the fork, so that the guard can say where its rank died; the monitor
 // (ranks/monitor.h) shows a copy of it to the other ranks of the host every 100 ms. Without a guard it is
-// ordinary memory of the process. All functions here may be called from any thread at any time; phase, step
-// and waiting belong to the main thread.
+// ordinary memory of the process. All functions here may be called from any thread at any time; phase and
+// step belong to the main thread.
 #ifndef OCT_RUNTIME_PROGRESS_H
 #define OCT_RUNTIME_PROGRESS_H
 
@@ -31,7 +31,7 @@ typedef struct oct_progress {
     _Alignas(128) _Atomic uint64_t count; // grows with every read, operation and step
     _Atomic int64_t step;                 // step or position within the phase; -1 where there is none yet
     _Atomic int32_t phase;                // oct_phase
-    _Atomic int32_t waiting;              // 1 while the main thread waits for other ranks
+    _Atomic int32_t waiting;              // 1 while a thread of it waits for other ranks
     _Atomic int32_t waiting_for;          // world rank that it waits for, -1: any or all
     _Atomic int32_t rank;                 // world rank, -1 until known
     _Atomic int32_t size;                 // ranks of the job, 0 until known
@@ -99,8 +99,8 @@ static inline void oct_progress_phase(oct_phase phase)
     oct_progress_step(0);
 }
 
-// The main thread begins or ends waiting for rank `from` (-1: any). Wait loops use ranks/wait.h, which calls
-// these; call them directly only around a blocking call that waits for other ranks.
+// A thread begins or ends waiting for rank `from` (-1: any). Wait loops use ranks/wait.h, which calls these; call
+// them directly only around a blocking call that waits for other ranks.
 static inline void oct_progress_wait_begin(int from)
 {
     atomic_store_explicit(&oct_progress_page->waiting_for, from, memory_order_relaxed);

@@ -111,6 +111,11 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
 bool oct_cpu_exchange(oct_backend *backend, int32_t thread);
 
+// The end of a projection along K, for the strips that this thread has computed (its nodes lie in the exchange's slot,
+// [nodes][columns][hidden]): waits for the other ranks' nodes, adds them to the root and the root to the residual. A
+// failure is left in backend->failed; the team meets afterwards. Only with several ranks.
+void oct_cpu_reduce(oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, oct_run strips, int32_t thread);
+
 // Prepares the input of matrices in the forms of `forms`: columns of x [][stride], `size` elements each, through
 // an RMSNorm where norm != NULL. With one column each thread makes its own copy and nobody waits; with more the
 // team shares the work and meets. `selected` names the columns of x, or NULL: the first `columns`.

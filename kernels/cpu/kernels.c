@@ -25,6 +25,7 @@ static oct_cpu_kernels scalar = {
     .round_bf16 = oct_scalar_round_bf16,
     .silu_multiply = oct_scalar_silu_multiply,
     .add = oct_scalar_add,
+    .add_tree = oct_scalar_add_tree,
     .rope = oct_scalar_rope,
     .store_key_value = oct_scalar_store_key_value,
     .attention_split = oct_scalar_attention_split,

@@ -20,6 +20,7 @@
 #include "runtime/encoding.h"
 #include "runtime/model.h"
 #include "runtime/page_table.h"
+#include "runtime/partition.h"
 
 #define OCT_SPLIT_POSITIONS 256 // positions of an attention split
 #define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
@@ -124,6 +125,11 @@ typedef struct oct_cpu_kernels {
 
     // to[i] = to[i] + from[i]
     void (*add)(float *to, const float *from, int64_t n);
+
+    // The end of a reduction: to[i] = to[i] + root[i], n a multiple of 16, count >= 1. The root is added up from the
+    // nodes as runtime/partition.h says: push nodes[k][i], then merges[k] times replace the two top values by (lower +
+    // upper). Reads and writes each number once.
+    void (*add_tree)(float *to, const float *const *nodes, const uint8_t *merges, int32_t count, int64_t n);
 
     // Rotates the first `dims` values of x in place; table [dims / 2][2] = cos, sin:
     // a' = fmaf(a, cos, −(b · sin)), b' = fmaf(b, cos, a · sin).

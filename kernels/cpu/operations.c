@@ -114,7 +114,7 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
     const int32_t hidden = backend->program->model.hidden;
     const oct_exchange *exchange = backend->exchange;
     const bool alone = exchange->ranks == 1;
-    float *rows = alone ? backend->residual : exchange->slot(exchange->context);
+    float *rows = alone ? backend->residual : exchange->slot(exchange->context, thread);
     const int32_t first = backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS;
     for (int32_t c = thread; c < step->columns; c += threads) {
         if (!own_token(backend, step->tokens[c]))
@@ -130,7 +130,7 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
         return false;
     if (!alone)
         for (int32_t c = thread; c < step->columns; c += threads) {
-            const float *peer = exchange->peer(exchange->context, token_owner(backend, step->tokens[c]));
+            const float *peer = exchange->peer(exchange->context, thread, token_owner(backend, step->tokens[c]));
             memcpy(backend->residual + (int64_t)c * hidden, peer + (int64_t)c * hidden,
                    (size_t)hidden * sizeof(float));
         }

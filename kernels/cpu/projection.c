@@ -10,19 +10,43 @@ typedef struct projection {
     const oct_cpu_matrix *matrix;
     const oct_program_matrix *shard;
     const oct_tree_schedule *tree;
-    const oct_tree_finish *finish;
     const oct_activations *input;
+    float *nodes; // [nodes][columns][hidden] in the exchange's slot; NULL: there is one rank, its node is the root
 } projection;
 
-// Adds up the granules of `strips` strips: a stack of partial vectors [depth][columns][rows] in scratch; what is
-// left on it are the nodes that this rank publishes.
-static void project_strips(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, float *stack,
-                           float *nodes)
+// Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that
+// are left in the end are the nodes; with one column they are in the slot from the start, so that the lines which the
+// other ranks have read are ours again by the time when the last sum goes there.
+static float *stack_level(const projection *p, float *stack, int32_t top, int32_t columns, int32_t strip, size_t level)
+{
+    return p->nodes != NULL && columns == 1 && top < p->tree->nodes
+               ? p->nodes + top * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS
+               : stack + (size_t)top * level;
+}
+
+// Takes what is left on the stack: into the slot, or at once to the residual.
+static void keep_nodes(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, const float *stack)
+{
+    const int32_t columns = backend->step->columns;
+    const int64_t hidden = p->matrix->rows, row = (int64_t)strip * OCT_TILE_ROWS;
+    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
+    for (int32_t c = 0; p->nodes == NULL && c < columns; c++)
+        backend->kernels->add(backend->residual + c * hidden + row, stack + (size_t)c * rows, (int64_t)rows);
+    if (p->nodes == NULL || columns == 1)
+        return;
+    for (int32_t node = 0; node < p->tree->nodes; node++)
+        for (int32_t c = 0; c < columns; c++)
+            memcpy(p->nodes + ((int64_t)node * columns + c) * hidden + row,
+                   stack + (size_t)node * level + (size_t)c * rows, rows * sizeof(float));
+}
+
+// Adds up the granules of `strips` strips, with a stack of partial vectors [depth][columns][rows] in scratch. (The rows
+// of the residual are a multiple of 32: no strip is padded.)
+static void project_strips(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, float *stack)
 {
     const oct_partition *partition = &p->shard->spec.partition;
     const int32_t columns = backend->step->columns;
     const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
-    const int64_t hidden = p->matrix->rows;
     const int64_t origin = (int64_t)p->shard->units.begin * partition->unit_size;
     const uint8_t *weights = p->matrix->data;
     int32_t top = 0;
@@ -39,45 +63,59 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
                              .last = last,
                              .x = p->input,
                              .x_offset = first - origin,
-                             .out = stack + (size_t)top * level,
+                             .out = stack_level(p, stack, top, columns, strip, level),
                              .out_stride = rows};
         p->matrix->dot(&dot);
         top++;
         for (int merge = 0; merge < p->tree->merges[i]; merge++, top--)
-            backend->kernels->add(stack + (size_t)(top - 2) * level, stack + (size_t)(top - 1) * level,
-                                  (int64_t)level);
+            backend->kernels->add(stack_level(p, stack, top - 2, columns, strip, level),
+                                  stack_level(p, stack, top - 1, columns, strip, level), (int64_t)level);
         weights += (size_t)p->matrix->strips * strip_bytes;
     }
     if (columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
-    const int64_t row = (int64_t)strip * OCT_TILE_ROWS;
-    const size_t whole = (size_t)(row + (int64_t)rows <= hidden ? (int64_t)rows : hidden - row);
-    for (int32_t node = 0; node < top; node++)
-        for (int32_t c = 0; c < columns; c++)
-            memcpy(nodes + ((int64_t)node * columns + c) * hidden + row,
-                   stack + (size_t)node * level + (size_t)c * rows, whole * sizeof(float));
+    keep_nodes(backend, p, strip, strips, stack);
 }
 
-enum { FINISH_FLOATS = 256 };
-
-// Adds the nodes of all ranks to the root, and the root to the residual, for elements [begin, end).
-static void finish_tree(oct_backend *backend, const projection *p, const float *own, int64_t begin, int64_t end)
+// Waits for the nodes of the other ranks: those of the same rows where every thread can do so for itself.
+static bool exchange_nodes(oct_backend *backend, const oct_tree_finish *finish, int64_t elements, int32_t thread)
 {
-    float stack[OCT_MAX_NODES][FINISH_FLOATS];
-    const int64_t elements = (int64_t)backend->step->columns * p->matrix->rows;
     const oct_exchange *exchange = backend->exchange;
-    for (int64_t at = begin; at < end; at += FINISH_FLOATS) {
-        const int64_t n = end - at < FINISH_FLOATS ? end - at : FINISH_FLOATS;
-        int32_t top = 0, node = 0;
-        for (int32_t rank = 0; rank < exchange->ranks; rank++) {
-            const float *nodes = exchange->ranks == 1 ? own : exchange->peer(exchange->context, rank);
-            for (int32_t i = 0; i < p->finish->nodes_of_rank[rank]; i++, node++) {
-                memcpy(stack[top++], nodes + i * elements + at, (size_t)n * sizeof(float));
-                for (int merge = 0; merge < p->finish->merges[node]; merge++, top--)
-                    backend->kernels->add(stack[top - 2], stack[top - 1], n);
-            }
-        }
-        backend->kernels->add(backend->residual + at, stack[0], n);
+    if (exchange->team_round == NULL) {
+        for (int32_t rank = 0; thread == 0 && rank < exchange->ranks; rank++)
+            backend->round_bytes[rank] = (size_t)finish->nodes_of_rank[rank] * (size_t)elements * sizeof(float);
+        return oct_cpu_exchange(backend, thread);
+    }
+    const uint64_t begin = thread == 0 ? (uint64_t)oct_now_ns() : 0;
+    const oct_status status = exchange->team_round(exchange->context, thread);
+    if (status != OCT_OK)
+        atomic_store(&backend->failed, (int)status);
+    if (thread == 0) {
+        backend->exchange_ns += (uint64_t)oct_now_ns() - begin;
+        backend->exchange_rounds++;
+    }
+    return status == OCT_OK;
+}
+
+void oct_cpu_reduce(oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, oct_run strips, int32_t thread)
+{
+    const oct_exchange *exchange = backend->exchange;
+    const int32_t columns = backend->step->columns;
+    const int64_t elements = (int64_t)columns * hidden, row = (int64_t)strips.begin * OCT_TILE_ROWS;
+    const float *nodes[OCT_MAX_GRANULES];
+    int32_t count = 0;
+    if (!exchange_nodes(backend, finish, elements, thread))
+        return;
+    for (int32_t rank = 0; rank < exchange->ranks; rank++) {
+        const float *theirs = exchange->peer(exchange->context, thread, rank);
+        for (int32_t i = 0; i < finish->nodes_of_rank[rank]; i++)
+            nodes[count++] = theirs + i * elements + row;
+    }
+    for (int32_t c = 0; c < columns; c++) {
+        backend->kernels->add_tree(backend->residual + c * hidden + row, nodes, finish->merges, count,
+                                   (int64_t)(strips.end - strips.begin) * OCT_TILE_ROWS);
+        for (int32_t node = 0; node < count; node++)
+            nodes[node] += hidden;
     }
 }
 
@@ -85,30 +123,21 @@ static bool project(oct_backend *backend, const oct_operation *operation, const 
                     const oct_tree_schedule *tree, const oct_tree_finish *finish, int32_t thread, int32_t threads)
 {
     const int32_t columns = backend->step->columns;
+    const oct_exchange *exchange = backend->exchange;
     projection p = {.matrix = &backend->matrices[operation->matrices[0]],
                     .shard = &backend->program->matrices[operation->matrices[0]],
-                    .tree = tree,
-                    .finish = finish};
+                    .tree = tree};
     p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, columns, (int)p.matrix->form, thread, threads);
-    const oct_exchange *exchange = backend->exchange;
-    float *nodes = exchange->slot(exchange->context);
+    p.nodes = exchange->ranks == 1 ? NULL : exchange->slot(exchange->context, thread);
     const oct_run mine = oct_thread_run(p.matrix->strips, thread, threads);
     const int32_t at_a_time = oct_cpu_strips_at_a_time(backend, columns);
     for (int32_t strip = mine.begin; strip < mine.end && tree->leaves > 0; strip += at_a_time)
         project_strips(backend, &p, strip, mine.end - strip < at_a_time ? mine.end - strip : at_a_time,
-                       backend->scratch[thread].tiles, nodes);
-    const int64_t elements = (int64_t)columns * p.matrix->rows;
-    if (thread == 0)
-        for (int32_t rank = 0; rank < exchange->ranks; rank++)
-            backend->round_bytes[rank] = (size_t)finish->nodes_of_rank[rank] * (size_t)elements * sizeof(float);
-    if (!oct_cpu_exchange(backend, thread))
-        return false;
-    const int64_t lines = (elements + 15) / 16; // whole cache lines a thread
-    const oct_run part = oct_thread_run(lines, thread, threads);
-    finish_tree(backend, &p, nodes, (int64_t)part.begin * 16,
-                (int64_t)part.end * 16 < elements ? (int64_t)part.end * 16 : elements);
-    oct_team_barrier(backend->team);
-    return true;
+                       backend->scratch[thread].tiles);
+    if (exchange->ranks > 1)
+        oct_cpu_reduce(backend, finish, p.matrix->rows, mine, thread);
+    oct_team_barrier(backend->team); // the next operation reads the whole residual
+    return atomic_load_explicit(&backend->failed, memory_order_relaxed) == OCT_OK;
 }
 
 bool oct_cpu_output(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)

@@ -18,6 +18,7 @@ void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, oct_activ
 void oct_scalar_round_bf16(const float *x, int64_t width, uint16_t *out);
 void oct_scalar_silu_multiply(const float *gate, const float *up, int64_t n, float *out);
 void oct_scalar_add(float *to, const float *from, int64_t n);
+void oct_scalar_add_tree(float *to, const float *const *nodes, const uint8_t *merges, int32_t count, int64_t n);
 void oct_scalar_rope(float *x, const float *table, int32_t dims, oct_rope_convention convention);
 void oct_scalar_store_key_value(uint16_t *page, int32_t head_dim, int32_t position, const float *key,
                                 const float *value);

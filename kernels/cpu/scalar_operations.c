@@ -96,6 +96,20 @@ void oct_scalar_add(float *to, const float *from, int64_t n)
         to[i] = to[i] + from[i];
 }
 
+void oct_scalar_add_tree(float *to, const float *const *nodes, const uint8_t *merges, int32_t count, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        float stack[OCT_MAX_NODES];
+        int top = 0;
+        for (int32_t k = 0; k < count; k++) {
+            stack[top++] = nodes[k][i];
+            for (int merge = 0; merge < merges[k]; merge++, top--)
+                stack[top - 2] = stack[top - 2] + stack[top - 1];
+        }
+        to[i] = to[i] + stack[0];
+    }
+}
+
 void oct_scalar_rope(float *x, const float *table, int32_t dims, oct_rope_convention convention)
 {
     int32_t half = dims / 2;

@@ -1,5 +1,7 @@
-// The thread team. A run is announced by a generation number; a barrier is a counter of arrivals and a phase
-// number, both monotonic, so that no reset can race with a late reader.
+// The thread team. A run is announced by a generation number. A barrier is a dissemination barrier (after Hensgen, Finkel
+// and Manber): in round k a thread signals the one 2^k places after it and waits for the one 2^k places before it, so
+// that nobody adds to a counter that all want, and two threads meet after one transfer of a cache line. Numbers only
+// grow: no reset can race with a late reader.
 #include "kernels/cpu/team.h"
 
 #include <pthread.h>
@@ -9,24 +11,33 @@
 #include <string.h>
 
 #include "kernels/cpu/kernels.h"
+#include "runtime/spin.h"
 
-enum { SPINS_BEFORE_YIELD = 2000, YIELDS_BEFORE_SLEEP = 2000 };
+enum { YIELDS_BEFORE_SLEEP = 2000, LINE = 64, MEETING_ROUNDS = 10, THREADS_MAX = 1 << MEETING_ROUNDS };
+
+// One thread's part of the barrier. Others write the signals, the thread itself the phase.
+typedef struct meeting_place {
+    _Alignas(LINE) atomic_uint signals[MEETING_ROUNDS]; // the last phase in which each round's partner came
+    _Alignas(LINE) unsigned phase;                      // barriers that this thread has begun
+} meeting_place;
 
 struct oct_team {
     int32_t threads;
-    int32_t spins;
+    int64_t spins; // before a wait yields
     oct_team_work work;
     void *context;
     pthread_t *handles; // [threads - 1]
     pthread_mutex_t lock;
     pthread_cond_t wake;
-    int32_t sleepers; // under lock
-    int32_t own_cpu;  // the caller's, until it is pinned; then −1
-    _Alignas(64) atomic_uint generation;
+    int32_t own_cpu; // the caller's, until it is pinned; then −1
+    meeting_place *places; // [threads]
+    _Alignas(LINE) atomic_uint generation;
+    atomic_int sleepers;
     atomic_bool stop;
-    _Alignas(64) atomic_ullong arrived; // 64 bits: never wraps
-    _Alignas(64) atomic_uint phase;
 };
+
+// Which thread of its team the calling one is; a caller of oct_team_run() is 0.
+static _Thread_local int32_t own_number;
 
 typedef struct oct_team_member {
     oct_team *team;
@@ -34,20 +45,11 @@ typedef struct oct_team_member {
     int32_t cpu; // −1: not pinned
 } oct_team_member;
 
-static inline void relax(void)
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ volatile("yield");
-#endif
-}
-
 // One try of a wait loop: spins at first, then gives the processor away.
 static inline void pause_once(int64_t spins, int64_t tries)
 {
     if (tries < spins)
-        relax();
+        oct_spin_pause();
     else
         sched_yield();
 }
@@ -63,10 +65,10 @@ static unsigned wait_generation(oct_team *team, unsigned seen)
             continue;
         }
         pthread_mutex_lock(&team->lock);
-        team->sleepers++;
-        while (atomic_load_explicit(&team->generation, memory_order_acquire) == seen)
+        atomic_fetch_add(&team->sleepers, 1); // before the last look: see announce()
+        while (atomic_load(&team->generation) == seen)
             pthread_cond_wait(&team->wake, &team->lock);
-        team->sleepers--;
+        atomic_fetch_sub(&team->sleepers, 1);
         pthread_mutex_unlock(&team->lock);
     }
 }
@@ -77,6 +79,7 @@ static void *member_main(void *argument)
     free(argument);
     oct_team *team = member.team;
     oct_cpu_enter_thread();
+    own_number = member.thread;
     unsigned seen = 0;
     for (;;) {
         seen = wait_generation(team, seen);
@@ -114,20 +117,32 @@ static oct_status start_member(oct_team *team, int32_t thread, int32_t cpu)
     return OCT_OK;
 }
 
+// Zeroed memory in cache lines of its own.
+static void *allocate_lines(size_t bytes)
+{
+    bytes = (bytes + LINE - 1) / LINE * LINE;
+    void *memory = aligned_alloc(LINE, bytes);
+    return memory == NULL ? NULL : memset(memory, 0, bytes);
+}
+
 oct_status oct_team_create(oct_team **out, int32_t threads, const int32_t *cpus, bool oversubscribed)
 {
-    oct_team *team = aligned_alloc(64, (sizeof *team + 63) / 64 * 64);
+    if (threads > THREADS_MAX)
+        return oct_fail(OCT_ERR_MACHINE, "a team of %d threads; expected at most %d", threads, THREADS_MAX);
+    oct_team *team = allocate_lines(sizeof *team);
     if (team == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for a team of %d threads", threads);
-    memset(team, 0, sizeof *team);
     team->threads = 1;
-    team->spins = oversubscribed ? 0 : SPINS_BEFORE_YIELD;
+    team->spins = oversubscribed ? 0 : oct_spins(OCT_SPIN_NS);
     team->handles = calloc((size_t)threads, sizeof *team->handles);
+    team->places = allocate_lines((size_t)threads * sizeof *team->places);
     pthread_mutex_init(&team->lock, NULL);
     pthread_cond_init(&team->wake, NULL);
     oct_cpu_enter_thread();
     team->own_cpu = cpus == NULL ? -1 : cpus[0];
-    oct_status status = team->handles == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d threads", threads) : OCT_OK;
+    oct_status status = team->handles == NULL || team->places == NULL
+                            ? oct_fail(OCT_ERR_MACHINE, "no memory for %d threads", threads)
+                            : OCT_OK;
     const int32_t wanted = threads;
     for (int32_t thread = 1; status == OCT_OK && thread < wanted; thread++) {
         status = start_member(team, thread, cpus == NULL ? -1 : cpus[thread]);
@@ -142,12 +157,15 @@ oct_status oct_team_create(oct_team **out, int32_t threads, const int32_t *cpus,
     return OCT_OK;
 }
 
+// One of two happens, because both sides write first and read then, in one total order: a thread that goes to sleep
+// sees the new generation, or it is seen here. The lock is taken only for sleepers.
 static void announce(oct_team *team)
 {
-    atomic_fetch_add_explicit(&team->generation, 1, memory_order_release);
+    atomic_fetch_add(&team->generation, 1);
+    if (atomic_load(&team->sleepers) == 0)
+        return;
     pthread_mutex_lock(&team->lock);
-    if (team->sleepers > 0)
-        pthread_cond_broadcast(&team->wake);
+    pthread_cond_broadcast(&team->wake);
     pthread_mutex_unlock(&team->lock);
 }
 
@@ -162,6 +180,7 @@ void oct_team_destroy(oct_team *team)
     pthread_cond_destroy(&team->wake);
     pthread_mutex_destroy(&team->lock);
     free(team->handles);
+    free(team->places);
     free(team);
 }
 
@@ -183,14 +202,15 @@ void oct_team_run(oct_team *team, oct_team_work work, void *context)
 
 void oct_team_barrier(oct_team *team)
 {
-    if (team->threads == 1)
-        return;
-    const unsigned phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
-    const unsigned long long before = atomic_fetch_add_explicit(&team->arrived, 1, memory_order_acq_rel);
-    if ((before + 1) % (unsigned long long)team->threads == 0) {
-        atomic_store_explicit(&team->phase, phase + 1, memory_order_release);
-        return;
+    const int32_t threads = team->threads, thread = own_number;
+    meeting_place *own = &team->places[thread];
+    const unsigned phase = ++own->phase;
+    for (int32_t round = 0, distance = 1; distance < threads; round++, distance *= 2) {
+        const int32_t next = thread + distance < threads ? thread + distance : thread + distance - threads;
+        atomic_store_explicit(&team->places[next].signals[round], phase, memory_order_release);
+        // A partner that is faster may have come for the next barrier already.
+        for (int64_t tries = 0;
+             (int)(atomic_load_explicit(&own->signals[round], memory_order_acquire) - phase) < 0; tries++)
+            pause_once(team->spins, tries);
     }
-    for (int64_t tries = 0; atomic_load_explicit(&team->phase, memory_order_acquire) == phase; tries++)
-        pause_once(team->spins, tries);
 }

@@ -120,6 +120,22 @@ static void add(float *to, const float *from, int64_t n)
         to[i] = to[i] + from[i];
 }
 
+static void add_tree(float *to, const float *const *nodes, const uint8_t *merges, int32_t count, int64_t n)
+{
+    for (int64_t i = 0; i < n && count == 2; i += LANES) // two ranks, the usual case
+        lanes_store(to + i, lanes_add(lanes_load(to + i), lanes_add(lanes_load(nodes[0] + i), lanes_load(nodes[1] + i))));
+    for (int64_t i = 0; i < n && count != 2; i += LANES) {
+        lanes stack[OCT_MAX_NODES];
+        int top = 0;
+        for (int32_t k = 0; k < count; k++) {
+            stack[top++] = lanes_load(nodes[k] + i);
+            for (int merge = 0; merge < merges[k]; merge++, top--)
+                stack[top - 2] = lanes_add(stack[top - 2], stack[top - 1]);
+        }
+        lanes_store(to + i, lanes_add(lanes_load(to + i), stack[0]));
+    }
+}
+
 OCT_INLINE void turn(lanes *a, lanes *b, lanes cosine, lanes sine)
 {
     lanes turned = lanes_fma(*a, cosine, lanes_negate(lanes_mul(*b, sine)));
@@ -230,6 +246,7 @@ void OCT_VECTOR_FILL(oct_cpu_kernels *table)
     table->round_bf16 = round_bf16;
     table->silu_multiply = silu_multiply;
     table->add = add;
+    table->add_tree = add_tree;
     table->rope = rope;
     table->store_key_value = store_key_value;
     table->attention_split = attention_split;

@@ -1,5 +1,6 @@
 // The CPU backend without MPI and without a file: the ranks of a group are threads of this process, each with a
-// backend and a thread team of its own, and the exchange between them is a pair of arrays with random delays. The
+// backend and a thread team of its own, and the exchange between them is a pair of arrays with random delays (held by
+// the main threads or by whole teams). The
 // logits of a prompt must have the same bits for every number of ranks, threads and columns a step, for models whose
 // heads and columns do not divide evenly. Built with -fsanitize=thread this is also the race test of the team and of
 // the reduction.
@@ -19,7 +20,7 @@
 #include "kernels/cpu/kernels.h"
 #include "runtime/step_program.h"
 
-enum { CONTEXT = 320, PROMPT = 300, KEPT = 24, MAX_RANKS = 10 };
+enum { CONTEXT = 320, PROMPT = 300, KEPT = 24, MAX_RANKS = 10, MAX_THREADS = 3 };
 
 static uint64_t random_state;
 
@@ -37,42 +38,65 @@ static float random_weight(float scale)
 // --- An exchange between threads --------------------------------------------------------------------------------
 
 typedef struct hub {
-    int32_t ranks;
+    int32_t ranks, threads;
     size_t stride;
     uint8_t *slots; // [2][ranks][stride]
-    atomic_ullong published[MAX_RANKS];
+    atomic_ullong published[MAX_RANKS][MAX_THREADS];
 } hub;
 
+// A rank at the hub.
 typedef struct seat {
     hub *hub;
     int32_t rank;
-    uint64_t round;
-    unsigned delays; // seed of the random delays
+    uint64_t round[MAX_THREADS];
+    unsigned delays[MAX_THREADS]; // seeds of the random delays
 } seat;
 
-static void *seat_slot(void *context)
+static void *seat_slot(void *context, int32_t thread)
 {
     seat *s = context;
-    return s->hub->slots + ((s->round & 1) * (size_t)s->hub->ranks + (size_t)s->rank) * s->hub->stride;
+    return s->hub->slots + ((s->round[thread] & 1) * (size_t)s->hub->ranks + (size_t)s->rank) * s->hub->stride;
+}
+
+static void publish(seat *s, int32_t thread)
+{
+    if (rand_r(&s->delays[thread]) % 64 == 0)
+        nanosleep(&(struct timespec){.tv_nsec = rand_r(&s->delays[thread]) % 20000}, NULL);
+    atomic_store_explicit(&s->hub->published[s->rank][thread], s->round[thread], memory_order_release);
+}
+
+static void await(seat *s, int32_t thread)
+{
+    for (int32_t rank = 0; rank < s->hub->ranks; rank++)
+        while (atomic_load_explicit(&s->hub->published[rank][thread], memory_order_acquire) < s->round[thread])
+            sched_yield();
 }
 
 static oct_status seat_round(void *context, const size_t *bytes_of_rank)
 {
     seat *s = context;
     assert_true(bytes_of_rank[s->rank] <= s->hub->stride);
-    if (rand_r(&s->delays) % 64 == 0)
-        nanosleep(&(struct timespec){.tv_nsec = rand_r(&s->delays) % 20000}, NULL);
-    atomic_store_explicit(&s->hub->published[s->rank], ++s->round, memory_order_release);
-    for (int32_t rank = 0; rank < s->hub->ranks; rank++)
-        while (atomic_load_explicit(&s->hub->published[rank], memory_order_acquire) < s->round)
-            sched_yield();
+    const uint64_t round = s->round[0] + 1;
+    for (int32_t thread = 0; thread < s->hub->threads; thread++)
+        s->round[thread] = round;
+    publish(s, 0);
+    await(s, 0);
     return OCT_OK;
 }
 
-static const void *seat_peer(void *context, int32_t rank)
+static oct_status seat_team_round(void *context, int32_t thread)
 {
     seat *s = context;
-    return s->hub->slots + (((s->round - 1) & 1) * (size_t)s->hub->ranks + (size_t)rank) * s->hub->stride;
+    s->round[thread]++;
+    publish(s, thread);
+    await(s, thread);
+    return OCT_OK;
+}
+
+static const void *seat_peer(void *context, int32_t thread, int32_t rank)
+{
+    seat *s = context;
+    return s->hub->slots + (((s->round[thread] - 1) & 1) * (size_t)s->hub->ranks + (size_t)rank) * s->hub->stride;
 }
 
 // --- A model in memory --------------------------------------------------------------------------------------------
@@ -211,6 +235,7 @@ typedef struct rank_work {
     const memory_model *model;
     hub *hub;
     int32_t rank, threads, chunk, instructions;
+    bool by_team;
     float *logits; // [KEPT][vocabulary], this rank fills its rows
     uint64_t hash; // of the last residual
 } rank_work;
@@ -266,13 +291,16 @@ static void *run_rank(void *argument)
     }
     for (int32_t i = 0; i < program.vector_count; i++)
         vectors[i] = m->vectors[find_tensor(m, program.vectors[i].name)];
-    seat place = {.hub = work->hub, .rank = work->rank, .delays = (unsigned)work->rank + 1};
+    seat place = {.hub = work->hub, .rank = work->rank};
+    for (int32_t thread = 0; thread < work->threads; thread++)
+        place.delays[thread] = (unsigned)(work->rank * MAX_THREADS + thread) + 1;
     const oct_exchange exchange = {.context = &place,
                                    .ranks = work->hub->ranks,
                                    .rank = work->rank,
                                    .capacity = work->hub->stride,
                                    .slot = seat_slot,
                                    .round = seat_round,
+                                   .team_round = work->by_team ? seat_team_round : NULL,
                                    .peer = seat_peer};
     const oct_backend_options options = {.threads = work->threads,
                                          .oversubscribed = true,
@@ -299,9 +327,10 @@ static void *run_rank(void *argument)
 }
 
 // Logits [KEPT][vocabulary] of the model's prompt, malloc'ed.
-static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, int32_t chunk, int32_t instructions)
+static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, int32_t chunk, int32_t instructions,
+                        bool by_team)
 {
-    hub group = {.ranks = ranks, .stride = (size_t)chunk * (size_t)m->model.hidden * sizeof(float) * OCT_MAX_NODES};
+    hub group = {.ranks = ranks, .threads = threads, .stride = (size_t)chunk * (size_t)m->model.hidden * sizeof(float) * OCT_MAX_NODES};
     group.slots = aligned_alloc(64, 2 * (size_t)ranks * group.stride);
     float *logits = calloc((size_t)KEPT * (size_t)m->model.vocabulary, sizeof *logits);
     pthread_t handles[MAX_RANKS];
@@ -313,6 +342,7 @@ static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, i
                                   .threads = threads,
                                   .chunk = chunk,
                                   .instructions = instructions,
+                                  .by_team = by_team,
                                   .logits = logits};
         assert_int_equal(pthread_create(&handles[rank], NULL, run_rank, &works[rank]), 0);
     }
@@ -327,18 +357,21 @@ static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, i
 static void expect_same(const memory_model *m, const float *expected, int32_t ranks, int32_t threads, int32_t chunk,
                         int32_t instructions)
 {
-    float *logits = run_group(m, ranks, threads, chunk, instructions);
-    if (memcmp(expected, logits, (size_t)KEPT * (size_t)m->model.vocabulary * sizeof *logits) != 0)
-        fail_msg("other bits: %d ranks, %d threads, %d columns a step, instructions %d, encoding %s", ranks, threads,
-                 chunk, instructions, oct_encoding_describe(m->encoding)->name);
-    free(logits);
+    for (int by_team = 0; by_team < (ranks > 1 ? 2 : 1); by_team++) {
+        float *logits = run_group(m, ranks, threads, chunk, instructions, by_team);
+        if (memcmp(expected, logits, (size_t)KEPT * (size_t)m->model.vocabulary * sizeof *logits) != 0)
+            fail_msg("other bits: %d ranks, %d threads, %d columns a step, instructions %d, encoding %s, rounds of the %s",
+                     ranks, threads, chunk, instructions, oct_encoding_describe(m->encoding)->name,
+                     by_team ? "team" : "main thread");
+        free(logits);
+    }
 }
 
 static void check_model(oct_model model, oct_encoding encoding)
 {
     static const int32_t rank_counts[] = {2, 3, 4, 5, 8, 10};
     memory_model m = make_model(model, encoding);
-    float *expected = run_group(&m, 1, 1, 64, 0);
+    float *expected = run_group(&m, 1, 1, 64, 0, false);
     double spread = 0;
     for (int64_t i = 0; i < (int64_t)KEPT * model.vocabulary; i++) {
         assert_true(isfinite(expected[i]));
@@ -350,6 +383,7 @@ static void check_model(oct_model model, oct_encoding encoding)
     expect_same(&m, expected, 1, 2, 7, oct_cpu_level());
     expect_same(&m, expected, 1, 3, 1, oct_cpu_level());
     expect_same(&m, expected, 2, 2, 16, oct_cpu_level());
+    expect_same(&m, expected, 3, 3, 1, oct_cpu_level());
     expect_same(&m, expected, 3, 2, PROMPT, 0);
     free(expected);
     free_model(&m);

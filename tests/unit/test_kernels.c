@@ -7,6 +7,7 @@
 
 #include "runtime/elementary.h"
 #include "runtime/noise.h"
+#include "runtime/partition.h"
 #include "tests/unit/kernel_tables.h"
 
 #define U 0x1p-24
@@ -220,6 +221,42 @@ static void test_add(void **state)
     }
 }
 
+// The order of the additions, against a walk down the halving tree.
+static float tree_sum(float *const *leaves, int64_t i, int32_t begin, int32_t end)
+{
+    if (end - begin == 1)
+        return leaves[begin][i];
+    const int32_t middle = begin + (end - begin + 1) / 2;
+    const float lower = tree_sum(leaves, i, begin, middle);
+    return lower + tree_sum(leaves, i, middle, end);
+}
+
+static void test_add_tree(void **state)
+{
+    (void)state;
+    const oct_cpu_kernels *tables[KERNEL_TABLES];
+    int count = kernel_tables(tables);
+    for (int round = 0; round < ROUNDS; round++) {
+        const int64_t n = 16 * (1 + check_below(20));
+        const int32_t ranks = 1 + (int32_t)check_below(round % 2 ? 3 : OCT_MAX_GRANULES);
+        oct_tree_finish finish; // every rank holds one leaf, and publishes it
+        oct_tree_schedule_finish(&finish, ranks, ranks);
+        float *to = numbers(n, 1.0f), *out = numbers(n, 1.0f), *leaves[OCT_MAX_GRANULES];
+        for (int32_t rank = 0; rank < ranks; rank++)
+            leaves[rank] = numbers(n, 1.0f);
+        for (int t = 0; t < count; t++) {
+            memcpy(out, to, (size_t)n * sizeof *out);
+            tables[t]->add_tree(out, (const float *const *)leaves, finish.merges, finish.nodes, n);
+            for (int64_t i = 0; i < n; i++)
+                assert_true(out[i] == to[i] + tree_sum(leaves, i, 0, ranks));
+        }
+        for (int32_t rank = 0; rank < ranks; rank++)
+            free(leaves[rank]);
+        free(to);
+        free(out);
+    }
+}
+
 // One product and one fmaf: two roundings of at most |a cos| + |b sin|.
 static void test_rope(void **state)
 {
@@ -330,8 +367,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rms_norm),   cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_round_bf16), cmocka_unit_test(test_silu_multiply),
-        cmocka_unit_test(test_add),        cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_select),     cmocka_unit_test(test_maximum),
+        cmocka_unit_test(test_add),        cmocka_unit_test(test_add_tree),
+        cmocka_unit_test(test_rope),       cmocka_unit_test(test_select),
+        cmocka_unit_test(test_maximum),
     };
     return check_finish(cmocka_run_group_tests(tests, check_begin, NULL));
 }
