@@ -30,35 +30,29 @@ static void finish_head(const oct_backend *backend, float *head, int32_t bias, i
                            model->rope_convention);
 }
 
-bool oct_cpu_rope_cache(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+// Bias, head norm and rotation of the query heads `queries` of a column.
+static void finish_queries(const oct_backend *backend, const oct_operation *operation, int32_t c, oct_run queries)
 {
-    const oct_step *step = backend->step;
     const oct_step_program *program = backend->program;
     const int32_t head_dim = program->model.head_dim;
+    for (int32_t h = queries.begin; h < queries.end; h++)
+        finish_head(backend, backend->qkv + c * backend->qkv_width + h * head_dim, operation->vectors[0],
+                    operation->vectors[3], program->heads.begin + h, backend->step->positions[c]);
+}
+
+// The same for a key head; with its value head into the cache.
+static void cache_key_value(const oct_backend *backend, const oct_operation *operation, int32_t c, int32_t kv)
+{
+    const oct_step_program *program = backend->program;
+    const int32_t head_dim = program->model.head_dim, position = backend->step->positions[c];
     const int32_t heads = program->heads.end - program->heads.begin;
     const int32_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
-    const int64_t tasks = (int64_t)step->columns * (heads + kv_heads);
-    const oct_run mine = oct_thread_run(tasks, thread, threads);
-    for (int32_t task = mine.begin; task < mine.end; task++) {
-        const int32_t c = task / (heads + kv_heads), h = task % (heads + kv_heads);
-        const int32_t position = step->positions[c];
-        float *column = backend->qkv + c * backend->qkv_width;
-        if (h < heads) {
-            finish_head(backend, column + h * head_dim, operation->vectors[0], operation->vectors[3],
-                        program->heads.begin + h, position);
-            continue;
-        }
-        const int32_t kv = h - heads;
-        float *key = column + h * head_dim, *value = key + kv_heads * head_dim;
-        finish_head(backend, key, operation->vectors[1], operation->vectors[4], program->kv_heads.begin + kv,
-                    position);
-        add_bias(backend, value, operation->vectors[2], program->kv_heads.begin + kv);
-        const int32_t page = step->pages[c][position / OCT_PAGE_POSITIONS];
-        backend->kernels->store_key_value(cache_page(backend, operation->layer, page, kv), head_dim,
-                                          position % OCT_PAGE_POSITIONS, key, value);
-    }
-    oct_team_barrier(backend->team);
-    return true;
+    float *key = backend->qkv + c * backend->qkv_width + (heads + kv) * head_dim, *value = key + kv_heads * head_dim;
+    finish_head(backend, key, operation->vectors[1], operation->vectors[4], program->kv_heads.begin + kv, position);
+    add_bias(backend, value, operation->vectors[2], program->kv_heads.begin + kv);
+    const int32_t page = backend->step->pages[c][position / OCT_PAGE_POSITIONS];
+    backend->kernels->store_key_value(cache_page(backend, operation->layer, page, kv), head_dim,
+                                      position % OCT_PAGE_POSITIONS, key, value);
 }
 
 // The query heads of this rank that share a key-value head of it.
@@ -76,6 +70,44 @@ static oct_run queries_of(const oct_step_program *program, int32_t kv)
 static int32_t split_count(int32_t position)
 {
     return position / OCT_SPLIT_POSITIONS + 1;
+}
+
+// True where every task of the attention is a column and a key-value head: enough of them for all threads, or nothing
+// else to divide by.
+static bool by_heads(const oct_backend *backend, int32_t threads)
+{
+    const oct_step *step = backend->step;
+    const int32_t tasks = step->columns * (backend->program->kv_heads.end - backend->program->kv_heads.begin);
+    int32_t longest = 0;
+    for (int32_t c = 0; c < step->columns; c++)
+        longest = step->positions[c] > longest ? step->positions[c] : longest;
+    return split_count(longest) == 1 || tasks >= 4 * threads || tasks % threads == 0 ||
+           step->columns > OCT_SPLIT_PARALLEL_COLUMNS;
+}
+
+// With one column and a key-value head a task, the task does this itself: its keys are nobody else's, and nobody waits.
+static bool rope_within_attention(const oct_backend *backend, int32_t threads)
+{
+    return backend->step->columns == 1 && by_heads(backend, threads);
+}
+
+bool oct_cpu_rope_cache(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+{
+    const oct_step_program *program = backend->program;
+    const int32_t heads = program->heads.end - program->heads.begin;
+    const int32_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
+    if (rope_within_attention(backend, threads))
+        return true;
+    const oct_run mine = oct_thread_run((int64_t)backend->step->columns * (heads + kv_heads), thread, threads);
+    for (int32_t task = mine.begin; task < mine.end; task++) {
+        const int32_t c = task / (heads + kv_heads), h = task % (heads + kv_heads);
+        if (h < heads)
+            finish_queries(backend, operation, c, (oct_run){h, h + 1});
+        else
+            cache_key_value(backend, operation, c, h - heads);
+    }
+    oct_team_barrier(backend->team);
+    return true;
 }
 
 // One split of one column for the queries of one key-value head. state [queries][2 + head_dim].
@@ -99,8 +131,10 @@ static void attend_split(const oct_backend *backend, int32_t layer, int32_t c, i
 }
 
 // Every task is a column and a key-value head; the thread walks its splits and merges them.
-static void attend_by_heads(oct_backend *backend, int32_t layer, int32_t thread, int32_t threads)
+static void attend_by_heads(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
+    const int32_t layer = operation->layer;
+    const bool rope = rope_within_attention(backend, threads);
     const oct_step *step = backend->step;
     const oct_step_program *program = backend->program;
     const int32_t head_dim = program->model.head_dim;
@@ -113,6 +147,10 @@ static void attend_by_heads(oct_backend *backend, int32_t layer, int32_t thread,
         const int64_t stride = (int64_t)(queries.end - queries.begin) * (2 + head_dim);
         if (thread == 0)
             oct_progress_bump(); // many columns of a long context take longer than the deadline
+        if (rope) {
+            finish_queries(backend, operation - 1, c, queries);
+            cache_key_value(backend, operation - 1, c, kv);
+        }
         for (int32_t split = 0; split < splits; split++)
             attend_split(backend, layer, c, kv, split, states + split * stride);
         for (int32_t q = queries.begin; q < queries.end; q++)
@@ -151,14 +189,8 @@ static void attend_by_splits(oct_backend *backend, int32_t layer, int32_t thread
 
 bool oct_cpu_attention(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
-    const oct_step *step = backend->step;
-    const int32_t kv_heads = backend->program->kv_heads.end - backend->program->kv_heads.begin;
-    int32_t longest = 0;
-    for (int32_t c = 0; c < step->columns; c++)
-        longest = step->positions[c] > longest ? step->positions[c] : longest;
-    const bool enough = split_count(longest) == 1 || step->columns * kv_heads >= 4 * threads;
-    if (enough || step->columns > OCT_SPLIT_PARALLEL_COLUMNS)
-        attend_by_heads(backend, operation->layer, thread, threads);
+    if (by_heads(backend, threads))
+        attend_by_heads(backend, operation, thread, threads);
     else
         attend_by_splits(backend, operation->layer, thread, threads);
     oct_team_barrier(backend->team);

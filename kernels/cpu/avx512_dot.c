@@ -16,7 +16,7 @@
 
 #include "kernels/cpu/traits.h"
 
-enum { PAIRS = 2, PREFETCH_BYTES = 1024, CACHED_BYTES = 256 << 10 };
+enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, PREFETCH_BYTES = 2048, CACHED_BYTES = 256 << 10 };
 
 #ifdef OCT_EMULATED
 #define UNROLL
@@ -26,8 +26,11 @@ enum { PAIRS = 2, PREFETCH_BYTES = 1024, CACHED_BYTES = 256 << 10 };
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// Sums of the columns of a panel for one pair of strips.
-typedef float accumulators[OCT_PANEL_COLUMNS][2][OCT_TILE_ROWS];
+// Where the fp32 accumulators of a pair of strips are: 16 floats for each strip and column.
+typedef struct accumulators {
+    float *at;
+    size_t strip, column; // floats from one to the next
+} accumulators;
 
 typedef struct scales16 {
     __m512 scale, minimum;
@@ -94,38 +97,68 @@ OCT_INLINE __m512i unpack_quad(oct_traits t, const uint8_t *low, const uint8_t *
     return t.codebook ? _mm512_shuffle_epi8(values, code) : code;
 }
 
+OCT_INLINE __m512i broadcast_four(const int8_t *x)
+{
+    int32_t four;
+    memcpy(&four, x, sizeof four);
+    return _mm512_set1_epi32(four);
+}
+
+// Takes the sums of one group, for inputs with this scale and sum, into an accumulator.
+OCT_INLINE __m512 take_sum(oct_traits t, scales16 s, __m512i sum, __m512 scale_x, __m512 sum_x, __m512 accumulator)
+{
+    __m512 whole = _mm512_cvtepi32_ps(sum);
+    if (t.zero > 0)
+        whole = _mm512_fnmadd_ps(_mm512_set1_ps((float)t.zero), sum_x, whole);
+    accumulator = _mm512_fmadd_ps(_mm512_mul_ps(s.scale, scale_x), whole, accumulator);
+    if (oct_traits_minimum(t))
+        accumulator = _mm512_fmadd_ps(_mm512_mul_ps(s.minimum, scale_x), sum_x, accumulator);
+    return accumulator;
+}
+
+// Unit u of a block of one strip for a single column: x are its inputs. low, high: the unit's part of the planes.
+OCT_INLINE __m512 add_single(oct_traits t, const uint8_t *block, const uint8_t *low, const uint8_t *high, int u,
+                             __m512i values, const __m512i x[OCT_UNIT_QUADS], const oct_activation_group *input,
+                             __m512 accumulator)
+{
+    const int groups = OCT_UNIT_COLUMNS / t.group, quads = t.group / 4;
+    UNROLL
+    for (int group = 0; group < groups; group++) {
+        __m512i sum = _mm512_setzero_si512();
+        UNROLL
+        for (int i = group * quads; i < (group + 1) * quads; i++)
+            sum = _mm512_dpbusd_epi32(sum, unpack_quad(t, low, high, values, i), x[i]);
+        const float sum_x = t.group == 32 ? input->sum : input->half_sums[group];
+        accumulator = take_sum(t, load_scales(t, block, u * groups + group), sum, _mm512_set1_ps(input->scale),
+                               _mm512_set1_ps(sum_x), accumulator);
+    }
+    return accumulator;
+}
+
 // One group of S strips for one column: `code` are their quads, `x` its inputs, sum_x the sum of those.
 OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QUADS], int first_quad,
                           const scales16 scales[2], const int8_t *x, float scale_x, float sum_x,
-                          float sums[2][OCT_TILE_ROWS])
+                          __m512 accumulator[2])
 {
     __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     UNROLL
     for (int i = 0; i < t.group / 4; i++) {
-        int32_t four;
-        memcpy(&four, x + i * 4, sizeof four);
-        const __m512i inputs = _mm512_set1_epi32(four);
+        const __m512i inputs = broadcast_four(x + i * 4);
         UNROLL
         for (int s = 0; s < S; s++)
             sum[s] = _mm512_dpbusd_epi32(sum[s], code[s][first_quad + i], inputs);
     }
-    const __m512 scale = _mm512_set1_ps(scale_x), whole_x = _mm512_set1_ps(sum_x);
     UNROLL
-    for (int s = 0; s < S; s++) {
-        __m512 whole = _mm512_cvtepi32_ps(sum[s]), accumulator = _mm512_loadu_ps(sums[s]);
-        if (t.zero > 0)
-            whole = _mm512_fnmadd_ps(_mm512_set1_ps((float)t.zero), whole_x, whole);
-        accumulator = _mm512_fmadd_ps(_mm512_mul_ps(scales[s].scale, scale), whole, accumulator);
-        if (oct_traits_minimum(t))
-            accumulator = _mm512_fmadd_ps(_mm512_mul_ps(scales[s].minimum, scale), whole_x, accumulator);
-        _mm512_storeu_ps(sums[s], accumulator);
-    }
+    for (int s = 0; s < S; s++)
+        accumulator[s] = take_sum(t, scales[s], sum[s], _mm512_set1_ps(scale_x), _mm512_set1_ps(sum_x), accumulator[s]);
 }
 
 // Unit u of a block of n columns at `block`, of S strips `apart` bytes from each other, for `columns` columns whose
-// inputs are units at `codes` and `groups`.
-OCT_INLINE void add_unit(oct_traits t, int S, const uint8_t *block, size_t apart, int n, int u, __m512i values,
-                         int32_t columns, const int8_t *codes, const oct_activation_group *groups, accumulators sums)
+// inputs are units at `codes` and `groups`. The accumulators begin at 0 where `fresh`, else they are read from `from`;
+// they go to `to`.
+OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, size_t apart, ptrdiff_t ahead, int n,
+                         int u, __m512i values, int32_t columns, const int8_t *codes, const oct_activation_group *groups,
+                         accumulators from, accumulators to)
 {
     __m512i code[2][OCT_UNIT_QUADS];
     scales16 scales[2][2];
@@ -136,7 +169,7 @@ OCT_INLINE void add_unit(oct_traits t, int S, const uint8_t *block, size_t apart
         const uint8_t *low = block + (size_t)s * apart + oct_traits_scale_bytes(t, n) + u * low_bytes;
         const uint8_t *high = low + (n / OCT_UNIT_COLUMNS - u) * low_bytes + u * high_bytes;
         for (int i = 0; i < low_bytes + high_bytes; i += 64)
-            _mm_prefetch((const char *)low + PREFETCH_BYTES + i, _MM_HINT_T0);
+            _mm_prefetch((const char *)low + ahead + i, _MM_HINT_T0);
         UNROLL
         for (int quad = 0; quad < OCT_UNIT_QUADS; quad++)
             code[s][quad] = unpack_quad(t, low, high, values, quad);
@@ -145,73 +178,151 @@ OCT_INLINE void add_unit(oct_traits t, int S, const uint8_t *block, size_t apart
             scales[group][s] =
                 load_scales(t, block + (size_t)s * apart, u * (OCT_UNIT_COLUMNS / t.group) + group);
     }
-    for (int32_t c = 0; c < columns; c++)
+    for (int32_t c = 0; c < columns; c++) {
+        __m512 accumulator[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+        UNROLL
+        for (int s = 0; s < S && !fresh; s++)
+            accumulator[s] = _mm512_loadu_ps(from.at + (size_t)s * from.strip);
         UNROLL
         for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++)
             add_group(t, S, code, group * (t.group / 4), scales[group],
                       codes + c * OCT_UNIT_COLUMNS + group * t.group, groups[c].scale,
-                      t.group == 32 ? groups[c].sum : groups[c].half_sums[group], sums[c]);
+                      t.group == 32 ? groups[c].sum : groups[c].half_sums[group], accumulator);
+        UNROLL
+        for (int s = 0; s < S; s++)
+            _mm512_storeu_ps(to.at + (size_t)s * to.strip, accumulator[s]);
+        from.at += from.column;
+        to.at += to.column;
+    }
 }
 
-// Strips of a pass: `pairs` times S of them, `apart` bytes from each other (and `rows_apart` rows).
+// How the strips of a pass lie to each other, and what is fetched meanwhile.
 typedef struct pass {
-    int32_t pairs;
-    size_t apart, rows_apart;
+    size_t apart, rows_apart; // bytes of weights, rows, from a strip to the next
+    ptrdiff_t ahead;          // bytes from weights in use to those that are fetched
 } pass;
 
-static void store_sums(const oct_dot *dot, int S, pass p, int32_t begin, int32_t columns, accumulators sums[PAIRS],
-                       float *out)
-{
-    for (int32_t i = 0; i < p.pairs * S; i++)
-        for (int32_t c = 0; c < columns; c++)
-            _mm512_storeu_ps(out + (size_t)i * p.rows_apart + (size_t)(begin + c) * dot->out_stride,
-                             _mm512_loadu_ps(sums[i / S][c][i % S]));
-}
-
-// The panel of columns that begins with `begin`. strip, out: the first strip of the pass.
-OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_t *strip, pass p, __m512i values,
-                           int32_t begin, float *out)
+// PAIRS times S strips, of which `pairs` are there, for the panel of columns that begins with `begin`. strip, out: the
+// first of them.
+OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_t *strip, pass p, int32_t pairs,
+                           __m512i values, int32_t begin, float *out)
 {
     const int32_t columns = oct_panel_columns(dot->x, begin);
     const int64_t unit = oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin);
     const int8_t *codes = dot->x->codes + unit * OCT_UNIT_COLUMNS;
     const oct_activation_group *groups = dot->x->groups + unit;
-    _Alignas(64) accumulators sums[PAIRS];
-    for (int32_t i = 0; i < p.pairs; i++)
-        memset(sums[i], 0, (size_t)columns * sizeof sums[i][0]);
+    _Alignas(64) float sums[PAIRS][OCT_PANEL_COLUMNS][2][OCT_TILE_ROWS];
     const int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
     const uint8_t *block = strip;
     for (int64_t at = dot->first; at < end;) {
         const int n = oct_block_columns(at, end);
         for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-            for (int32_t i = 0; i < p.pairs; i++)
-                add_unit(t, S, block + (size_t)(i * S) * p.apart, p.apart, n, u, values, columns, codes, groups,
-                         sums[i]);
+            const bool last = at + (u + 1) * OCT_UNIT_COLUMNS == end;
+            for (int32_t i = 0; i < pairs; i++) {
+                const uint8_t *pair = block + (size_t)(i * S) * p.apart;
+                const accumulators here = {sums[i][0][0], OCT_TILE_ROWS, 2 * OCT_TILE_ROWS};
+                const accumulators results = {out + (size_t)(i * S) * p.rows_apart +
+                                                  (size_t)begin * dot->out_stride,
+                                              p.rows_apart, dot->out_stride};
+                if (at == dot->first && u == 0)
+                    add_unit(t, S, true, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, here,
+                             last ? results : here);
+                else
+                    add_unit(t, S, false, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, here,
+                             last ? results : here);
+            }
             codes += columns * OCT_UNIT_COLUMNS;
             groups += columns;
         }
         block += oct_traits_block_bytes(t, n);
         at += n;
     }
-    store_sums(dot, S, p, begin, columns, sums, out);
 }
 
-// The strips [first, last) for a panel of columns.
+// The same for a single column, whose accumulators and inputs stay in registers: S strips.
+OCT_INLINE void dot_single(oct_traits t, int S, const oct_dot *dot, const uint8_t *strip, pass p, __m512i values,
+                           float *out)
+{
+    const int low_bytes = oct_plane_bytes(t.low_bits, OCT_UNIT_COLUMNS);
+    const int high_bytes = oct_plane_bytes(t.high_bits, OCT_UNIT_COLUMNS);
+    const int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
+    const int8_t *codes = dot->x->codes + dot->x_offset;
+    const oct_activation_group *input = dot->x->groups + dot->x_offset / OCT_UNIT_COLUMNS;
+    __m512 accumulator[STREAMS];
+    UNROLL
+    for (int s = 0; s < S; s++)
+        accumulator[s] = _mm512_setzero_ps();
+    for (int64_t at = dot->first; at < end;) {
+        const int n = oct_block_columns(at, end);
+        const uint8_t *low = strip + oct_traits_scale_bytes(t, n), *high = low + oct_plane_bytes(t.low_bits, n);
+        for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+            __m512i x[OCT_UNIT_QUADS];
+            UNROLL
+            for (int i = 0; i < OCT_UNIT_QUADS; i++)
+                x[i] = broadcast_four(codes + i * 4);
+            UNROLL
+            for (int s = 0; s < S; s++) {
+                const size_t from = (size_t)s * p.apart;
+                for (int i = 0; i < low_bytes + high_bytes; i += 64)
+                    _mm_prefetch((const char *)low + from + p.ahead + i, _MM_HINT_T0);
+                accumulator[s] = add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
+            }
+            low += low_bytes;
+            high += high_bytes;
+            codes += OCT_UNIT_COLUMNS;
+            input++;
+        }
+        strip += oct_traits_block_bytes(t, n);
+        at += n;
+    }
+    UNROLL
+    for (int s = 0; s < S; s++)
+        _mm512_storeu_ps(out + (size_t)s * p.rows_apart, accumulator[s]);
+}
+
+// `strips` strips (4, 2 or 1) that begin with number s, for a panel of columns.
+OCT_INLINE void dot_group(oct_traits t, int strips, const oct_dot *dot, int32_t s, pass p, __m512i values,
+                          int32_t begin)
+{
+    const uint8_t *strip = dot->weights + (size_t)s * dot->strip_bytes;
+    float *out = dot->out + (size_t)s * OCT_TILE_ROWS;
+    if (dot->x->columns == 1)
+        dot_single(t, strips, dot, strip, p, values, out);
+    else
+        dot_strips(t, strips > 1 ? 2 : 1, dot, strip, p, (strips + 1) / 2, values, begin, out);
+}
+
+// Bytes from the weights in use to those that are fetched meanwhile, `at` bytes behind the beginning of a stream of
+// `bytes` bytes: behind its end the caller's next weights follow, where each stream has the same place.
+OCT_INLINE ptrdiff_t bytes_ahead(const oct_dot *dot, size_t at, size_t bytes)
+{
+    if (at + PREFETCH_BYTES < bytes || dot->next == NULL)
+        return PREFETCH_BYTES;
+    return dot->next - dot->weights + (ptrdiff_t)PREFETCH_BYTES - (ptrdiff_t)bytes;
+}
+
+// The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come, since a
+// stream that soon ends is not worth its beginning.
 OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int32_t first, int32_t last, int32_t begin)
 {
-    const int32_t streams = 2 * PAIRS, part = (last - first) / streams;
-    const pass together = {PAIRS, (size_t)part * dot->strip_bytes, (size_t)part * OCT_TILE_ROWS};
-    const pass neighbours = {1, dot->strip_bytes, OCT_TILE_ROWS};
-    for (int32_t s = first; s < first + part; s++)
-        dot_strips(t, 2, dot, dot->weights + (size_t)s * dot->strip_bytes, together, values, begin,
-                   dot->out + (size_t)s * OCT_TILE_ROWS);
-    int32_t s = first + streams * part;
-    for (; s + 1 < last; s += 2)
-        dot_strips(t, 2, dot, dot->weights + (size_t)s * dot->strip_bytes, neighbours, values, begin,
-                   dot->out + (size_t)s * OCT_TILE_ROWS);
+    const size_t strip_bytes = dot->strip_bytes;
+    const int32_t part = (last - first) / STREAMS;
+    const bool far = (size_t)part * strip_bytes >= STREAM_BYTES;
+    const int32_t distance = far ? part : 1, step = far ? 1 : STREAMS;
+    const size_t stream_bytes = (size_t)(far ? part : last - first) * strip_bytes;
+    pass p = {(size_t)distance * strip_bytes, (size_t)distance * OCT_TILE_ROWS, 0};
+    for (int32_t i = 0; i < part; i++) {
+        p.ahead = bytes_ahead(dot, (size_t)(i * step) * strip_bytes, stream_bytes);
+        dot_group(t, STREAMS, dot, first + i * step, p, values, begin);
+    }
+    int32_t s = first + STREAMS * part;
+    p = (pass){strip_bytes, OCT_TILE_ROWS, bytes_ahead(dot, (size_t)(s - first) * strip_bytes, stream_bytes)};
+    if (last - s >= 2) {
+        dot_group(t, 2, dot, s, p, values, begin);
+        s += 2;
+    }
     if (s < last)
-        dot_strips(t, 1, dot, dot->weights + (size_t)s * dot->strip_bytes, neighbours, values, begin,
-                   dot->out + (size_t)s * OCT_TILE_ROWS);
+        dot_group(t, 1, dot, s, p, values, begin);
 }
 
 OCT_INLINE void dot_int8(const oct_dot *dot, oct_encoding encoding, oct_traits t)

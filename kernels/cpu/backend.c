@@ -9,7 +9,7 @@
 #include "runtime/huge_memory.h"
 #include "runtime/progress.h"
 
-enum { ALIGNMENT = 64, TILE_COLUMNS = 64 };
+enum { ALIGNMENT = 64 };
 
 static const oct_cpu_operation operations[] = {
     [OCT_OP_EMBED] = oct_cpu_embed,           [OCT_OP_QKV] = oct_cpu_qkv,
@@ -75,8 +75,9 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
     const size_t group = (size_t)(program->model.heads / program->model.kv_heads);
     const size_t width = (size_t)oct_pad_columns((int64_t)largest(
         hidden, largest((size_t)backend->attention_width, (size_t)backend->inner_width)));
-    size_t depth = 2; // of partial results: gate and up, or the stack of the reduction tree
-    depth = largest(depth, largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth));
+    const size_t depth = largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth);
+    const size_t strips = (size_t)oct_cpu_strips_at_a_time((int32_t)columns);
+    const size_t tiles = OCT_TILE_ROWS * largest(2 * strips * columns, depth * OCT_STRIP_COLUMNS);
     oct_activations shared = {0};
     take_activations(a, &shared, columns, width);
     backend->residual = take(a, columns * hidden * sizeof(float));
@@ -90,7 +91,7 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
         s->shared = shared;
         take_activations(a, &s->input, 1, width);
         s->row = take(a, width * sizeof(float));
-        s->tiles = take(a, largest(TILE_COLUMNS, columns) * OCT_TILE_ROWS * depth * sizeof(float));
+        s->tiles = take(a, tiles * sizeof(float));
         s->states = take(a, splits * group * state * sizeof(float));
     }
 }
@@ -144,10 +145,38 @@ static oct_status allocate(oct_backend *backend, const size_t *matrix_bytes)
     return OCT_OK;
 }
 
+// Granules of the shard's matrices that are split along K.
+static size_t count_granules(const oct_step_program *program)
+{
+    size_t count = 0;
+    for (int32_t i = 0; i < program->matrix_count; i++)
+        if (program->matrices[i].spec.split == OCT_SPLIT_COLUMNS)
+            count += (size_t)(program->matrices[i].granules.end - program->matrices[i].granules.begin);
+    return count;
+}
+
+// Writes down where the granules of a matrix split along K lie; returns what follows them in the list.
+static oct_cpu_granule *place_granules(oct_cpu_matrix *matrix, const oct_program_matrix *shard, oct_cpu_granule *list)
+{
+    const oct_partition *partition = &shard->spec.partition;
+    const uint8_t *weights = matrix->data;
+    matrix->granules = list;
+    for (int32_t g = shard->granules.begin; g < shard->granules.end; g++, list++) {
+        const int64_t last = (int64_t)oct_granule_unit(partition, g + 1) * partition->unit_size;
+        list->weights = weights;
+        list->first = (int64_t)oct_granule_unit(partition, g) * partition->unit_size;
+        list->last = last < matrix->columns ? last : matrix->columns;
+        list->strip_bytes = oct_strip_bytes(matrix->encoding, list->first, list->last);
+        weights += (size_t)matrix->strips * list->strip_bytes;
+    }
+    return list;
+}
+
 static void place_matrices(oct_backend *backend, const oct_encoding *encodings, const size_t *matrix_bytes)
 {
     const oct_step_program *program = backend->program;
     arena weights = {.base = backend->weights};
+    oct_cpu_granule *granules = backend->granules;
     for (int32_t i = 0; i < program->matrix_count; i++) {
         const oct_program_matrix *shard = &program->matrices[i];
         const oct_tensor_spec *spec = &shard->spec;
@@ -166,6 +195,8 @@ static void place_matrices(oct_backend *backend, const oct_encoding *encodings, 
             matrix->strip_bytes = oct_strip_bytes(encodings[i], 0, spec->columns);
         }
         matrix->strips = (int32_t)oct_tile_count(matrix->rows);
+        if (spec->split == OCT_SPLIT_COLUMNS)
+            granules = place_granules(matrix, shard, granules);
     }
 }
 
@@ -195,14 +226,14 @@ oct_status oct_backend_create(oct_backend **out, const oct_step_program *program
     backend->vectors = vectors;
     backend->rope = rope;
     backend->attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
-    backend->tile_columns = TILE_COLUMNS;
     backend->kernels = kernels_of_level(options->instructions);
     backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);
+    backend->granules = calloc(count_granules(program) + 1, sizeof *backend->granules);
     backend->scratch = calloc((size_t)options->threads, sizeof *backend->scratch);
     set_widths(backend);
     if (backend->kernels == NULL)
         status = oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
-    else if (backend->matrices == NULL || backend->scratch == NULL)
+    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL)
         status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     if (status == OCT_OK)
         status = allocate(backend, matrix_bytes);
@@ -226,6 +257,7 @@ void oct_backend_destroy(oct_backend *backend)
     oct_huge_unmap(backend->kv_cache, backend->kv_cache_bytes);
     oct_huge_unmap(backend->buffers, backend->buffers_bytes);
     free(backend->matrices);
+    free(backend->granules);
     free(backend->scratch);
     free(backend);
 }

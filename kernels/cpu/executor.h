@@ -8,6 +8,13 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/team.h"
 
+// A granule of a matrix that is split along K.
+typedef struct oct_cpu_granule {
+    const uint8_t *weights;
+    size_t strip_bytes;
+    int64_t first, last; // K range
+} oct_cpu_granule;
+
 // A matrix of the shard, ready for the kernels.
 typedef struct oct_cpu_matrix {
     uint8_t *data;
@@ -18,6 +25,7 @@ typedef struct oct_cpu_matrix {
     int32_t strips;      // tiles of those rows
     size_t strip_bytes;  // split by rows: of the whole K
     int64_t columns;     // K, unpadded
+    oct_cpu_granule *granules; // split along K: those of this rank, else NULL
 } oct_cpu_matrix;
 
 // What one thread needs for itself.
@@ -25,7 +33,7 @@ typedef struct oct_cpu_scratch {
     oct_activations input;  // of one column: each thread prepares its own
     oct_activations shared; // of several: the arrays are the team's
     float *row;            // [widest input] a normalised column
-    float *tiles;          // dot products of a few strips: see operations.c
+    float *tiles;          // dot products of a few strips: gate and up, or the stack of a reduction tree
     float *states;         // attention states of one key-value head's queries, all splits
 } oct_cpu_scratch;
 
@@ -37,6 +45,7 @@ struct oct_backend {
     oct_team *team;
 
     oct_cpu_matrix *matrices;     // [matrix_count]
+    oct_cpu_granule *granules;    // of all matrices that are split along K
     const float *const *vectors;  // [vector_count]
     const float *rope;            // [context][rope_dims / 2][2]
     uint8_t *weights;
@@ -58,7 +67,6 @@ struct oct_backend {
     int64_t qkv_width, attention_width, inner_width, logits_stride;
     int32_t max_splits;
     float attention_scale;        // of the scores: head_dim^-0.5
-    int32_t tile_columns;         // floats per thread in scratch.tiles / 16
 
     // Of the step in progress.
     const oct_step *step;
@@ -92,11 +100,13 @@ static inline oct_run oct_thread_run(int64_t total, int32_t thread, int32_t thre
     return (oct_run){(int32_t)(total * thread / threads), (int32_t)(total * (thread + 1) / threads)};
 }
 
-// Strips whose results are held at a time: few enough for the first-level cache, whatever the columns.
-static inline int32_t oct_cpu_strips_at_a_time(const oct_backend *backend, int32_t columns)
+// Strips whose results are held at a time: few enough for the first-level cache, enough for the kernels to walk
+// several of them side by side.
+enum { OCT_STRIP_COLUMNS = 128, OCT_LEAST_STRIPS = OCT_STRIP_COLUMNS / OCT_PANEL_COLUMNS };
+static inline int32_t oct_cpu_strips_at_a_time(int32_t columns)
 {
-    const int32_t strips = backend->tile_columns / columns;
-    return strips < 1 ? 1 : strips;
+    const int32_t strips = OCT_STRIP_COLUMNS / columns;
+    return strips < OCT_LEAST_STRIPS ? OCT_LEAST_STRIPS : strips;
 }
 
 // A wide step of a large model can spend longer than the deadline in one operation: from so many columns on, its parts
@@ -104,9 +114,14 @@ static inline int32_t oct_cpu_strips_at_a_time(const oct_backend *backend, int32
 enum { OCT_SHOWN_COLUMNS = 16 };
 
 // Products of the strips [strip, strip + strips) of a matrix split by rows with all columns of input:
-// out [columns][out_stride].
+// out [columns][out_stride]. next: what this thread reads afterwards, or NULL.
 void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
-                     float *out, size_t out_stride);
+                     const uint8_t *next, float *out, size_t out_stride);
+
+// The first weights that a thread reads in the operations behind this one, or NULL: kernels fetch them while the team
+// meets.
+const uint8_t *oct_cpu_next_weights(const oct_backend *backend, const oct_operation *operation, int32_t thread,
+                                    int32_t threads);
 
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
 bool oct_cpu_exchange(oct_backend *backend, int32_t thread);

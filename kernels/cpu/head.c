@@ -13,7 +13,7 @@ bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t 
                                                    step->logit_columns, (int)head->form, thread, threads);
     const oct_run mine = oct_thread_run(head->strips, thread, threads);
     if (mine.begin < mine.end)
-        oct_cpu_run_dot(head, mine.begin, mine.end - mine.begin, input,
+        oct_cpu_run_dot(head, mine.begin, mine.end - mine.begin, input, NULL,
                         backend->logits + mine.begin * OCT_TILE_ROWS, (size_t)backend->logits_stride);
     oct_team_barrier(backend->team);
     return true;

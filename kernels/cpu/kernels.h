@@ -74,6 +74,19 @@ static inline int64_t oct_activation_unit(const oct_activations *x, int64_t unit
     return (column - inside) * (x->width / OCT_UNIT_COLUMNS) + unit * oct_panel_columns(x, column) + inside;
 }
 
+// The panel that begins with column `begin` (a multiple of 16), as an input of its own.
+static inline oct_activations oct_activation_panel(const oct_activations *x, int32_t begin)
+{
+    const int64_t units = begin * (x->width / OCT_UNIT_COLUMNS), elements = units * OCT_UNIT_COLUMNS;
+    return (oct_activations){.width = x->width,
+                             .columns = oct_panel_columns(x, begin),
+                             .f32 = x->f32 + elements,
+                             .rounded = x->rounded + elements,
+                             .bf16 = x->bf16 + elements,
+                             .codes = x->codes + elements,
+                             .groups = x->groups + units};
+}
+
 // Dot products of consecutive strips with the same K range, for all columns of x:
 //   out[c · out_stride + 16 s + r] = Σ_k W[16 s + r][k] · x[c][x_offset + k − first]
 // Reads strips · strip_bytes of weights once from memory.
@@ -82,6 +95,7 @@ typedef struct oct_dot {
     size_t strip_bytes;
     int32_t strips;
     int64_t first, last; // K range in absolute columns; blocks break at multiples of 256
+    const uint8_t *next; // weights that this thread reads afterwards, to be fetched in time; NULL: not known
     const oct_activations *x;
     int64_t x_offset; // where column `first` of W stands in x; a multiple of 32
     float *out;       // [x->columns][out_stride]

@@ -8,6 +8,7 @@
 #include "kernels/cpu/traits.h"
 
 #define LANES 16
+#define LANES_MANY 0 // are there registers for 24 of them?
 
 typedef struct lanes {
     __m256 v[2];

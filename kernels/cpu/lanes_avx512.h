@@ -6,6 +6,7 @@
 #include "kernels/cpu/traits.h"
 
 #define LANES 16
+#define LANES_MANY 1 // are there registers for 24 of them?
 
 typedef __m512 lanes;
 typedef struct lanes_int {
@@ -147,43 +148,33 @@ OCT_INLINE void lanes_int_store_s8(int8_t *at, lanes_int a)
     _mm_storeu_si128((__m128i *)at, _mm512_cvtepi32_epi8(a.v));
 }
 
-// Sums and maxima over the lanes are rare: they go through memory.
+// Lane i takes lane i + 8, then i + 4, i + 2, i + 1: the steps of sums and maxima over the lanes.
+#define LANES_STEPS(result, a, operation)                                                                    \
+    lanes result = operation(a, _mm512_shuffle_f32x4(a, a, 0x4e));                                           \
+    result = operation(result, _mm512_shuffle_f32x4(result, result, 0xb1));                                  \
+    result = operation(result, _mm512_permute_ps(result, 0x4e));                                             \
+    result = operation(result, _mm512_permute_ps(result, 0xb1))
+
 OCT_INLINE float lanes_tree(lanes a)
 {
-    float t[LANES];
-    lanes_store(t, a);
-    for (int n = 8; n >= 1; n /= 2)
-        for (int i = 0; i < n; i++)
-            t[i] = t[i] + t[i + n];
-    return t[0];
+    LANES_STEPS(sum, a, _mm512_add_ps);
+    return _mm512_cvtss_f32(sum);
 }
 
 OCT_INLINE float lanes_largest(lanes a)
 {
-    float t[LANES];
-    lanes_store(t, a);
-    for (int n = 8; n >= 1; n /= 2)
-        for (int i = 0; i < n; i++)
-            t[i] = t[i] > t[i + n] ? t[i] : t[i + n];
-    return t[0];
+    LANES_STEPS(largest, a, _mm512_max_ps);
+    return _mm512_cvtss_f32(largest);
 }
 
 OCT_INLINE int32_t lanes_int_largest(lanes_int a)
 {
-    int32_t t[LANES];
-    lanes_int_store(t, a);
-    for (int i = 1; i < LANES; i++)
-        t[0] = t[i] > t[0] ? t[i] : t[0];
-    return t[0];
+    return _mm512_reduce_max_epi32(a.v);
 }
 
 OCT_INLINE int32_t lanes_int_sum(lanes_int a)
 {
-    int32_t t[LANES], sum = 0;
-    lanes_int_store(t, a);
-    for (int i = 0; i < LANES; i++)
-        sum += t[i];
-    return sum;
+    return _mm512_reduce_add_epi32(a.v);
 }
 
 // Every other one of 32 numbers, from number `from` on; and the numbers `from` … of a[0] b[0] a[1] b[1] ….

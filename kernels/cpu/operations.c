@@ -138,14 +138,36 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
     return true;
 }
 
+const uint8_t *oct_cpu_next_weights(const oct_backend *backend, const oct_operation *operation, int32_t thread,
+                                    int32_t threads)
+{
+    const oct_operation *end = backend->program->operations + backend->program->operation_count;
+    do
+        if (++operation == end)
+            return NULL;
+    while (operation->matrices[0] < 0);
+    const oct_cpu_matrix *matrix = &backend->matrices[operation->matrices[0]];
+    int32_t strips = matrix->strips;
+    for (int i = 1; operation->kind == OCT_OP_QKV && i < OCT_OPERATION_MATRICES; i++)
+        strips += backend->matrices[operation->matrices[i]].strips;
+    int32_t strip = oct_thread_run(strips, thread, threads).begin;
+    if (matrix->granules != NULL)
+        return matrix->granules[0].weights + (size_t)strip * matrix->granules[0].strip_bytes;
+    for (int i = 1; strip >= matrix->strips && operation->kind == OCT_OP_QKV && i < OCT_OPERATION_MATRICES; i++) {
+        strip -= matrix->strips;
+        matrix = &backend->matrices[operation->matrices[i]];
+    }
+    return matrix->data + (size_t)strip * matrix->strip_bytes;
+}
+
 enum { SHOWN_STRIPS = 64 };
 
 void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips, const oct_activations *input,
-                     float *out, size_t out_stride)
+                     const uint8_t *next, float *out, size_t out_stride)
 {
     const int32_t columns = input->columns;
     for (; columns > OCT_SHOWN_COLUMNS && strips > SHOWN_STRIPS; strip += SHOWN_STRIPS, strips -= SHOWN_STRIPS) {
-        oct_cpu_run_dot(matrix, strip, SHOWN_STRIPS, input, out, out_stride);
+        oct_cpu_run_dot(matrix, strip, SHOWN_STRIPS, input, NULL, out, out_stride);
         out += SHOWN_STRIPS * OCT_TILE_ROWS;
     }
     if (columns > OCT_SHOWN_COLUMNS)
@@ -156,6 +178,7 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
         .strips = strips,
         .first = 0,
         .last = matrix->columns,
+        .next = next,
         .x = input,
         .out = out,
         .out_stride = out_stride,
@@ -179,13 +202,14 @@ bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t t
                                                    backend->vectors[operation->vectors[0]], NULL, columns, forms,
                                                    thread, threads);
     const oct_run mine = oct_thread_run(total, thread, threads);
+    const uint8_t *next = oct_cpu_next_weights(backend, operation, thread, threads);
     int32_t before = 0; // strips of the parts before this one; q, k and v stand one after another in qkv
     for (int i = 0; i < OCT_OPERATION_MATRICES; i++) {
         const int32_t begin = mine.begin > before ? mine.begin - before : 0;
         const int32_t end = mine.end - before < parts[i]->strips ? mine.end - before : parts[i]->strips;
         if (begin < end)
             oct_cpu_run_dot(parts[i], begin, end - begin, input,
-                            backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
+                            before + end < mine.end ? parts[i + 1]->data : next, backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
         before += parts[i]->strips;
     }
     oct_team_barrier(backend->team);
@@ -202,14 +226,16 @@ bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32
         oct_cpu_prepare(backend, backend->residual, hidden, hidden, backend->vectors[operation->vectors[0]], NULL,
                         columns, (int)(gate->form | up->form), thread, threads);
     const oct_run mine = oct_thread_run(gate->strips, thread, threads);
-    const int32_t at_a_time = oct_cpu_strips_at_a_time(backend, columns);
+    const int32_t at_a_time = oct_cpu_strips_at_a_time(columns);
+    const uint8_t *next = oct_cpu_next_weights(backend, operation, thread, threads);
     float *gates = backend->scratch[thread].tiles;
     for (int32_t strip = mine.begin; strip < mine.end; strip += at_a_time) {
         const int32_t strips = mine.end - strip < at_a_time ? mine.end - strip : at_a_time;
         const size_t rows = (size_t)strips * OCT_TILE_ROWS;
         float *ups = gates + rows * (size_t)columns;
-        oct_cpu_run_dot(gate, strip, strips, input, gates, rows);
-        oct_cpu_run_dot(up, strip, strips, input, ups, rows);
+        const uint8_t *more = strip + strips == mine.end ? next : gate->data + (size_t)(strip + strips) * gate->strip_bytes;
+        oct_cpu_run_dot(gate, strip, strips, input, up->data + (size_t)strip * up->strip_bytes, gates, rows);
+        oct_cpu_run_dot(up, strip, strips, input, more, ups, rows);
         for (int32_t c = 0; c < columns; c++)
             backend->kernels->silu_multiply(gates + (size_t)c * rows, ups + (size_t)c * rows, (int64_t)rows,
                                             backend->inner + c * backend->inner_width + strip * OCT_TILE_ROWS);

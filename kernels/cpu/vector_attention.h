@@ -133,11 +133,11 @@ static void attention_split(const oct_attention *attention)
     for (int32_t left = attention->queries; left > 0;) {
         int32_t n = left > QUERIES ? QUERIES : left;
         if (n == 4)
-            attend(attention, 4, 1, q, state);
+            attend(attention, 4, LANES_MANY ? 4 : 1, q, state);
         else if (n == 3)
-            attend(attention, 3, 2, q, state);
+            attend(attention, 3, LANES_MANY ? 4 : 2, q, state);
         else if (n == 2)
-            attend(attention, 2, 2, q, state);
+            attend(attention, 2, LANES_MANY ? 4 : 2, q, state);
         else
             attend(attention, 1, 4, q, state);
         q += n * attention->head_dim;

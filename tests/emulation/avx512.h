@@ -137,6 +137,23 @@ EMULATED emulated_512 _mm512_permutex2var_ps(emulated_512 a, emulated_512 index,
     EACH(16, r.f[k] = index.u[k] & 16 ? b.f[index.u[k] & 15] : a.f[index.u[k] & 15]);
 }
 
+// VSHUFF32X4: whole quarters, two of each source.
+EMULATED emulated_512 _mm512_shuffle_f32x4(emulated_512 a, emulated_512 b, int control)
+{
+    EACH(16, r.f[k] = (k < 8 ? a : b).f[(control >> k / 4 * 2 & 3) * 4 + k % 4]);
+}
+
+// VPERMILPS: inside each quarter.
+EMULATED emulated_512 _mm512_permute_ps(emulated_512 a, int control)
+{
+    EACH(16, r.f[k] = a.f[k / 4 * 4 + (control >> k % 4 * 2 & 3)]);
+}
+
+EMULATED float _mm512_cvtss_f32(emulated_512 a)
+{
+    return a.f[0];
+}
+
 // --- integers ----------------------------------------------------------------------------------------
 EMULATED emulated_512 _mm512_and_si512(emulated_512 a, emulated_512 b)
 {
@@ -166,6 +183,22 @@ EMULATED emulated_512 _mm512_sub_epi32(emulated_512 a, emulated_512 b)
 EMULATED emulated_512 _mm512_max_epi32(emulated_512 a, emulated_512 b)
 {
     EACH(16, r.i[k] = a.i[k] > b.i[k] ? a.i[k] : b.i[k]);
+}
+
+EMULATED int32_t _mm512_reduce_max_epi32(emulated_512 a)
+{
+    int32_t largest = a.i[0];
+    for (int k = 1; k < 16; k++)
+        largest = a.i[k] > largest ? a.i[k] : largest;
+    return largest;
+}
+
+EMULATED int32_t _mm512_reduce_add_epi32(emulated_512 a)
+{
+    uint32_t sum = 0;
+    for (int k = 0; k < 16; k++)
+        sum += a.u[k];
+    return (int32_t)sum;
 }
 
 EMULATED emulated_512 _mm512_srli_epi16(emulated_512 a, unsigned bits)
