@@ -45,8 +45,9 @@ find_model() {
 
 # import_model GGUF: the path of its checkpoint on stdout, imported where the program or the GGUF file is newer.
 import_model() {
-    local checkpoint
-    checkpoint=$cache_dir/compared.$(basename "$1" .gguf).h5
+    local place checkpoint
+    place=$(realpath "$1" | cksum | cut -d ' ' -f 1) # files in two folders may have one name
+    checkpoint=$cache_dir/compared.$(basename "$1" .gguf).$place.h5
     if [ ! "$checkpoint" -nt "$1" ] || [ ! "$checkpoint" -nt "$octet" ]; then
         "$octet" import "$1" -o "$checkpoint" >&2 || exit 1
     fi
