@@ -45,8 +45,9 @@ find_model() {
 
 # import_model GGUF: the path of its checkpoint on stdout, imported where the program or the GGUF file is newer.
 import_model() {
-    local checkpoint
-    checkpoint=$cache_dir/compared.$(basename "$1" .gguf).h5
+    local place checkpoint
+    place=$(realpath "$1" | cksum | cut -d ' ' -f 1) # files in two folders may have one name
+    checkpoint=$cache_dir/compared.$(basename "$1" .gguf).$place.h5
     if [ ! "$checkpoint" -nt "$1" ] || [ ! "$checkpoint" -nt "$octet" ]; then
         "$octet" import "$1" -o "$checkpoint" >&2 || exit 1
     fi
@@ -85,4 +86,33 @@ wait_for_quiet() {
             return
         fi
     done
+}
+
+# processor_seconds: "OTHERS ALL" in seconds so far, from /proc/stat and this script's own $work/times: what others
+# used of the processors (the host's other guests too, where it says so), and all there was.
+processor_seconds() {
+    awk -v hz="$(getconf CLK_TCK)" '
+        function seconds(text) { split(text, part, /[ms]/); return 60 * part[1] + part[2] }
+        FILENAME == "/proc/stat" {
+            for (i = 2; i <= 9; i++) all += $i
+            busy = all - $5 - $6
+            nextfile
+        }
+        FNR == 2 { own = seconds($1) + seconds($2) }
+        END { print busy / hz - own, all / hz }' /proc/stat "$work/times"
+}
+
+# undisturbed COMMAND…: runs it when the machine is quiet; sets mark to "*" if others used more than a tenth of the
+# processors meanwhile. A function's own programs count as others only if it does not wait for them.
+undisturbed() {
+    local before after
+    wait_for_quiet
+    times >"$work/times"
+    before=$(processor_seconds)
+    "$@"
+    times >"$work/times"
+    after=$(processor_seconds)
+    awk -v a="$before" -v b="$after" 'BEGIN {
+        split(a, x, " "); split(b, y, " ")
+        exit y[1] - x[1] > 0.1 * (y[2] - x[2]) }' || mark='*'
 }
