@@ -46,16 +46,25 @@ void oct_backend_destroy(oct_backend *backend);
 // Where the loader puts matrix i: matrix_bytes[i] bytes, aligned to 64.
 void *oct_backend_matrix(oct_backend *backend, int32_t i);
 
-// Runs one step. logits [logit_columns][logit_stride]: this rank's rows of the vocabulary, columns in the order of
-// step->logit_column. residual_hash receives a hash of the final residual's bits of the logit columns, which is
+// Runs one step; *step and what it points to stay as they are until the next one. residual_hash receives a hash of the final residual's bits of the logit columns, which is
 // the same on every rank. COLLECTIVE over the exchange. Errors: OCT_ERR_LOST.
 oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t *residual_hash);
 
-// Logits of logit column i after a step: [rows of the vocabulary that this rank holds]; may be written to.
-float *oct_backend_logits(oct_backend *backend, int32_t i);
+// Logits of logit column i after a step: [rows of the vocabulary that this rank holds]; adjusted (runtime/sampling.h)
+// where the column is sampled.
+const float *oct_backend_logits(const oct_backend *backend, int32_t i);
 
-// Runs `work` on every thread of the team, thread 0 being the caller.
-void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t thread, int32_t threads), void *context);
+// The largest adjusted logit of column i after a step, −infinity where there is no number; of columns whose sampling
+// needs the maximum.
+float oct_backend_maximum(const oct_backend *backend, int32_t i);
+
+// Makes the candidates of the columns whose sampling needs the maximum; maxima [logit_columns] of the whole vocabulary.
+// The candidates of the other columns were made in the step.
+void oct_backend_make_candidates(oct_backend *backend, const float *maxima);
+
+// This rank's candidates of a sampled logit column i, as oct_candidates_make() gives them for all of its rows: writes
+// oct_candidates_bytes(oct_sampling_list_size(…)) bytes.
+void oct_backend_candidates(const oct_backend *backend, int32_t i, oct_candidates *candidates);
 
 // Bytes that a step reads: weights of this rank, plus the KV cache for a context of `positions` positions a column.
 uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions);

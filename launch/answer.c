@@ -109,7 +109,7 @@ static oct_status decode(answering *a)
     const oct_engine_figures *figures = oct_engine_read_figures(engine);
     oct_choice choice;
     const int64_t begin = oct_now_ns();
-    oct_status status = oct_engine_forward(engine, question->prompt, question->prompt_tokens, true, OCT_WANT_TOKEN,
+    oct_status status = oct_engine_forward(engine, 0, question->prompt, question->prompt_tokens, true, OCT_WANT_TOKEN,
                                            &choice, NULL, NULL);
     const int64_t first = oct_now_ns();
     int64_t last = first;
@@ -130,7 +130,7 @@ static oct_status decode(answering *a)
             break;
         const int64_t step = oct_now_ns();
         const int32_t token = choice.token;
-        status = oct_engine_forward(engine, &token, 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL);
+        status = oct_engine_forward(engine, 0, &token, 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL);
         answer->step_s[answer->steps] = (double)(oct_now_ns() - step) * 1e-9;
         answer->reduce_s[answer->steps++] =
             figures->exchange_rounds > 0 ? (double)figures->exchange_ns * 1e-9 / figures->exchange_rounds : 0;
@@ -147,7 +147,7 @@ oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_q
     memset(answer, 0, sizeof *answer);
     answer->finish = OCT_FINISH_LENGTH;
     const int32_t context = oct_engine_read_figures(session->engine)->context;
-    const int64_t length = (int64_t)oct_engine_length(session->engine) + question->prompt_tokens;
+    const int64_t length = (int64_t)oct_engine_length(session->engine, 0) + question->prompt_tokens;
     if (question->prompt_tokens < 1)
         return oct_fail(OCT_ERR_USAGE, "the prompt is empty, expected at least one token");
     if (length >= context)

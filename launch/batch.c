@@ -169,7 +169,7 @@ static oct_status answer_request(batch *b, const oct_request *request, int64_t n
     if (status == OCT_OK)
         status = make_logprobs_room(b, request);
     if (status == OCT_OK)
-        status = oct_engine_begin_sequence(session->engine, &request->sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &request->sampling);
     if (status == OCT_OK) {
         const oct_question question = {.prompt = prompt.ids,
                                        .prompt_tokens = (int32_t)prompt.count,
@@ -182,7 +182,7 @@ static oct_status answer_request(batch *b, const oct_request *request, int64_t n
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)
-        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine));
+        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine, 0));
     if (status == OCT_OK)
         status = write_answer(b, request, &answer, prompt.count);
     else if (oct_session_can_go_on(session, status))

@@ -82,11 +82,11 @@ static oct_status answer_turn(conversation *talk)
     if (status == OCT_OK)
         status = encode_conversation(talk, &tokens);
     // Penalties count prompt and output apart, so that a history cannot go on with another prompt.
-    const size_t known = (size_t)oct_engine_length(session->engine);
+    const size_t known = (size_t)oct_engine_length(session->engine, 0);
     const bool continues = known > 0 && !oct_sampling_needs_history(&sampling) && known == talk->seen_count && tokens.count > known &&
                            memcmp(talk->seen, tokens.ids, known * sizeof *tokens.ids) == 0;
     if (status == OCT_OK && !continues)
-        status = oct_engine_begin_sequence(session->engine, &sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &sampling);
     const size_t from = continues ? known : 0;
     if (status == OCT_OK) {
         const oct_question question = {.prompt = tokens.ids + from,
@@ -99,7 +99,7 @@ static oct_status answer_turn(conversation *talk)
     }
     if (status == OCT_OK)
         status = oct_figures_add(&session->figures, &answer, (int32_t)(tokens.count - from),
-                                 oct_engine_length(session->engine));
+                                 oct_engine_length(session->engine, 0));
     if (status == OCT_OK)
         status = oct_token_list_append(&tokens, answer.tokens.ids, answer.tokens.count);
     if (status == OCT_OK)
@@ -108,7 +108,7 @@ static oct_status answer_turn(conversation *talk)
         status = end_line();
     free(talk->seen);
     talk->seen = tokens.ids;
-    talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine) : 0;
+    talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine, 0) : 0;
     oct_answer_free(&answer);
     return status;
 }

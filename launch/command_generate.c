@@ -35,7 +35,7 @@ static oct_status answer_prompt(oct_session *session)
         status = options->chat ? oct_session_encode_user(session, text, &prompt)
                                : oct_session_encode_text(session, text, bytes, &prompt);
     if (status == OCT_OK)
-        status = oct_engine_begin_sequence(session->engine, &sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &sampling);
     if (status == OCT_OK) {
         const oct_question question = {
             .prompt = prompt.ids,
@@ -49,7 +49,7 @@ static oct_status answer_prompt(oct_session *session)
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)
-        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine));
+        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine, 0));
     if (status == OCT_OK)
         status = print_result(session, &answer);
     oct_answer_free(&answer);

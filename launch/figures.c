@@ -61,6 +61,12 @@ void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine
     figures->generated_tokens += tokens;
 }
 
+void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++)
+        XXH64_update(figures->token_hash, &choices[i].token, sizeof choices[i].token);
+}
+
 oct_status oct_figures_add(oct_figures *figures, const oct_answer *answer, int32_t prompt_tokens, int32_t length)
 {
     const int64_t steps = figures->steps + answer->steps;

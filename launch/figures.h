@@ -42,6 +42,9 @@ oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
 void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, double seconds, double attended,
                           int32_t tokens);
 
+// Adds tokens to the hash of all tokens.
+void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count);
+
 // Measures the read bandwidth now; the best of all calls counts. Errors: OCT_ERR_LOST.
 oct_status oct_figures_probe(oct_figures *figures, oct_engine *engine);
 

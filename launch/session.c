@@ -13,7 +13,16 @@
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
 
-enum { BENCH_ROOM = 64 }; // tokens behind the prompt and the answer
+// Behind the prompt and the answer of `bench` stand steps with many columns, and steps beside touches.
+enum { BENCH_ROOM = 128 };
+
+static int32_t largest(const oct_number_list *list)
+{
+    int32_t most = 0;
+    for (int i = 0; i < list->count; i++)
+        most = list->values[i] > most ? list->values[i] : most;
+    return most;
+}
 
 // The option table has checked the words.
 static int32_t index_of(const char *word, const char *const *words)
@@ -37,6 +46,8 @@ static oct_engine_options engine_options(const oct_options *options)
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
         .context = (int32_t)context,
         .prefill_chunk = (int32_t)options->prefill_chunk,
+        .slots = largest(&options->batch),
+        .step_columns = largest(&options->columns),
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
     };
 }
@@ -157,17 +168,20 @@ static oct_status report(oct_session *session, oct_status worked)
 static oct_status compare_options(oct_session *session)
 {
     const oct_options *options = &session->options;
+    const oct_engine_options engine = engine_options(options);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %lld %lld %s %s %s %d", (int)options->command,
-                                (long long)options->context, (long long)options->prefill_chunk, options->activations,
-                                options->exchange, options->instructions, options->reference != NULL);
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %s %s %s %d", (int)options->command,
+                                engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
+                                options->activations, options->exchange, options->instructions,
+                                options->reference != NULL);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
     oct_world_allreduce(&session->world, both, 2, MPI_UINT64_T, MPI_MAX);
     oct_status status = OCT_OK;
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
-                          "--prefill-chunk, --activations, --exchange, --instructions, --reference); give all the same");
+                          "--prefill-chunk, --activations, --exchange, --instructions, --reference, --columns, --batch); give all the "
+                          "same");
     return oct_world_agree(&session->world, status);
 }
 

@@ -8,11 +8,13 @@
 #include <stdint.h>
 
 #include "ranks/world.h"
+#include "runtime/sampling.h"
 
 typedef enum oct_control_kind {
-    OCT_CONTROL_SEQUENCE, // payload oct_sampling: a new sequence takes the place of the last one
+    OCT_CONTROL_SEQUENCE, // payload oct_control_sequence: a new sequence takes the place of a slot's last one
+    OCT_CONTROL_TRUNCATE, // payload oct_control_truncate: a sequence loses its end
     OCT_CONTROL_STEP,     // payload oct_control_step: tokens go through the model
-    OCT_CONTROL_LOGITS,   // no payload: rank 0 needs all logits of the last step's columns
+    OCT_CONTROL_LOGITS,   // payload int32_t: rank 0 needs all logits of this logit column of the last step
     OCT_CONTROL_PROBE,    // no payload: all ranks measure their read bandwidth
     OCT_CONTROL_TOUCH,    // payload int64_t positions: all ranks read once what a step at that length reads
     OCT_CONTROL_IDLE,     // no payload: nothing to do until the next message, however long it takes
@@ -20,20 +22,34 @@ typedef enum oct_control_kind {
     OCT_CONTROL_FINISH    // no payload: leave the loop
 } oct_control_kind;
 
-// What rank 0 wants to know after a step.
+// What rank 0 wants to know behind a column.
 typedef enum oct_want {
     OCT_WANT_NOTHING, // more of the prompt follows
-    OCT_WANT_TOKEN,   // the next token after the last column
-    OCT_WANT_LOGITS   // the logits of every column, unchanged
+    OCT_WANT_TOKEN,   // the token after it
+    OCT_WANT_LOGITS   // the logits of the token after it, unchanged
 } oct_want;
 
+// A column of a step: a token that goes behind the sequence of a slot. Columns of one slot follow each other there in
+// their order.
+typedef struct oct_control_column {
+    int32_t token, slot;
+    int32_t want;   // oct_want
+    int32_t prompt; // 1: the token belongs to the prompt
+} oct_control_column;
+
 typedef struct oct_control_step {
-    int32_t position; // of the first token in its sequence; the others follow
-    int32_t columns;
-    int32_t want;     // oct_want
-    int32_t prompt;   // 1: the tokens belong to the prompt
-    int32_t tokens[]; // [columns]
+    int32_t count;
+    oct_control_column columns[]; // [count]
 } oct_control_step;
+
+typedef struct oct_control_sequence {
+    int32_t slot;
+    oct_sampling sampling;
+} oct_control_sequence;
+
+typedef struct oct_control_truncate {
+    int32_t slot, length;
+} oct_control_truncate;
 
 typedef struct oct_control oct_control;
 

@@ -1,77 +1,92 @@
 // The engine at work: the steps that rank 0 drives, and the loop of the other ranks.
 #include "ranks/engine_state.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "runtime/fault.h"
 
-static oct_status set_sequence(oct_engine *engine, const oct_sampling *sampling)
+static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *begun)
 {
-    engine->sampling = *sampling;
-    engine->length = 0;
-    oct_history_reset(&engine->history);
-    oct_page_table_truncate(&engine->page_table, 0, 0);
+    oct_engine_slot *slot = &engine->slots[begun->slot];
+    slot->sampling = begun->sampling;
+    slot->length = 0;
+    oct_history_reset(&slot->history);
+    oct_page_table_truncate(&engine->page_table, begun->slot, 0);
     return OCT_OK;
 }
 
-static oct_status remember(oct_engine *engine, const oct_control_step *step)
+static oct_status cut_sequence(oct_engine *engine, const oct_control_truncate *cut)
 {
-    if (!oct_sampling_needs_history(&engine->sampling))
+    oct_engine_slot *slot = &engine->slots[cut->slot];
+    if (cut->length >= slot->length)
         return OCT_OK;
-    return step->prompt ? oct_history_append_prompt(&engine->history, step->tokens, step->columns)
-                        : oct_history_append_output(&engine->history, step->tokens, step->columns);
+    slot->length = cut->length;
+    oct_history_truncate(&slot->history, cut->length);
+    oct_page_table_truncate(&engine->page_table, cut->slot, cut->length);
+    return OCT_OK;
 }
 
-oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step)
+// Puts a column behind its sequence, and into the step.
+static oct_status add_column(oct_engine *engine, const oct_control_column *column)
 {
-    const oct_phase phase = step->prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
-    oct_progress_phase(phase);
-    oct_progress_step(step->position);
-    oct_status status = oct_fault_point(phase);
-    if (status == OCT_OK)
-        status = remember(engine, step);
-    if (status == OCT_OK)
-        status = oct_page_table_reserve(&engine->page_table, 0, (int64_t)step->position + step->columns);
+    oct_engine_slot *slot = &engine->slots[column->slot];
+    oct_step *step = &engine->step;
+    oct_status status = oct_page_table_reserve(&engine->page_table, column->slot, (int64_t)slot->length + 1);
+    if (status == OCT_OK && oct_sampling_needs_history(&slot->sampling))
+        status = column->prompt ? oct_history_append_prompt(&slot->history, &column->token, 1)
+                                : oct_history_append_output(&slot->history, &column->token, 1);
     if (status != OCT_OK)
         return status;
-    const int32_t last = step->columns - 1;
-    for (int32_t column = 0; column < step->columns; column++)
-        engine->positions[column] = step->position + column;
-    const oct_step work = {
-        .columns = step->columns,
-        .tokens = step->tokens,
-        .positions = engine->positions,
-        .pages = engine->pages,
-        .logit_columns = step->want == OCT_WANT_LOGITS  ? step->columns
-                         : step->want == OCT_WANT_TOKEN ? 1
-                                                        : 0,
-        .logit_column = step->want == OCT_WANT_LOGITS ? engine->all_columns : &engine->all_columns[last],
-    };
-    engine->length = step->position + step->columns;
-    status = oct_backend_step(engine->backend, &work, &engine->residual_hash);
-    oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns,
-                              &engine->figures.exchange_rounds);
+    const int32_t at = step->columns++;
+    engine->tokens[at] = column->token;
+    engine->positions[at] = slot->length++;
+    engine->pages[at] = oct_page_table_slot(&engine->page_table, column->slot);
+    if (column->want == OCT_WANT_NOTHING)
+        return OCT_OK;
+    engine->samplings[step->logit_columns] =
+        (oct_column_sampling){.sampling = column->want == OCT_WANT_TOKEN ? &slot->sampling : NULL,
+                              .history = &slot->history,
+                              .history_length = slot->history.length,
+                              .position = (uint64_t)slot->length};
+    engine->logit_column[step->logit_columns++] = at;
+    return OCT_OK;
+}
+
+oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked)
+{
+    const oct_phase phase = asked->columns[0].prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
+    oct_progress_phase(phase);
+    oct_progress_step(engine->slots[asked->columns[0].slot].length);
+    oct_status status = oct_fault_point(phase);
+    engine->step = (oct_step){.tokens = engine->tokens,
+                              .positions = engine->positions,
+                              .pages = engine->pages,
+                              .logit_column = engine->logit_column,
+                              .samplings = engine->samplings};
+    for (int32_t i = 0; status == OCT_OK && i < asked->count; i++)
+        status = add_column(engine, &asked->columns[i]);
+    if (status != OCT_OK)
+        return status;
+    status = oct_backend_step(engine->backend, &engine->step, &engine->residual_hash);
+    oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns, &engine->figures.exchange_rounds);
     return status;
 }
 
 static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *payload)
 {
-    const oct_control_step *step = payload;
-    oct_decision decided;
     double measured;
     oct_status status = OCT_OK;
     switch (kind) {
     case OCT_CONTROL_SEQUENCE:
         return set_sequence(engine, payload);
+    case OCT_CONTROL_TRUNCATE:
+        return cut_sequence(engine, payload);
     case OCT_CONTROL_STEP:
-        status = oct_engine_run_step(engine, step);
-        if (status == OCT_OK && step->want == OCT_WANT_TOKEN)
-            status = oct_engine_sample(engine, NULL, &decided);
-        if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
-            status = oct_engine_gather(engine, step->columns, step->position, NULL, NULL);
-        return status;
+        status = oct_engine_run_step(engine, payload);
+        return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
     case OCT_CONTROL_LOGITS:
-        return oct_engine_gather(engine, 1, engine->length - 1, NULL, NULL);
+        return oct_engine_gather(engine, *(const int32_t *)payload);
     case OCT_CONTROL_PROBE:
         return oct_engine_run_probe(engine, &measured);
     case OCT_CONTROL_TOUCH:
@@ -103,75 +118,73 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished)
     }
 }
 
-oct_status oct_engine_begin_sequence(oct_engine *engine, const oct_sampling *sampling)
+oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling)
 {
-    const oct_status status =
-        oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, sampling, sizeof *sampling);
-    return status != OCT_OK ? status : set_sequence(engine, sampling);
+    assert(slot >= 0 && slot < engine->figures.slots);
+    const oct_control_sequence begun = {.slot = slot, .sampling = *sampling};
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, &begun, sizeof begun);
+    return status != OCT_OK ? status : set_sequence(engine, &begun);
 }
 
-static void keep_logits(void *context, int32_t position, const float *logits)
+oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length)
 {
-    (void)context;
-    (void)position;
-    (void)logits; // they stay in engine->gathered
+    assert(slot >= 0 && slot < engine->figures.slots && length >= 0);
+    const oct_control_truncate cut = {.slot = slot, .length = length};
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_TRUNCATE, &cut, sizeof cut);
+    return status != OCT_OK ? status : cut_sequence(engine, &cut);
 }
 
-static oct_status choose(oct_engine *engine, oct_choice *choice)
-{
-    oct_decision decided;
-    oct_status status = oct_engine_sample(engine, choice, &decided);
-    if (status != OCT_OK || decided == OCT_DECIDED)
-        return status;
-    status = oct_control_send(engine->control, OCT_CONTROL_LOGITS, NULL, 0);
-    if (status == OCT_OK)
-        status = oct_engine_gather(engine, 1, engine->length - 1, keep_logits, NULL);
-    if (status == OCT_OK)
-        oct_sampling_decide_full(&engine->sampling, (uint64_t)engine->length, engine->gathered,
-                                 engine->shard.program.model.vocabulary, engine->scratch, choice);
-    return status;
-}
-
-static oct_status choose_timed(oct_engine *engine, oct_choice *choice)
+// From the logits to the choices.
+static oct_status choose(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context)
 {
     const int64_t begin = oct_now_ns();
-    const oct_status status = choose(engine, choice);
+    oct_status status = oct_engine_take_results(engine, choices, receive, context);
+    if (status == OCT_OK)
+        status = oct_engine_decide_rest(engine, choices);
     if (engine->times != NULL)
         engine->times->sampling_ns += (uint64_t)(oct_now_ns() - begin);
     return status;
 }
 
-oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt,
+oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns, int32_t count, oct_choice *choices,
+                           oct_receive_logits receive, void *context)
+{
+    assert(count >= 1 && count <= engine->figures.step_columns);
+    oct_control_step *step = engine->descriptor;
+    step->count = count;
+    memcpy(step->columns, columns, (size_t)count * sizeof *columns);
+    oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
+                                         sizeof *step + (size_t)count * sizeof *columns);
+    if (status == OCT_OK)
+        status = oct_engine_run_step(engine, step);
+    if (status == OCT_OK)
+        status = choose(engine, choices, receive, context);
+    engine->broken = engine->broken || status != OCT_OK;
+    return status;
+}
+
+oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *tokens, int32_t count, bool prompt,
                               oct_want want, oct_choice *choice, oct_receive_logits receive, void *context)
 {
+    const int32_t chunk = engine->figures.prefill_chunk;
     for (int32_t done = 0; done < count;) {
-        oct_control_step *step = engine->descriptor;
-        step->columns =
-            count - done < engine->figures.prefill_chunk ? count - done : engine->figures.prefill_chunk;
-        step->position = engine->length;
-        step->prompt = prompt;
-        const bool last = done + step->columns == count;
-        step->want = want == OCT_WANT_TOKEN && !last ? OCT_WANT_NOTHING : want;
-        memcpy(step->tokens, tokens + done, (size_t)step->columns * sizeof *tokens);
-        oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
-                                             sizeof *step + (size_t)step->columns * sizeof *tokens);
-        if (status == OCT_OK)
-            status = oct_engine_run_step(engine, step);
-        if (status == OCT_OK && step->want == OCT_WANT_TOKEN)
-            status = choose_timed(engine, choice);
-        if (status == OCT_OK && step->want == OCT_WANT_LOGITS)
-            status = oct_engine_gather(engine, step->columns, step->position, receive, context);
-        if (status != OCT_OK) {
-            engine->broken = true;
-            return status;
+        const int32_t columns = count - done < chunk ? count - done : chunk;
+        for (int32_t i = 0; i < columns; i++, done++) {
+            const bool wanted = want == OCT_WANT_LOGITS || done + 1 == count;
+            engine->chunk[i] = (oct_control_column){.token = tokens[done],
+                                                    .slot = slot,
+                                                    .want = wanted ? (int32_t)want : OCT_WANT_NOTHING,
+                                                    .prompt = prompt};
         }
-        done += step->columns;
+        const oct_status status = oct_engine_step(engine, engine->chunk, columns, choice, receive, context);
+        if (status != OCT_OK)
+            return status;
     }
-    if (want == OCT_WANT_TOKEN && engine->not_numbers)
+    if (want == OCT_WANT_TOKEN && choice->token < 0)
         return oct_fail(OCT_ERR_FILE,
                         "the logits behind position %d are NaN or infinite, expected numbers: the weights "
                         "are damaged or overflow; see `octet inspect --verify`, or import the model again",
-                        engine->length - 1);
+                        engine->slots[slot].length - 1);
     return OCT_OK;
 }
 

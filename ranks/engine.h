@@ -18,6 +18,8 @@ typedef struct oct_engine_options {
     bool fp32_activations; // inputs of matrices are not rounded (comparisons with other programs)
     int32_t context;       // positions of a sequence; 0: the model's, at most 8192
     int32_t prefill_chunk; // tokens of a prompt in one step; 0: 128
+    int32_t slots;         // sequences at a time, each of up to `context` positions; 0: 1
+    int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
     oct_exchange_path exchange;
 } oct_engine_options;
 
@@ -26,7 +28,8 @@ typedef struct oct_engine_figures {
     int32_t threads;
     const char *instructions;
     const char *exchange; // "memory", "mpi" or "none"
-    int32_t context, prefill_chunk;
+    int32_t context, prefill_chunk, slots;
+    int32_t step_columns; // of one step, at most
     double shard_imbalance;
     double load_s;             // of the slowest rank
     uint64_t load_bytes;       // of all ranks
@@ -55,24 +58,33 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 // The rest is for rank 0. Errors of all: OCT_ERR_LOST, OCT_ERR_DISAGREE (a rank computed other numbers; the message
 // has both): leave by oct_world_abort().
 
-// Forgets the sequence and begins another with these sampling parameters (checked by the caller).
-oct_status oct_engine_begin_sequence(oct_engine *engine, const oct_sampling *sampling);
+// Forgets the sequence of a slot and begins another with these sampling parameters (checked by the caller).
+oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling);
 
-// Puts `count` tokens behind the sequence, in steps of at most prefill_chunk. `prompt` says that they are prompt (a
-// sampled token that comes back is not). Want a token: *choice is the sampled next token. Want logits: `receive` is
-// called for each position, in order, with the logits [vocabulary] of the token after it. The caller sees to it that
-// the sequence stays within the context. With one token of a sampled sequence this is one decode step. One more error:
-// OCT_ERR_FILE where the logits that a token is chosen from are not numbers; the ranks are in step and can go on with
-// another sequence.
+// One step: puts each column's token behind the sequence of its slot (several for one slot stand there in their order).
+// choices [columns that want a token]: the tokens after them, in the order of the columns; token -1 where the logits
+// that it is chosen from are not numbers (the ranks stay in step and can go on). A column that wants logits:
+// `receive` is called for each, in order, with its position and the logits [vocabulary] of the token after it. At most
+// step_columns of oct_engine_figures; the caller sees to it that sequences stay within the context.
 typedef void (*oct_receive_logits)(void *context, int32_t position, const float *logits);
-oct_status oct_engine_forward(oct_engine *engine, const int32_t *tokens, int32_t count, bool prompt, oct_want want,
-                              oct_choice *choice, oct_receive_logits receive, void *context);
+oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns, int32_t count, oct_choice *choices,
+                           oct_receive_logits receive, void *context);
+
+// Puts `count` tokens behind the sequence of a slot, in steps of at most prefill_chunk. `prompt` says that they are
+// prompt (a sampled token that comes back is not). Want a token: *choice is the token after the last. Want logits: of
+// every column, as above. One more error: OCT_ERR_FILE where the logits that a token is chosen from are not numbers; the
+// ranks are in step and can go on with another sequence.
+oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *tokens, int32_t count, bool prompt,
+                              oct_want want, oct_choice *choice, oct_receive_logits receive, void *context);
+
+// Cuts the sequence of a slot to its first `length` tokens (rejected drafts). No effect where it is not longer.
+oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
 
 // True once a step has failed on rank 0: the others may be inside it, so the job can only end by oct_world_abort().
 bool oct_engine_is_broken(const oct_engine *engine);
 
-// Tokens of the sequence so far.
-int32_t oct_engine_length(const oct_engine *engine);
+// Tokens of a slot's sequence so far.
+int32_t oct_engine_length(const oct_engine *engine, int32_t slot);
 
 // The read bandwidth of all ranks together, in bytes a second: the best of a few passes over the weights by the
 // same threads, which read them as one stream each and as several. COLLECTIVE through the control channel.

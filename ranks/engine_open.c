@@ -58,35 +58,47 @@ static void size_steps(oct_engine *engine, const oct_engine_options *options, si
     if (program->ranks > 1)
         chunk = smaller(chunk, (int32_t)larger(1, EXCHANGE_LIMIT_BYTES / column_bytes));
     engine->figures.prefill_chunk = chunk;
-    *capacity = larger(larger((size_t)chunk * column_bytes, rows * sizeof(float)), sizeof(oct_candidates));
+    const size_t columns = larger((size_t)chunk, larger((size_t)options->step_columns, (size_t)engine->figures.slots));
+    engine->figures.step_columns = (int32_t)columns;
+    *capacity = larger(larger(columns * column_bytes, rows * sizeof(float)), columns * sizeof(oct_candidates));
+}
+
+static oct_status allocate_slots(oct_engine *engine)
+{
+    const oct_engine_figures *figures = &engine->figures;
+    engine->slots = calloc((size_t)figures->slots, sizeof *engine->slots);
+    if (engine->slots == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots);
+    oct_status status = oct_page_table_create(&engine->page_table, figures->slots * oct_page_count(figures->context),
+                                              figures->slots, figures->context);
+    for (int32_t slot = 0; status == OCT_OK && slot < figures->slots; slot++) {
+        engine->slots[slot].sampling = oct_sampling_default();
+        status = oct_history_create(&engine->slots[slot].history, engine->shard.program.model.vocabulary,
+                                    figures->context + 1);
+    }
+    return status;
 }
 
 static oct_status allocate_steps(oct_engine *engine)
 {
-    const oct_model *model = &engine->shard.program.model;
-    const size_t chunk = (size_t)engine->figures.prefill_chunk, threads = (size_t)engine->figures.threads;
-    const bool speaks = engine->world->rank == 0;
-    engine->descriptor = malloc(sizeof *engine->descriptor + chunk * sizeof(int32_t));
-    engine->positions = malloc(chunk * sizeof *engine->positions);
-    engine->all_columns = malloc(chunk * sizeof *engine->all_columns);
-    engine->pages = malloc(chunk * sizeof *engine->pages);
-    engine->candidates = malloc((threads + 1) * sizeof *engine->candidates);
-    engine->parts_maximum = malloc(threads * sizeof *engine->parts_maximum);
-    engine->gathered = malloc(speaks ? (size_t)model->vocabulary * sizeof(float) : 1);
-    engine->scratch = malloc(speaks ? oct_sampling_scratch_bytes(model->vocabulary) : 1);
-    if (engine->descriptor == NULL || engine->positions == NULL || engine->all_columns == NULL ||
-        engine->pages == NULL || engine->candidates == NULL || engine->parts_maximum == NULL ||
-        engine->gathered == NULL || engine->scratch == NULL)
+    const size_t columns = (size_t)engine->figures.step_columns;
+    const size_t vocabulary = engine->world->rank == 0 ? (size_t)engine->shard.program.model.vocabulary : 1;
+    engine->descriptor = malloc(sizeof *engine->descriptor + columns * sizeof *engine->descriptor->columns);
+    engine->chunk = malloc(columns * sizeof *engine->chunk);
+    engine->tokens = malloc(columns * sizeof *engine->tokens);
+    engine->positions = malloc(columns * sizeof *engine->positions);
+    engine->logit_column = malloc(columns * sizeof *engine->logit_column);
+    engine->pages = malloc(columns * sizeof *engine->pages);
+    engine->samplings = malloc(columns * sizeof *engine->samplings);
+    engine->maxima = malloc(columns * sizeof *engine->maxima);
+    engine->undecided = malloc(columns * sizeof *engine->undecided);
+    engine->gathered = malloc(vocabulary * sizeof *engine->gathered);
+    engine->scratch = malloc(oct_sampling_scratch_bytes((int32_t)vocabulary));
+    if (engine->descriptor == NULL || engine->chunk == NULL || engine->tokens == NULL || engine->positions == NULL ||
+        engine->logit_column == NULL || engine->pages == NULL || engine->samplings == NULL || engine->maxima == NULL ||
+        engine->undecided == NULL || engine->gathered == NULL || engine->scratch == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
-    const oct_status status = oct_page_table_create(
-        &engine->page_table, oct_page_count(engine->figures.context), 1, engine->figures.context);
-    if (status != OCT_OK)
-        return status;
-    for (int32_t column = 0; column < (int32_t)chunk; column++) {
-        engine->all_columns[column] = column;
-        engine->pages[column] = oct_page_table_slot(&engine->page_table, 0);
-    }
-    return oct_history_create(&engine->history, model->vocabulary, engine->figures.context + 1);
+    return allocate_slots(engine);
 }
 
 static oct_backend_options backend_options(const oct_engine *engine, const oct_engine_options *options,
@@ -98,10 +110,10 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .oversubscribed = engine->placement.oversubscribed,
         .instructions = level,
         .fp32_activations = options->fp32_activations,
-        .max_columns = engine->figures.prefill_chunk,
-        .max_logit_columns = engine->figures.prefill_chunk,
+        .max_columns = engine->figures.step_columns,
+        .max_logit_columns = engine->figures.step_columns,
         .context = engine->figures.context,
-        .pages = oct_page_count(engine->figures.context),
+        .pages = engine->figures.slots * oct_page_count(engine->figures.context),
     };
 }
 
@@ -196,6 +208,7 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     oct_engine_figures *figures = &engine->figures;
     figures->instructions = level_names[level];
     figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
+    figures->slots = options->slots > 0 ? options->slots : 1;
     if (figures->context > model->context)
         oct_warn("--context %d is longer than the %d tokens that the model was made for: expect worse text "
                  "behind them",
@@ -216,8 +229,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     figures->exchange = world->size == 1                                                 ? "none"
                         : world->host_count > 1 || options->exchange == OCT_EXCHANGE_MPI ? "mpi"
                                                                                          : "memory";
-    const size_t step_bytes = sizeof(oct_control_step) + (size_t)figures->prefill_chunk * sizeof(int32_t);
-    status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_sampling)));
+    const size_t step_bytes =
+        sizeof(oct_control_step) + (size_t)figures->step_columns * sizeof(oct_control_column);
+    status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_control_sequence)));
     if (status != OCT_OK)
         return status;
     status = check_memory(engine, options);
@@ -228,10 +242,6 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     status = oct_world_agree(world, status);
     if (status != OCT_OK)
         return status;
-    engine->first_token = engine->shard.program.vocabulary_tiles.begin * OCT_TILE_ROWS;
-    const int32_t last_token =
-        smaller(engine->shard.program.vocabulary_tiles.end * OCT_TILE_ROWS, model->vocabulary);
-    engine->own_tokens = last_token > engine->first_token ? last_token - engine->first_token : 0;
     return load(engine);
 }
 
@@ -263,15 +273,20 @@ void oct_engine_close(oct_engine *engine)
     oct_exchange_close(&engine->exchange);
     oct_shard_free(&engine->shard);
     oct_checkpoint_close(engine->checkpoint);
-    oct_history_destroy(&engine->history);
+    for (int32_t slot = 0; engine->slots != NULL && slot < engine->figures.slots; slot++)
+        oct_history_destroy(&engine->slots[slot].history);
+    free(engine->slots);
     oct_placement_free(&engine->placement);
     oct_page_table_destroy(&engine->page_table);
     free(engine->descriptor);
+    free(engine->chunk);
+    free(engine->tokens);
     free(engine->positions);
-    free(engine->all_columns);
+    free(engine->logit_column);
     free(engine->pages);
-    free(engine->candidates);
-    free(engine->parts_maximum);
+    free(engine->samplings);
+    free(engine->maxima);
+    free(engine->undecided);
     free(engine->gathered);
     free(engine->scratch);
     free(engine);
@@ -309,7 +324,7 @@ bool oct_engine_is_broken(const oct_engine *engine)
     return engine->broken;
 }
 
-int32_t oct_engine_length(const oct_engine *engine)
+int32_t oct_engine_length(const oct_engine *engine, int32_t slot)
 {
-    return engine->length;
+    return engine->slots[slot].length;
 }

@@ -1,44 +1,9 @@
-// From the logits of a step to rank 0's decision: maxima, candidates and, where asked for, all logits travel
+// From the logits of a step to rank 0's decisions: maxima, candidates and, where asked for, all logits travel
 // through the same exchange as the reduction.
 #include <math.h>
 #include <string.h>
 
 #include "ranks/engine_state.h"
-
-// One column to be sampled. The shard's rows are cut into parts, one a thread.
-typedef struct sample_work {
-    oct_engine *engine;
-    float *logits;
-    uint64_t position; // of the token to be sampled
-    float maximum;     // of the whole vocabulary
-    int32_t list_size;
-    int32_t parts;
-} sample_work;
-
-static void find_maximum(void *context, int32_t thread, int32_t threads)
-{
-    (void)threads;
-    sample_work *work = context;
-    if (thread >= work->parts)
-        return;
-    const int64_t n = work->engine->own_tokens;
-    const int64_t begin = n * thread / work->parts, end = n * (thread + 1) / work->parts;
-    work->engine->parts_maximum[thread] = oct_sampling_maximum(work->logits + begin, (int32_t)(end - begin));
-}
-
-static void find_candidates(void *context, int32_t thread, int32_t threads)
-{
-    (void)threads;
-    sample_work *work = context;
-    oct_engine *engine = work->engine;
-    if (thread >= work->parts)
-        return;
-    const int64_t n = engine->own_tokens;
-    const int64_t begin = n * thread / work->parts, end = n * (thread + 1) / work->parts;
-    oct_candidates_make(&engine->candidates[thread], &engine->sampling, work->position, work->logits + begin,
-                        engine->first_token + (int32_t)begin, (int32_t)(end - begin), work->maximum, NULL,
-                        work->list_size);
-}
 
 static oct_status one_round(oct_engine *engine, size_t bytes)
 {
@@ -48,22 +13,54 @@ static oct_status one_round(oct_engine *engine, size_t bytes)
     return engine->exchange.round(engine->exchange.context, bytes_of_rank);
 }
 
-static oct_status agree_on_maximum(oct_engine *engine, sample_work *work)
+static bool needs_maximum(const oct_column_sampling *column)
 {
-    oct_backend_run(engine->backend, find_maximum, work);
+    return column->sampling != NULL && oct_sampling_needs_maximum(column->sampling);
+}
+
+// Where some columns' candidates need the largest logit of the whole vocabulary: agrees on it and makes them.
+static oct_status agree_on_maxima(oct_engine *engine)
+{
+    const oct_step *step = &engine->step;
+    bool some = false;
     float *own = engine->exchange.slot(engine->exchange.context, 0);
-    *own = engine->parts_maximum[0];
-    for (int32_t thread = 1; thread < work->parts; thread++)
-        if (engine->parts_maximum[thread] > *own)
-            *own = engine->parts_maximum[thread];
-    const oct_status status = one_round(engine, sizeof *own);
+    for (int32_t i = 0; i < step->logit_columns; i++) {
+        const bool needed = needs_maximum(&step->samplings[i]);
+        own[i] = needed ? oct_backend_maximum(engine->backend, i) : 0;
+        some = some || needed;
+    }
+    if (!some)
+        return OCT_OK;
+    const oct_status status = one_round(engine, (size_t)step->logit_columns * sizeof *own);
     if (status != OCT_OK)
         return status;
     for (int32_t rank = 0; rank < engine->world->size; rank++) {
-        const float theirs = *(const float *)engine->exchange.peer(engine->exchange.context, 0, rank);
-        work->maximum = rank == 0 || theirs > work->maximum ? theirs : work->maximum;
+        const float *theirs = engine->exchange.peer(engine->exchange.context, 0, rank);
+        for (int32_t i = 0; i < step->logit_columns; i++)
+            engine->maxima[i] = rank == 0 || theirs[i] > engine->maxima[i] ? theirs[i] : engine->maxima[i];
     }
+    oct_backend_make_candidates(engine->backend, engine->maxima);
     return OCT_OK;
+}
+
+// The candidates of all sampled columns of this rank, one after another, to all ranks. *sampled: how many.
+static oct_status exchange_candidates(oct_engine *engine, int32_t *sampled)
+{
+    const oct_step *step = &engine->step;
+    uint8_t *at = engine->exchange.slot(engine->exchange.context, 0);
+    size_t bytes = 0;
+    *sampled = 0;
+    for (int32_t i = 0; i < step->logit_columns; i++) {
+        const oct_sampling *sampling = step->samplings[i].sampling;
+        if (sampling == NULL)
+            continue;
+        oct_candidates *candidates = (oct_candidates *)(void *)(at + bytes);
+        oct_backend_candidates(engine->backend, i, candidates);
+        candidates->residual_hash = engine->residual_hash;
+        bytes += oct_candidates_bytes(oct_sampling_list_size(sampling));
+        ++*sampled;
+    }
+    return *sampled > 0 ? one_round(engine, bytes) : OCT_OK;
 }
 
 // Every rank holds the same final residual; one that does not has computed with other bits.
@@ -74,8 +71,8 @@ static oct_status compare_hashes(const oct_engine *engine, const oct_candidates 
             return oct_fail(OCT_ERR_DISAGREE,
                             "rank %d disagrees with rank 0 about the residual at position %d: %016llx against %016llx; "
                             "its memory, binary or libraries differ",
-                            rank, engine->length - 1, (unsigned long long)lists[rank]->residual_hash,
-                            (unsigned long long)lists[0]->residual_hash);
+                            rank, engine->positions[engine->logit_column[0]],
+                            (unsigned long long)lists[rank]->residual_hash, (unsigned long long)lists[0]->residual_hash);
     return OCT_OK;
 }
 
@@ -94,42 +91,73 @@ static bool are_numbers(const oct_candidates *const lists[], int32_t ranks)
     return some;
 }
 
-oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decision *decided)
+// Rank 0: chooses from the candidates that have just arrived.
+static oct_status decide(oct_engine *engine, oct_choice *choices)
 {
-    const oct_sampling *sampling = &engine->sampling;
-    const int32_t threads = engine->figures.threads;
-    const int32_t split = threads < OCT_MAX_CANDIDATE_LISTS ? threads : OCT_MAX_CANDIDATE_LISTS;
-    sample_work work = {.engine = engine,
-                        .logits = oct_backend_logits(engine->backend, 0),
-                        .position = (uint64_t)engine->length,
-                        .list_size = oct_sampling_list_size(sampling),
-                        .parts = split};
-    oct_sampling_adjust(sampling, &engine->history, work.logits, engine->first_token, engine->own_tokens);
-    if (oct_sampling_needs_maximum(sampling)) {
-        const oct_status status = agree_on_maximum(engine, &work);
+    const oct_step *step = &engine->step;
+    const int32_t ranks = engine->world->size;
+    size_t offset = 0;
+    for (int32_t i = 0, chosen = 0; i < step->logit_columns; i++) {
+        const oct_column_sampling *column = &step->samplings[i];
+        engine->undecided[i] = false;
+        if (column->sampling == NULL)
+            continue;
+        const oct_candidates *lists[OCT_MAX_RANKS];
+        for (int32_t rank = 0; rank < ranks; rank++) {
+            const uint8_t *theirs = engine->exchange.peer(engine->exchange.context, 0, rank);
+            lists[rank] = (const oct_candidates *)(const void *)(theirs + offset);
+        }
+        offset += oct_candidates_bytes(oct_sampling_list_size(column->sampling));
+        const oct_status status = compare_hashes(engine, lists);
         if (status != OCT_OK)
             return status;
+        oct_choice *choice = &choices[chosen++];
+        if (are_numbers(lists, ranks))
+            engine->undecided[i] =
+                oct_sampling_decide(column->sampling, column->position, lists, ranks, choice) == OCT_NEEDS_LOGITS;
+        else
+            *choice = (oct_choice){.token = -1};
     }
-    oct_backend_run(engine->backend, find_candidates, &work);
-    const oct_candidates *parts[OCT_MAX_CANDIDATE_LISTS];
-    for (int32_t thread = 0; thread < split; thread++)
-        parts[thread] = &engine->candidates[thread];
-    oct_candidates *joined = &engine->candidates[split];
-    oct_candidates_merge(joined, parts, split, work.list_size);
-    joined->residual_hash = engine->residual_hash;
-    const size_t bytes = oct_candidates_bytes(work.list_size);
-    memcpy(engine->exchange.slot(engine->exchange.context, 0), joined, bytes);
-    oct_status status = one_round(engine, bytes);
-    if (status != OCT_OK || engine->world->rank != 0)
-        return status;
-    for (int32_t rank = 0; rank < engine->world->size; rank++)
-        parts[rank] = engine->exchange.peer(engine->exchange.context, 0, rank);
-    status = compare_hashes(engine, parts);
-    engine->not_numbers = !are_numbers(parts, engine->world->size);
-    *decided = OCT_DECIDED;
-    if (status == OCT_OK && !engine->not_numbers)
-        *decided = oct_sampling_decide(sampling, work.position, parts, engine->world->size, choice);
+    return OCT_OK;
+}
+
+oct_status oct_engine_take_results(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context)
+{
+    const oct_step *step = &engine->step;
+    const bool speaks = engine->world->rank == 0;
+    int32_t sampled = 0;
+    oct_status status = agree_on_maxima(engine);
+    if (status == OCT_OK)
+        status = exchange_candidates(engine, &sampled);
+    if (status == OCT_OK && speaks)
+        status = decide(engine, choices);
+    for (int32_t i = 0; status == OCT_OK && sampled < step->logit_columns && i < step->logit_columns; i++) {
+        if (step->samplings[i].sampling != NULL)
+            continue;
+        status = oct_engine_gather(engine, i);
+        if (status == OCT_OK && speaks)
+            receive(context, engine->positions[engine->logit_column[i]], engine->gathered);
+    }
     return status;
+}
+
+oct_status oct_engine_decide_rest(oct_engine *engine, oct_choice *choices)
+{
+    const oct_step *step = &engine->step;
+    for (int32_t i = 0, chosen = 0; i < step->logit_columns; i++) {
+        const oct_column_sampling *column = &step->samplings[i];
+        if (engine->undecided[i]) {
+            oct_status status = oct_control_send(engine->control, OCT_CONTROL_LOGITS, &i, sizeof i);
+            if (status == OCT_OK)
+                status = oct_engine_gather(engine, i);
+            if (status != OCT_OK)
+                return status;
+            oct_sampling_decide_full(column->sampling, column->position, engine->gathered,
+                                     engine->shard.program.model.vocabulary, engine->scratch, &choices[chosen]);
+        }
+        chosen += column->sampling != NULL;
+    }
+    return OCT_OK;
 }
 
 // Rows of the vocabulary of a rank.
@@ -143,26 +171,20 @@ static oct_run rows_of(const oct_engine *engine, int32_t rank)
     return rows;
 }
 
-oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_position, oct_receive_logits receive,
-                             void *context)
+oct_status oct_engine_gather(oct_engine *engine, int32_t column)
 {
     size_t bytes_of_rank[OCT_MAX_RANKS];
     for (int32_t rank = 0; rank < engine->world->size; rank++) {
         const oct_run rows = rows_of(engine, rank);
         bytes_of_rank[rank] = (size_t)(rows.end - rows.begin) * sizeof(float);
     }
-    for (int32_t c = 0; c < columns; c++) {
-        memcpy(engine->exchange.slot(engine->exchange.context, 0), oct_backend_logits(engine->backend, c),
-               bytes_of_rank[engine->world->rank]);
-        const oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
-        if (status != OCT_OK)
-            return status;
-        if (engine->world->rank != 0)
-            continue;
-        for (int32_t rank = 0; rank < engine->world->size; rank++)
-            memcpy(engine->gathered + rows_of(engine, rank).begin,
-                   engine->exchange.peer(engine->exchange.context, 0, rank), bytes_of_rank[rank]);
-        receive(context, first_position + c, engine->gathered);
-    }
+    memcpy(engine->exchange.slot(engine->exchange.context, 0), oct_backend_logits(engine->backend, column),
+           bytes_of_rank[engine->world->rank]);
+    const oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
+    if (status != OCT_OK || engine->world->rank != 0)
+        return status;
+    for (int32_t rank = 0; rank < engine->world->size; rank++)
+        memcpy(engine->gathered + rows_of(engine, rank).begin, engine->exchange.peer(engine->exchange.context, 0, rank),
+               bytes_of_rank[rank]);
     return OCT_OK;
 }

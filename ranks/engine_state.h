@@ -9,6 +9,13 @@
 #include "runtime/history.h"
 #include "runtime/page_table.h"
 
+// A sequence.
+typedef struct oct_engine_slot {
+    oct_sampling sampling;
+    oct_history history; // only kept up where the sampling parameters need it
+    int32_t length;      // tokens in the KV cache
+} oct_engine_slot;
+
 struct oct_engine {
     oct_world *world;
     oct_checkpoint *checkpoint;
@@ -22,40 +29,39 @@ struct oct_engine {
     int32_t touch_streams; // of a thread, as was fastest in the last probe
     oct_operation_times *times; // rank 0: where steps add their times, or NULL
 
-    // The sequence.
-    oct_sampling sampling;
-    oct_history history; // only kept up where the sampling parameters need it
-    int32_t length;      // tokens in the KV cache
-    oct_page_table page_table; // one slot
+    oct_engine_slot *slots;    // [figures.slots]
+    oct_page_table page_table; // of all slots
 
-    // One step.
+    // One step; arrays of [figures.step_columns].
     oct_control_step *descriptor; // rank 0: what is sent
-    int32_t *positions;           // [prefill_chunk]
-    int32_t *all_columns;         // [prefill_chunk] 0, 1, 2, …
-    const int32_t **pages;        // [prefill_chunk]
+    oct_control_column *chunk;    // rank 0: a piece of a prompt
+    int32_t *tokens, *positions, *logit_column;
+    const int32_t **pages;
+    oct_column_sampling *samplings;
+    oct_step step; // of those arrays, as the backend has it
     uint64_t residual_hash;
-    bool broken;      // rank 0: a step has failed
-    bool not_numbers; // rank 0: the last column sampled had NaN or infinite logits
+    bool broken; // rank 0: a step has failed
 
     // Sampling.
-    int32_t first_token, own_tokens; // this rank's rows of the vocabulary
-    oct_candidates *candidates;      // [threads + 1] of parts of the shard, and joined
-    float *parts_maximum;            // [threads]
-    float *gathered;                 // rank 0: [vocabulary] all logits of one column
-    void *scratch;                   // rank 0: oct_sampling_scratch_bytes(vocabulary)
+    float *maxima;   // [step_columns] of the whole vocabulary
+    bool *undecided; // rank 0: [step_columns] logit columns of which the candidates do not prove enough
+    float *gathered; // rank 0: [vocabulary] all logits of one column
+    void *scratch;   // rank 0: oct_sampling_scratch_bytes(vocabulary)
 };
 
-// What every rank does for a step that rank 0 has described. choice is only written on rank 0.
+// What every rank does for a step that rank 0 has described, up to its logits.
 oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step);
 
-// The candidates protocol of runtime/sampling.h for the last column of the step. COLLECTIVE. On rank 0 *choice and
-// *decided are set, or not_numbers where nothing can be chosen.
-oct_status oct_engine_sample(oct_engine *engine, oct_choice *choice, oct_decision *decided);
+// What follows: the candidates of all sampled columns travel in one round, then the logits of the columns that want
+// them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`), and `receive` is
+// called; elsewhere they are NULL.
+oct_status oct_engine_take_results(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context);
 
-// Gathers the logits of logit columns [0, columns) on rank 0 and hands them to `receive` in order (rank 0 only;
-// `first_position` is the position of column 0). COLLECTIVE.
-oct_status oct_engine_gather(oct_engine *engine, int32_t columns, int32_t first_position, oct_receive_logits receive,
-                             void *context);
+// Rank 0: the choices that are still open, from all logits.
+oct_status oct_engine_decide_rest(oct_engine *engine, oct_choice *choices);
+
+// Gathers all logits of one logit column in engine->gathered of rank 0. COLLECTIVE.
+oct_status oct_engine_gather(oct_engine *engine, int32_t column);
 
 // The bandwidth probe and the touch of oct_engine_touch(). COLLECTIVE; every rank gets the same figure.
 oct_status oct_engine_run_probe(oct_engine *engine, double *bytes_per_s);

@@ -81,17 +81,31 @@ oct_status oct_sampling_check(const oct_sampling *s, int32_t vocabulary)
     return oct_sampling_check_from(s, vocabulary, "");
 }
 
-static void apply_penalties(const oct_sampling *s, const oct_history *history, float *logits, int32_t first,
-                            int32_t n)
+// How often a token occurs among the first `length` tokens of a history, and among the outputs of them.
+static void count_token(const oct_history *history, int32_t length, int32_t token, int32_t *total, int32_t *output)
+{
+    *total = history->total_counts[token];
+    *output = history->output_counts[token];
+    for (int32_t i = length; i < history->length; i++)
+        if (history->tokens[i] == token) {
+            --*total;
+            *output -= i >= history->prompt_tokens;
+        }
+}
+
+static void apply_penalties(const oct_sampling *s, const oct_history *history, int32_t length, float *logits,
+                            int32_t first, int32_t n)
 {
     for (int32_t i = 0; i < history->distinct; i++) {
-        int32_t token = history->distinct_tokens[i];
+        int32_t token = history->distinct_tokens[i], total, count;
         int64_t row = (int64_t)token - first;
         if (row < 0 || row >= n)
             continue;
+        count_token(history, length, token, &total, &count);
+        if (total == 0)
+            continue;
         float l = logits[row];
         l = l < 0 ? l * s->repetition_penalty : l / s->repetition_penalty;
-        int32_t count = history->output_counts[token];
         if (count > 0) {
             float repeated = s->frequency_penalty * (float)count;
             float penalty = s->presence_penalty + repeated;
@@ -101,8 +115,8 @@ static void apply_penalties(const oct_sampling *s, const oct_history *history, f
     }
 }
 
-void oct_sampling_adjust(const oct_sampling *s, const oct_history *history, float *logits, int32_t first,
-                         int32_t n)
+void oct_sampling_adjust(const oct_sampling *s, const oct_history *history, int32_t length, float *logits,
+                         int32_t first, int32_t n)
 {
     for (int32_t i = 0; i < s->bias_count; i++) {
         int64_t row = (int64_t)s->biases[i].token - first;
@@ -110,7 +124,7 @@ void oct_sampling_adjust(const oct_sampling *s, const oct_history *history, floa
             logits[row] += s->biases[i].bias;
     }
     if (history && oct_sampling_needs_history(s))
-        apply_penalties(s, history, logits, first, n);
+        apply_penalties(s, history, length, logits, first, n);
 }
 
 // Where a value above `threshold` first stands in x [n], or n. Sixty-four values are compared at a time, so

@@ -100,7 +100,7 @@ static inline bool oct_sampling_needs_history(const oct_sampling *s)
     return s->repetition_penalty != 1 || s->presence_penalty != 0 || s->frequency_penalty != 0;
 }
 
-// 1 / temperature as the law takes it; 1 where greedy. Give this to the kernels' select().
+// 1 / temperature as the law takes it; 1 where greedy.
 static inline float oct_sampling_inverse_temperature(const oct_sampling *s)
 {
     return oct_sampling_is_greedy(s) ? 1.0f : 1.0f / s->temperature;
@@ -113,9 +113,10 @@ static inline float oct_sampling_inverse_temperature(const oct_sampling *s)
 //     l = l < 0 ? l · repetition_penalty : l / repetition_penalty
 //   where it occurs c > 0 times in the output (as OpenAI's API counts it):
 //     l = l − (presence_penalty + frequency_penalty · c)
-// `history` may be NULL where !oct_sampling_needs_history(). Time grows with the number of distinct tokens in
-// the history, not with n.
-void oct_sampling_adjust(const oct_sampling *sampling, const oct_history *history, float *logits,
+// Only the first `length` tokens of the history count (all where it is not longer): those behind are drafts of a step
+// whose columns are sampled together. `history` may be NULL where !oct_sampling_needs_history(). Time grows with the
+// number of distinct tokens in the history, times that of the tokens behind, not with n.
+void oct_sampling_adjust(const oct_sampling *sampling, const oct_history *history, int32_t length, float *logits,
                          int32_t first, int32_t n);
 
 // The largest of n logits, −infinity where n = 0 or nothing is a number.
@@ -128,7 +129,7 @@ typedef struct oct_best {
     float logit;
 } oct_best;
 
-// The token with the largest score among first … first + n − 1. The kernels' select() gives the same faster.
+// The token with the largest score among first … first + n − 1.
 oct_best oct_sampling_best(const oct_sampling *sampling, uint64_t position, const float *logits,
                            int32_t first, int32_t n);
 
@@ -159,8 +160,8 @@ int32_t oct_sampling_list_size(const oct_sampling *sampling);
 size_t oct_candidates_bytes(int32_t list_size);
 
 // Makes the candidates of adjusted logits [n], tokens first … first + n − 1; n may be 0. `maximum` is M
-// (ignored unless oct_sampling_needs_maximum()); `best` is what the kernels' select() found in the same
-// logits, or NULL: found here. list_size is oct_sampling_list_size() (tests give less). Writes no more than
+// (ignored unless oct_sampling_needs_maximum()); `best` is what oct_sampling_best() finds in the same logits where
+// somebody knows it, or NULL: found here. list_size is oct_sampling_list_size() (tests give less). Writes no more than
 // oct_candidates_bytes(list_size) bytes. Reads the logits once for the list, and once for the mass.
 void oct_candidates_make(oct_candidates *candidates, const oct_sampling *sampling, uint64_t position,
                          const float *logits, int32_t first, int32_t n, float maximum, const oct_best *best,

@@ -8,6 +8,7 @@
 
 #include "runtime/model.h"
 #include "runtime/partition.h"
+#include "runtime/sampling.h"
 #include "runtime/status.h"
 
 // Buffers of a step, [columns][width]: `residual` is the replicated residual stream (hidden wide); `qkv` this
@@ -79,6 +80,14 @@ int32_t oct_program_add_key_value(oct_step_program *program, const char *format,
 int32_t oct_program_add_vector(oct_step_program *program, const char *format, int32_t layer);
 oct_operation *oct_program_add(oct_step_program *program, oct_operation_kind kind, int32_t layer);
 
+// How the token behind a column is chosen; the history holds later columns of the step too.
+typedef struct oct_column_sampling {
+    const oct_sampling *sampling; // NULL: nothing is chosen, the logits stay as they are
+    const oct_history *history;
+    int32_t history_length; // tokens of it that stand before the one to be chosen
+    uint64_t position;      // of the token to be chosen
+} oct_column_sampling;
+
 // One step: which tokens go through the model. Built by the coordinator, the same on every rank.
 typedef struct oct_step {
     int32_t columns;
@@ -87,6 +96,7 @@ typedef struct oct_step {
     const int32_t *const *pages; // [columns] page ids of the column's sequence, by position / 64
     int32_t logit_columns;
     const int32_t *logit_column; // [logit_columns] which columns need logits, ascending
+    const oct_column_sampling *samplings; // [logit_columns], or NULL: nothing is chosen
 } oct_step;
 
 #endif

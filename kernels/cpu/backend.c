@@ -85,6 +85,9 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
     backend->attention = take(a, columns * (size_t)backend->attention_width * sizeof(float));
     backend->inner = take(a, columns * (size_t)backend->inner_width * sizeof(float));
     backend->logits = take(a, (size_t)options->max_logit_columns * (size_t)backend->logits_stride * sizeof(float));
+    const size_t parts = (size_t)options->max_logit_columns * (size_t)options->threads;
+    backend->candidates = take(a, parts * sizeof *backend->candidates);
+    backend->maxima = take(a, parts * sizeof *backend->maxima);
     backend->states = take(a, OCT_SPLIT_PARALLEL_COLUMNS * splits * heads * state * sizeof(float));
     for (int32_t thread = 0; thread < options->threads; thread++) {
         oct_cpu_scratch *s = &scratch[thread];
@@ -308,16 +311,6 @@ oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t
         hash = XXH64(backend->residual + (size_t)step->logit_column[i] * hidden, hidden * sizeof(float), hash);
     *residual_hash = hash;
     return OCT_OK;
-}
-
-float *oct_backend_logits(oct_backend *backend, int32_t i)
-{
-    return backend->logits + i * backend->logits_stride;
-}
-
-void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t thread, int32_t threads), void *context)
-{
-    oct_team_run(backend->team, work, context);
 }
 
 void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds)

@@ -62,6 +62,8 @@ struct oct_backend {
     float *attention;             // [max_columns][attention_width]
     float *inner;                 // [max_columns][inner_width]
     float *logits;                // [max_logit_columns][logits_stride]
+    oct_candidates *candidates;   // [max_logit_columns][threads] of each thread's rows
+    float *maxima;                // [max_logit_columns][threads] likewise
     float *states;                // [SPLIT_PARALLEL_COLUMNS][heads][splits][2 + head_dim]
     oct_cpu_scratch *scratch;     // [threads]
     int64_t qkv_width, attention_width, inner_width, logits_stride;

@@ -1,5 +1,49 @@
-// The vocabulary projection on the CPU.
+// The vocabulary projection on the CPU, and the candidates of the columns that are sampled: each thread looks at the
+// logits that it has just computed.
+#include <math.h>
+
 #include "kernels/cpu/executor.h"
+
+// The rows of this rank's vocabulary that a thread computes and samples.
+static oct_run rows_of(const oct_backend *backend, int32_t thread)
+{
+    const oct_step_program *program = backend->program;
+    const oct_cpu_matrix *head = &backend->matrices[program->operations[program->operation_count - 1].matrices[0]];
+    const oct_run strips = oct_thread_run(head->strips, thread, backend->options.threads);
+    const int32_t rows = (int32_t)head->rows, begin = strips.begin * OCT_TILE_ROWS, end = strips.end * OCT_TILE_ROWS;
+    return (oct_run){begin < rows ? begin : rows, end < rows ? end : rows};
+}
+
+static oct_candidates *part_of(const oct_backend *backend, int32_t i, int32_t thread)
+{
+    return backend->candidates + (int64_t)i * backend->options.threads + thread;
+}
+
+static void make_part(oct_backend *backend, int32_t i, int32_t thread, float maximum)
+{
+    const oct_column_sampling *column = &backend->step->samplings[i];
+    const oct_run rows = rows_of(backend, thread);
+    oct_candidates_make(part_of(backend, i, thread), column->sampling, column->position,
+                        oct_backend_logits(backend, i) + rows.begin,
+                        backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS + rows.begin, rows.end - rows.begin,
+                        maximum, NULL, oct_sampling_list_size(column->sampling));
+}
+
+static void sample_part(oct_backend *backend, int32_t i, int32_t thread)
+{
+    const oct_column_sampling *column = &backend->step->samplings[i];
+    if (column->sampling == NULL)
+        return;
+    const oct_run rows = rows_of(backend, thread);
+    float *logits = backend->logits + i * backend->logits_stride + rows.begin;
+    oct_sampling_adjust(column->sampling, column->history, column->history_length, logits,
+                        backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS + rows.begin, rows.end - rows.begin);
+    if (oct_sampling_needs_maximum(column->sampling))
+        backend->maxima[(int64_t)i * backend->options.threads + thread] =
+            oct_sampling_maximum(logits, rows.end - rows.begin);
+    else
+        make_part(backend, i, thread, 0);
+}
 
 bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
@@ -15,6 +59,59 @@ bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t 
     if (mine.begin < mine.end)
         oct_cpu_run_dot(head, mine.begin, mine.end - mine.begin, input, NULL,
                         backend->logits + mine.begin * OCT_TILE_ROWS, (size_t)backend->logits_stride);
+    for (int32_t i = 0; step->samplings != NULL && i < step->logit_columns; i++)
+        sample_part(backend, i, thread);
     oct_team_barrier(backend->team);
     return true;
+}
+
+const float *oct_backend_logits(const oct_backend *backend, int32_t i)
+{
+    return backend->logits + i * backend->logits_stride;
+}
+
+float oct_backend_maximum(const oct_backend *backend, int32_t i)
+{
+    const float *maxima = backend->maxima + (int64_t)i * backend->options.threads;
+    float maximum = -INFINITY;
+    for (int32_t thread = 0; thread < backend->options.threads; thread++)
+        maximum = maxima[thread] > maximum ? maxima[thread] : maximum;
+    return maximum;
+}
+
+typedef struct second_pass {
+    oct_backend *backend;
+    const float *maxima;
+} second_pass;
+
+static void make_parts(void *context, int32_t thread, int32_t threads)
+{
+    (void)threads;
+    const second_pass *pass = context;
+    const oct_step *step = pass->backend->step;
+    for (int32_t i = 0; i < step->logit_columns; i++)
+        if (step->samplings[i].sampling != NULL && oct_sampling_needs_maximum(step->samplings[i].sampling))
+            make_part(pass->backend, i, thread, pass->maxima[i]);
+}
+
+void oct_backend_make_candidates(oct_backend *backend, const float *maxima)
+{
+    second_pass pass = {.backend = backend, .maxima = maxima};
+    oct_team_run(backend->team, make_parts, &pass);
+}
+
+void oct_backend_candidates(const oct_backend *backend, int32_t i, oct_candidates *candidates)
+{
+    const int32_t threads = backend->options.threads;
+    const int32_t list_size = oct_sampling_list_size(backend->step->samplings[i].sampling);
+    const oct_candidates *lists[OCT_MAX_CANDIDATE_LISTS];
+    oct_candidates joined[2]; // in turn, where there are more threads than lists that can be joined at once
+    for (int32_t done = 0, turn = 0; done < threads; turn ^= 1) {
+        int32_t count = 0;
+        if (done > 0)
+            lists[count++] = &joined[turn ^ 1];
+        while (count < OCT_MAX_CANDIDATE_LISTS && done < threads)
+            lists[count++] = part_of(backend, i, done++);
+        oct_candidates_merge(done < threads ? &joined[turn] : candidates, lists, count, list_size);
+    }
 }

@@ -30,9 +30,6 @@ static oct_cpu_kernels scalar = {
     .store_key_value = oct_scalar_store_key_value,
     .attention_split = oct_scalar_attention_split,
     .attention_merge = oct_scalar_attention_merge,
-    .gumbel = oct_scalar_gumbel,
-    .select = oct_scalar_select,
-    .maximum = oct_scalar_maximum,
 };
 static oct_cpu_kernels avx2, avx512;
 static int level;

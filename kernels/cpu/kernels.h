@@ -164,19 +164,6 @@ typedef struct oct_cpu_kernels {
     // b, v · a); out[d] = v[d] / l.
     void (*attention_merge)(const float *states, int64_t stride, int32_t splits, int32_t head_dim,
                             float *out);
-
-    // noise[i] = oct_gumbel(words[i]) (runtime/noise.h).
-    void (*gumbel)(const uint32_t *words, int64_t n, float *noise);
-
-    // Gumbel noise −log(−log1p(−v)) of the tokens [first, first + n) at `position` (see runtime/noise.h), and
-    // the best of score[i] = fmaf(logits[i], inverse_temperature, noise) (noise 0 where !noisy): ties go to
-    // the smaller token; NaN is never the best. Returns the index of the best and its score; 0 and −infinity
-    // where no score is larger than that.
-    int32_t (*select)(const float *logits, int32_t n, float inverse_temperature, int noisy, uint64_t seed,
-                      uint64_t position, int32_t first, float *score);
-
-    // Largest of n values (order does not matter; n >= 1); 0 where it is −0. Not for NaN.
-    float (*maximum)(const float *x, int32_t n);
 } oct_cpu_kernels;
 
 // The table of an instruction set, or NULL where this build or this processor lacks it.

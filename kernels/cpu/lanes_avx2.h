@@ -140,11 +140,6 @@ OCT_INLINE lanes_int lanes_int_select(lanes_mask mask, lanes_int yes, lanes_int 
     return lanes_bits(lanes_select(mask, lanes_from_bits(yes), lanes_from_bits(no)));
 }
 
-OCT_INLINE lanes lanes_from_int(lanes_int a)
-{
-    return LANES_BOTH(lanes, _mm256_cvtepi32_ps(a.v[0]), _mm256_cvtepi32_ps(a.v[1]));
-}
-
 OCT_INLINE lanes lanes_from_f16(const uint16_t *at)
 {
     const __m128i *p = (const __m128i *)at;

@@ -123,11 +123,6 @@ OCT_INLINE lanes_int lanes_int_select(lanes_mask mask, lanes_int yes, lanes_int 
     return LANES_INT(_mm512_mask_blend_epi32(mask, no.v, yes.v));
 }
 
-OCT_INLINE lanes lanes_from_int(lanes_int a)
-{
-    return _mm512_cvtepi32_ps(a.v);
-}
-
 OCT_INLINE lanes lanes_from_f16(const uint16_t *at)
 {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)at));

@@ -25,10 +25,6 @@ void oct_scalar_store_key_value(uint16_t *page, int32_t head_dim, int32_t positi
 void oct_scalar_attention_split(const oct_attention *attention);
 void oct_scalar_attention_merge(const float *states, int64_t stride, int32_t splits, int32_t head_dim,
                                 float *out);
-void oct_scalar_gumbel(const uint32_t *words, int64_t n, float *noise);
-int32_t oct_scalar_select(const float *logits, int32_t n, float inverse_temperature, int noisy, uint64_t seed,
-                          uint64_t position, int32_t first, float *score);
-float oct_scalar_maximum(const float *x, int32_t n);
 
 // The lane tree over 16 lanes: i + (i + 8), then i + 4, i + 2, i + 1.
 float oct_scalar_lane_tree(const float lanes[16]);

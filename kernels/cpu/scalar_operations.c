@@ -1,11 +1,10 @@
-// Operations on vectors, scalar table: norm, quantisation, activation function, rotation, selection.
+// Operations on vectors, scalar table: norm, quantisation, activation function, rotation.
 #include "kernels/cpu/scalar.h"
 
 #include <math.h>
 #include <string.h>
 
 #include "runtime/elementary.h"
-#include "runtime/noise.h"
 
 #define NORM_BLOCK 64
 #define QUANTUM 32 // columns that share a scale
@@ -121,35 +120,4 @@ void oct_scalar_rope(float *x, const float *table, int32_t dims, oct_rope_conven
         *b = fmaf(*b, cosine, *a * sine);
         *a = turned;
     }
-}
-
-void oct_scalar_gumbel(const uint32_t *words, int64_t n, float *noise)
-{
-    for (int64_t i = 0; i < n; i++)
-        noise[i] = oct_gumbel(words[i]);
-}
-
-int32_t oct_scalar_select(const float *logits, int32_t n, float inverse_temperature, int noisy, uint64_t seed,
-                          uint64_t position, int32_t first, float *score)
-{
-    int32_t best = 0;
-    float best_score = -INFINITY;
-    for (int32_t i = 0; i < n; i++) {
-        float noise = noisy ? oct_noise(seed, position, first + i) : 0.0f;
-        float value = fmaf(logits[i], inverse_temperature, noise);
-        if (value > best_score) {
-            best_score = value;
-            best = i;
-        }
-    }
-    *score = best_score;
-    return best;
-}
-
-float oct_scalar_maximum(const float *x, int32_t n)
-{
-    float largest = x[0];
-    for (int32_t i = 1; i < n; i++)
-        largest = x[i] > largest ? x[i] : largest;
-    return largest + 0.0f; // −0 and 0 are one value here: the order of the elements must not matter
 }

@@ -7,11 +7,9 @@
 #include "kernels/cpu/scalar.h"
 #include "kernels/cpu/vector_attention.h"
 #include "kernels/cpu/vector_math.h"
-#include "runtime/noise.h"
 
 #define NORM_BLOCK 64
 #define QUANTUM 32
-#define NOISE_BLOCK 64 // tokens whose noise is made at one time
 
 // n < 16 numbers and `fill` behind them.
 OCT_INLINE lanes load_some(const float *at, int64_t n, float fill)
@@ -167,78 +165,6 @@ static void rope(float *x, const float *table, int32_t dims, oct_rope_convention
     }
 }
 
-static void gumbel(const uint32_t *words, int64_t n, float *noise)
-{
-    int64_t whole = n - n % LANES;
-    for (int64_t i = 0; i < whole; i += LANES)
-        lanes_store(noise + i, lanes_gumbel(lanes_int_load(words + i)));
-    for (int64_t i = whole; i < n; i++)
-        noise[i] = oct_gumbel(words[i]);
-}
-
-// The noise of the tokens [first, first + NOISE_BLOCK), first a multiple of 4.
-static void make_noise(uint64_t seed, uint64_t position, int32_t first, float noise[NOISE_BLOCK])
-{
-    uint32_t words[NOISE_BLOCK], key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
-    for (int i = 0; i < NOISE_BLOCK; i += 4) {
-        uint32_t counter[4] = {((uint32_t)first + (uint32_t)i) / 4, 0, (uint32_t)position,
-                               (uint32_t)(position >> 32)};
-        oct_philox(counter, key, words + i);
-    }
-    for (int i = 0; i < NOISE_BLOCK; i += LANES)
-        lanes_store(noise + i, lanes_gumbel(lanes_int_load(words + i)));
-}
-
-static int32_t select_best(const float *logits, int32_t n, float inverse_temperature, int noisy,
-                           uint64_t seed, uint64_t position, int32_t first, float *score)
-{
-    float noise[NOISE_BLOCK] = {0}, padded[NOISE_BLOCK];
-    lanes best = lanes_set(-INFINITY), scale = lanes_set(inverse_temperature);
-    lanes_int best_index = lanes_int_set(0), step = lanes_int_set(LANES);
-    int32_t counting[LANES];
-    int32_t begin = -(first & 3); // noise comes in whole Philox blocks of 4 tokens
-    for (int32_t i = 0; i < LANES; i++)
-        counting[i] = begin + i;
-    lanes_int index = lanes_int_load(counting);
-    for (int32_t at = begin; at < n; at += NOISE_BLOCK) {
-        if (noisy)
-            make_noise(seed, position, first + at, noise);
-        bool whole = at >= 0 && n - at >= NOISE_BLOCK;
-        const float *values = whole ? logits + at : padded;
-        for (int32_t i = 0; !whole && i < NOISE_BLOCK; i++)
-            padded[i] = at + i < 0 || at + i >= n ? NAN : logits[at + i]; // NaN is never the best
-        for (int32_t i = 0; i < NOISE_BLOCK; i += LANES) {
-            lanes value = lanes_fma(lanes_load(values + i), scale, lanes_load(noise + i));
-            lanes_mask better = lanes_less(best, value);
-            best = lanes_select(better, value, best);
-            best_index = lanes_int_select(better, index, best_index);
-            index = lanes_int_add(index, step);
-        }
-    }
-    float scores[LANES];
-    int32_t indices[LANES], winner = 0;
-    lanes_store(scores, best);
-    lanes_int_store(indices, best_index);
-    *score = -INFINITY;
-    for (int i = 0; i < LANES; i++)
-        if (scores[i] > *score || (scores[i] == *score && *score > -INFINITY && indices[i] < winner)) {
-            *score = scores[i];
-            winner = indices[i];
-        }
-    return winner;
-}
-
-static float maximum(const float *x, int32_t n)
-{
-    lanes largest = lanes_set(x[0]);
-    int32_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        largest = lanes_max(lanes_load(x + i), largest);
-    if (i < n)
-        largest = lanes_max(load_some(x + i, n - i, x[0]), largest);
-    return lanes_largest(largest) + 0.0f;
-}
-
 void OCT_VECTOR_FILL(oct_cpu_kernels *table)
 {
     table->rms_norm = rms_norm;
@@ -251,7 +177,4 @@ void OCT_VECTOR_FILL(oct_cpu_kernels *table)
     table->store_key_value = store_key_value;
     table->attention_split = attention_split;
     table->attention_merge = attention_merge;
-    table->gumbel = gumbel;
-    table->select = select_best;
-    table->maximum = maximum;
 }

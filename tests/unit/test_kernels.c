@@ -290,86 +290,13 @@ static void test_rope(void **state)
     }
 }
 
-static void check_select(const float *logits, int32_t n, float inverse, int noisy, uint64_t seed,
-                         uint64_t position, int32_t first)
-{
-    const oct_cpu_kernels *tables[KERNEL_TABLES];
-    int count = kernel_tables(tables);
-    int32_t best = 0;
-    float best_score = -INFINITY;
-    for (int32_t i = 0; i < n; i++) {
-        float score = fmaf(logits[i], inverse, noisy ? oct_noise(seed, position, first + i) : 0.0f);
-        if (score > best_score) {
-            best = i;
-            best_score = score;
-        }
-    }
-    check_note(&best, sizeof best);
-    check_note(&best_score, sizeof best_score);
-    for (int t = 0; t < count; t++) {
-        float score = 1;
-        int32_t found = tables[t]->select(logits, n, inverse, noisy, seed, position, first, &score);
-        if (found != best || memcmp(&score, &best_score, sizeof score) != 0)
-            fail_msg("select of %d from %d on, table %s: %d with %a, expected %d with %a", n, first,
-                     tables[t]->name, found, (double)score, best, (double)best_score);
-    }
-}
-
-static void test_select(void **state)
-{
-    (void)state;
-    for (int round = 0; round < ROUNDS * 5; round++) {
-        int32_t n = round % 10 == 0 ? 5000 : 1 + (int32_t)check_below(300);
-        float *logits = numbers(n, 4.0f);
-        uint64_t seed = check_random(), position = check_random() >> (round % 60);
-        int32_t first = round % 4 == 0 ? 0 : (int32_t)check_below(200000);
-        if (round % 3 == 0) // many ties
-            for (int32_t i = 0; i < n; i++)
-                logits[i] = (float)check_below(3) - 1.0f;
-        if (round % 7 == 0)
-            logits[check_below(n)] = round % 14 ? NAN : -INFINITY;
-        if (round % 50 == 1)
-            for (int32_t i = 0; i < n; i++)
-                logits[i] = round % 100 == 1 ? -INFINITY : NAN;
-        check_select(logits, n, round % 2 ? 1.25f : 1.0f, round % 5 != 0, seed, position, first);
-        free(logits);
-    }
-}
-
-static void test_maximum(void **state)
-{
-    (void)state;
-    const oct_cpu_kernels *tables[KERNEL_TABLES];
-    int count = kernel_tables(tables);
-    for (int round = 0; round < ROUNDS * 3; round++) {
-        int32_t n = 1 + (int32_t)check_below(200);
-        float *x = numbers(n, 1.0f);
-        for (int32_t i = 0; round % 4 == 0 && i < n; i++)
-            x[i] = check_below(2) ? 0.0f : -0.0f;
-        for (int32_t i = 0; round % 4 == 1 && i < n; i++)
-            x[i] = -INFINITY;
-        float expected = -INFINITY;
-        for (int32_t i = 0; i < n; i++)
-            expected = fmaxf(expected, x[i]);
-        expected += 0.0f;
-        for (int t = 0; t < count; t++) {
-            float found = tables[t]->maximum(x, n);
-            if (memcmp(&found, &expected, sizeof found) != 0)
-                fail_msg("maximum of %d, table %s: %a, expected %a", n, tables[t]->name, (double)found,
-                         (double)expected);
-        }
-        free(x);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rms_norm),   cmocka_unit_test(test_quantize),
         cmocka_unit_test(test_round_bf16), cmocka_unit_test(test_silu_multiply),
         cmocka_unit_test(test_add),        cmocka_unit_test(test_add_tree),
-        cmocka_unit_test(test_rope),       cmocka_unit_test(test_select),
-        cmocka_unit_test(test_maximum),
+        cmocka_unit_test(test_rope),
     };
     return check_finish(cmocka_run_group_tests(tests, check_begin, NULL));
 }

@@ -325,11 +325,11 @@ static void penalties_follow_their_formulas(void **state)
     memcpy(parts, logits, sizeof parts);
     const float expected[10] = {1, 4.0f / 1.5f, 1.0f / 1.5f - 0.75f, -1.5f - 1.25f, 1, 1, 1,
                                 1, -99,         6.0f - 0.75f};
-    oct_sampling_adjust(&s, &history, logits, 0, 10);
+    oct_sampling_adjust(&s, &history, history.length, logits, 0, 10);
     assert_memory_equal(logits, expected, sizeof logits);
-    oct_sampling_adjust(&s, &history, parts, 0, 3);
-    oct_sampling_adjust(&s, &history, parts + 3, 3, 0);
-    oct_sampling_adjust(&s, &history, parts + 3, 3, 7);
+    oct_sampling_adjust(&s, &history, history.length, parts, 0, 3);
+    oct_sampling_adjust(&s, &history, history.length, parts + 3, 3, 0);
+    oct_sampling_adjust(&s, &history, history.length, parts + 3, 3, 7);
     assert_memory_equal(parts, expected, sizeof parts);
     oct_history_destroy(&history);
 }

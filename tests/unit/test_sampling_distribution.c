@@ -181,7 +181,7 @@ static void penalised_sampling_follows_its_probabilities(void **state)
             l -= (in_output > 0) * (double)s.presence_penalty + in_output * (double)s.frequency_penalty;
             adjusted[t] = l;
         }
-        oct_sampling_adjust(&s, &history, logits, 0, VOCABULARY);
+        oct_sampling_adjust(&s, &history, history.length, logits, 0, VOCABULARY);
         check(&s, logits, adjusted);
     }
     oct_history_destroy(&history);
