@@ -60,7 +60,8 @@ void oct_backend_run(oct_backend *backend, void (*work)(void *context, int32_t t
 // Bytes that a step reads: weights of this rank, plus the KV cache for a context of `positions` positions a column.
 uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions);
 
-// Nanoseconds that the last step spent in exchanges (waiting included), and their number.
+// Nanoseconds that the last step spent in some of its exchanges (waiting included), and their number; not in all of
+// them, because reading the clock takes a good part of the time of a short one.
 void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds);
 
 // The weights as one region: for the bandwidth probe, which must read pages like the weights'.
