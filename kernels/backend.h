@@ -72,7 +72,8 @@ uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int
 // Adds the bytes of weights that a step of one column reads on this rank, by operation, to bytes [OCT_OP_COUNT].
 void oct_backend_operation_bytes(const oct_backend *backend, uint64_t *bytes);
 
-// Nanoseconds that the last step spent in exchanges (waiting included), and their number.
+// Nanoseconds that the last step spent in some of its exchanges (waiting included), and their number; not in all of
+// them, because reading the clock takes a good part of the time of a short one.
 void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds);
 
 // Where the time of steps goes, by the clock of thread 0 and with its waits for the other threads.

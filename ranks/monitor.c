@@ -120,6 +120,7 @@ static void tick(struct oct_monitor *monitor)
 static void *run(void *argument)
 {
     struct oct_monitor *monitor = argument;
+    pthread_setname_np(pthread_self(), "octet monitor"); // for those who look at a running job
     pthread_mutex_lock(&monitor->lock);
     while (!monitor->stop) {
         pthread_mutex_unlock(&monitor->lock);

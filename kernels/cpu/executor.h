@@ -74,9 +74,10 @@ struct oct_backend {
     const oct_step *step;
     atomic_int failed;            // an oct_status
     size_t round_bytes[OCT_MAX_RANKS];
-    uint64_t exchange_ns;
+    uint64_t exchange_ns;         // of the rounds that were timed, and their number
     int32_t exchange_rounds;
     oct_operation_times *times;   // of oct_backend_time_operations(), or NULL
+    uint32_t team_rounds;         // since the backend was made
 };
 
 // Columns up to which attention is divided by splits as well as by heads.
