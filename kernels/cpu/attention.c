@@ -127,6 +127,8 @@ static void attend_split(const oct_backend *backend, int32_t layer, int32_t c, i
                                .state = state};
     for (int32_t i = 0; i * OCT_PAGE_POSITIONS < attention.end; i++)
         attention.pages[i] = cache_page(backend, layer, step->pages[c][split * OCT_SPLIT_PAGES + i], kv);
+    if (left > OCT_SPLIT_POSITIONS)
+        attention.next = cache_page(backend, layer, step->pages[c][(split + 1) * OCT_SPLIT_PAGES], kv);
     backend->kernels->attention_split(&attention);
 }
 

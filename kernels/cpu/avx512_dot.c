@@ -97,6 +97,14 @@ OCT_INLINE __m512i unpack_quad(oct_traits t, const uint8_t *low, const uint8_t *
     return t.codebook ? _mm512_shuffle_epi8(values, code) : code;
 }
 
+// Fetches the part of a block that its unit u stands for: scales and codes in order.
+OCT_INLINE void prefetch_unit(oct_traits t, const uint8_t *block, int u)
+{
+    const int unit_bytes = oct_traits_block_bytes(t, OCT_BLOCK_COLUMNS) / (OCT_BLOCK_COLUMNS / OCT_UNIT_COLUMNS);
+    for (int i = 0; i < unit_bytes; i += 64)
+        _mm_prefetch((const char *)block + u * unit_bytes + i, _MM_HINT_T0);
+}
+
 OCT_INLINE __m512i broadcast_four(const int8_t *x)
 {
     int32_t four;
@@ -168,8 +176,7 @@ OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, 
     for (int s = 0; s < S; s++) {
         const uint8_t *low = block + (size_t)s * apart + oct_traits_scale_bytes(t, n) + u * low_bytes;
         const uint8_t *high = low + (n / OCT_UNIT_COLUMNS - u) * low_bytes + u * high_bytes;
-        for (int i = 0; i < low_bytes + high_bytes; i += 64)
-            _mm_prefetch((const char *)low + ahead + i, _MM_HINT_T0);
+        prefetch_unit(t, block + (size_t)s * apart + ahead, u);
         UNROLL
         for (int quad = 0; quad < OCT_UNIT_QUADS; quad++)
             code[s][quad] = unpack_quad(t, low, high, values, quad);
@@ -263,8 +270,7 @@ OCT_INLINE void dot_single(oct_traits t, int S, const oct_dot *dot, const uint8_
             UNROLL
             for (int s = 0; s < S; s++) {
                 const size_t from = (size_t)s * p.apart;
-                for (int i = 0; i < low_bytes + high_bytes; i += 64)
-                    _mm_prefetch((const char *)low + from + p.ahead + i, _MM_HINT_T0);
+                prefetch_unit(t, strip + from + p.ahead, u);
                 accumulator[s] = add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
             }
             low += low_bytes;

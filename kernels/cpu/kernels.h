@@ -111,6 +111,7 @@ typedef struct oct_attention {
     float scale;                            // of the scores, head_dim^-0.5
     const uint16_t *pages[OCT_SPLIT_PAGES]; // f16 page of 64 positions: K [head_dim][64], then V
                                             // [64][head_dim]; pages outside [begin, end) are never touched
+    const uint16_t *next;                   // page that is read afterwards, to be fetched in time; NULL: not known
     int32_t begin, end;                     // attended positions inside the split, 0 <= begin < end <= 256
     float *state;                           // out [queries][2 + head_dim]: maximum, sum, weighted values
 } oct_attention;

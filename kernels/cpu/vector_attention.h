@@ -29,35 +29,54 @@ static void store_key_value(uint16_t *page, int32_t head_dim, int32_t position, 
     }
 }
 
-// Scores of N queries with T tiles of 16 positions from `keys` on; they go to score[n][0 … 16 T).
+OCT_INLINE const uint16_t *values_of(const oct_attention *a, int32_t page)
+{
+    return a->pages[page] + (size_t)a->head_dim * OCT_PAGE_POSITIONS;
+}
+
+// Fetches `numbers` numbers of a page (a multiple of 32, whole cache lines); NULL: nothing.
+OCT_INLINE void fetch(const uint16_t *at, int numbers)
+{
+    for (int i = 0; at != NULL && i < numbers; i += 32)
+        __builtin_prefetch(at + i, 0, 3);
+}
+
+// Scores of N queries with T tiles of 16 positions from `keys` on; they go to score[n][0 … 16 T). Meanwhile the keys or
+// values (as many bytes) of the page that follows are fetched, from `next` on.
 OCT_INLINE void score_tiles(int N, int T, const float *q, int32_t head_dim, float scale, const uint16_t *keys,
-                            float *score)
+                            float *score, const uint16_t *next)
 {
     lanes sum[QUERIES][PAGE_TILES];
     for (int n = 0; n < N; n++)
         for (int t = 0; t < T; t++)
             sum[n][t] = lanes_set(0.0f);
-    for (int32_t d = 0; d < head_dim; d++)
+    for (int32_t d = 0; d < head_dim; d++) {
+        fetch(next == NULL ? NULL : next + d * OCT_PAGE_POSITIONS, OCT_PAGE_POSITIONS);
         for (int t = 0; t < T; t++) {
             lanes key = lanes_from_f16(keys + d * OCT_PAGE_POSITIONS + t * LANES);
             for (int n = 0; n < N; n++)
                 sum[n][t] = lanes_fma(lanes_set(q[n * head_dim + d]), key, sum[n][t]);
         }
+    }
     for (int n = 0; n < N; n++)
         for (int t = 0; t < T; t++)
             lanes_store(score + n * OCT_SPLIT_POSITIONS + t * LANES, lanes_mul(sum[n][t], lanes_set(scale)));
 }
 
-// Adds the weighted values of the positions [begin, end) of one page to N · T sums of 16 dimensions.
+// Adds the weighted values of the positions [begin, end) of one page to N · T sums of 16 dimensions, and fetches those of
+// the page that follows, from `next` on.
 OCT_INLINE void add_values(int N, int T, lanes sum[QUERIES][PAGE_TILES], const uint16_t *values,
-                           int32_t head_dim, const float *weights, int32_t begin, int32_t end)
+                           int32_t head_dim, const float *weights, int32_t begin, int32_t end,
+                           const uint16_t *next)
 {
-    for (int32_t p = begin; p < end; p++)
+    for (int32_t p = begin; p < end; p++) {
+        fetch(next == NULL ? NULL : next + p * head_dim, T * LANES);
         for (int t = 0; t < T; t++) {
             lanes value = lanes_from_f16(values + (size_t)p * (size_t)head_dim + t * LANES);
             for (int n = 0; n < N; n++)
                 sum[n][t] = lanes_fma(lanes_set(weights[n * OCT_SPLIT_POSITIONS + p]), value, sum[n][t]);
         }
+    }
 }
 
 // Weighted values of N queries in the dimensions [d, d + 16 T).
@@ -72,8 +91,9 @@ OCT_INLINE void value_tiles(int N, int T, const oct_attention *a, int32_t d, con
         int32_t origin = page * OCT_PAGE_POSITIONS;
         int32_t begin = a->begin > origin ? a->begin - origin : 0;
         int32_t end = a->end - origin < OCT_PAGE_POSITIONS ? a->end - origin : OCT_PAGE_POSITIONS;
-        const uint16_t *values = a->pages[page] + (size_t)a->head_dim * OCT_PAGE_POSITIONS + d;
-        add_values(N, T, sum, values, a->head_dim, weights + origin, begin, end);
+        const uint16_t *next = origin + OCT_PAGE_POSITIONS < a->end ? values_of(a, page + 1) : a->next;
+        add_values(N, T, sum, values_of(a, page) + d, a->head_dim, weights + origin, begin, end,
+                   next == NULL || T == 1 ? NULL : next + d);
     }
     for (int n = 0; n < N; n++)
         for (int t = 0; t < T; t++)
@@ -110,10 +130,12 @@ OCT_INLINE void attend(const oct_attention *a, int N, int T, const float *q, flo
         const uint16_t *keys = a->pages[p / OCT_PAGE_POSITIONS] + p % OCT_PAGE_POSITIONS;
         int32_t page_end = p / OCT_PAGE_POSITIONS * OCT_PAGE_POSITIONS + OCT_PAGE_POSITIONS;
         if (p + T * LANES <= (page_end < last ? page_end : last)) {
-            score_tiles(N, T, q, a->head_dim, a->scale, keys, score[0] + p);
+            const uint16_t *next = page_end < a->end ? a->pages[page_end / OCT_PAGE_POSITIONS]
+                                                     : values_of(a, a->begin / OCT_PAGE_POSITIONS);
+            score_tiles(N, T, q, a->head_dim, a->scale, keys, score[0] + p, T == PAGE_TILES ? next : NULL);
             p += T * LANES;
         } else {
-            score_tiles(N, 1, q, a->head_dim, a->scale, keys, score[0] + p);
+            score_tiles(N, 1, q, a->head_dim, a->scale, keys, score[0] + p, NULL);
             p += LANES;
         }
     }
