@@ -12,7 +12,7 @@ typedef struct projection {
     const oct_tree_schedule *tree;
     const oct_activations *input;
     oct_run part; // several ranks: the strips that are published together
-    float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: there is one rank, its node is the root
+    float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, whose node is the root
 } projection;
 
 // Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that
@@ -35,7 +35,8 @@ static void add_root(oct_backend *backend, const projection *p, int32_t strip, i
 }
 
 // Several columns: takes the nodes from the stack into the slot.
-static void copy_nodes(const oct_backend *backend, const projection *p, int32_t strip, int32_t strips, const float *stack)
+static void copy_nodes(const oct_backend *backend, const projection *p, int32_t strip, int32_t strips,
+                       const float *stack)
 {
     const int32_t columns = backend->step->columns;
     const size_t rows = (size_t)strips * OCT_TILE_ROWS, stride = (size_t)(p->part.end - p->part.begin) * OCT_TILE_ROWS;
@@ -99,8 +100,8 @@ static bool project(oct_backend *backend, const oct_operation *operation, const 
     projection p = {.matrix = &backend->matrices[operation->matrices[0]],
                     .shard = &backend->program->matrices[operation->matrices[0]],
                     .tree = tree};
-    p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, backend->step->columns, (int)p.matrix->form, thread,
-                              threads);
+    p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, backend->step->columns, (int)p.matrix->form,
+                              thread, threads);
     if (backend->exchange->ranks == 1) {
         project_run(backend, &p, oct_thread_run(p.matrix->strips, thread, threads), thread);
     } else {
