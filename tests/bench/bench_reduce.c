@@ -1,7 +1,7 @@
-// What a reduction between the ranks of a host costs beside the least that it could: the exchange, the end of the tree and
-// the residual add of one column, against a hand-made loop over a shared window (two slots a rank in turn, a sequence
-// number with release and acquire, one addition a rank). Both in one run, alternating, medians of 9 repeats; a repeat is
-// some thousands of rounds. Both begin by writing the rank's contribution to the window.
+// What a reduction between the ranks of a host costs beside the least that it could: the exchange, the end of the tree
+// and the residual add of one column, against a hand-made loop over a shared window (two slots a rank in turn, a
+// sequence number with release and acquire, one addition a rank). Both in one run, alternating, medians of 9 repeats; a
+// repeat is some thousands of rounds. Both begin by writing the rank's contribution to the window.
 //
 //   mpirun -np 2 bench_reduce [FLOATS …]      576 and 4096 by default
 //
@@ -38,8 +38,11 @@ typedef struct bench {
 
 static void reduce(bench *b)
 {
-    memcpy(b->exchange.slot(b->exchange.context, 0), b->contribution, (size_t)b->floats * sizeof(float));
-    oct_cpu_reduce(&b->backend, &b->finish, b->floats, (oct_run){0, (int32_t)(b->floats / OCT_TILE_ROWS)}, 0);
+    oct_reduction reduction;
+    oct_cpu_plan_reduction(&b->backend, &b->finish, b->floats, 0, 1, &reduction);
+    memcpy(oct_cpu_part_nodes(&b->backend, &reduction, 0, 0), b->contribution, (size_t)b->floats * sizeof(float));
+    oct_cpu_publish_part(&b->backend, &reduction, 0, 0);
+    oct_cpu_reduce(&b->backend, &reduction, 0);
 }
 
 static void reduce_by_hand(bench *b)
