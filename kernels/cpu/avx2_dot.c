@@ -3,9 +3,9 @@
 // Codes of at most 6 bits are multiplied as they are (vpmaddubsw: unsigned codes, signed inputs) and stay in
 // int16 for as many quads as cannot overflow: a quad adds at most 2 · (2^bits − 1) · 127 to a lane, which is
 // 3810 at 4 bits (eight quads fit), 7874 at 5 (four), 16002 at 6 (two); the zero point is taken off
-// afterwards, as zero · Σ x, in fp32, where both are whole and exact. Codes of 8 bits and the codebook become signed values −128 … 127 first;
-// vpmaddubsw then takes |value| and x with the value's sign: at most 2 · 128 · 127 = 32512, exact without
-// saturation, and widened at once.
+// afterwards, as zero · Σ x, in fp32, where both are whole and exact. Codes of 8 bits and the codebook become
+// signed values −128 … 127 first; vpmaddubsw then takes |value| and x with the value's sign: at most
+// 2 · 128 · 127 = 32512, exact without saturation, and widened at once.
 //
 // The codes of a unit are unpacked once for up to BLOCK columns; more columns take the strip again, from L1.
 #include "kernels/cpu/avx2.h"

@@ -165,8 +165,8 @@ OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QU
 // inputs are units at `codes` and `groups`. The accumulators begin at 0 where `fresh`, else they are read from `from`;
 // they go to `to`.
 OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, size_t apart, ptrdiff_t ahead, int n,
-                         int u, __m512i values, int32_t columns, const int8_t *codes, const oct_activation_group *groups,
-                         accumulators from, accumulators to)
+                         int u, __m512i values, int32_t columns, const int8_t *codes,
+                         const oct_activation_group *groups, accumulators from, accumulators to)
 {
     __m512i code[2][OCT_UNIT_QUADS];
     scales16 scales[2][2];
@@ -271,7 +271,8 @@ OCT_INLINE void dot_single(oct_traits t, int S, const oct_dot *dot, const uint8_
             for (int s = 0; s < S; s++) {
                 const size_t from = (size_t)s * p.apart;
                 prefetch_unit(t, strip + from + p.ahead, u);
-                accumulator[s] = add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
+                accumulator[s] =
+                    add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
             }
             low += low_bytes;
             high += high_bytes;
@@ -307,8 +308,8 @@ OCT_INLINE ptrdiff_t bytes_ahead(const oct_dot *dot, size_t at, size_t bytes)
     return dot->next - dot->weights + (ptrdiff_t)PREFETCH_BYTES - (ptrdiff_t)bytes;
 }
 
-// The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come, since a
-// stream that soon ends is not worth its beginning.
+// The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come,
+// since a stream that soon ends is not worth its beginning.
 OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int32_t first, int32_t last, int32_t begin)
 {
     const size_t strip_bytes = dot->strip_bytes;

@@ -209,7 +209,8 @@ bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t t
         const int32_t end = mine.end - before < parts[i]->strips ? mine.end - before : parts[i]->strips;
         if (begin < end)
             oct_cpu_run_dot(parts[i], begin, end - begin, input,
-                            before + end < mine.end ? parts[i + 1]->data : next, backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
+                            before + end < mine.end ? parts[i + 1]->data : next,
+                            backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
         before += parts[i]->strips;
     }
     oct_team_barrier(backend->team);
@@ -233,7 +234,8 @@ bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32
         const int32_t strips = mine.end - strip < at_a_time ? mine.end - strip : at_a_time;
         const size_t rows = (size_t)strips * OCT_TILE_ROWS;
         float *ups = gates + rows * (size_t)columns;
-        const uint8_t *more = strip + strips == mine.end ? next : gate->data + (size_t)(strip + strips) * gate->strip_bytes;
+        const uint8_t *more =
+            strip + strips == mine.end ? next : gate->data + (size_t)(strip + strips) * gate->strip_bytes;
         oct_cpu_run_dot(gate, strip, strips, input, up->data + (size_t)strip * up->strip_bytes, gates, rows);
         oct_cpu_run_dot(up, strip, strips, input, more, ups, rows);
         for (int32_t c = 0; c < columns; c++)

@@ -78,7 +78,8 @@ static bool await_nodes(oct_backend *backend, int32_t thread)
 {
     const oct_exchange *exchange = backend->exchange;
     const bool by_team = exchange->team_round != NULL;
-    const bool timed = thread == 0 && (!by_team || backend->times != NULL || backend->team_rounds++ % ROUNDS_A_TIMED_ONE == 0);
+    const bool timed = thread == 0 && (!by_team || backend->times != NULL ||
+                                       backend->team_rounds++ % ROUNDS_A_TIMED_ONE == 0);
     const uint64_t begin = timed ? (uint64_t)oct_now_ns() : 0;
     oct_status status = OCT_OK;
     if (by_team)

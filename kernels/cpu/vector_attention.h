@@ -41,8 +41,8 @@ OCT_INLINE void fetch(const uint16_t *at, int numbers)
         __builtin_prefetch(at + i, 0, 3);
 }
 
-// Scores of N queries with T tiles of 16 positions from `keys` on; they go to score[n][0 … 16 T). Meanwhile the keys or
-// values (as many bytes) of the page that follows are fetched, from `next` on.
+// Scores of N queries with T tiles of 16 positions from `keys` on; they go to score[n][0 … 16 T). Meanwhile the keys
+// or values (as many bytes) of the page that follows are fetched, from `next` on.
 OCT_INLINE void score_tiles(int N, int T, const float *q, int32_t head_dim, float scale, const uint16_t *keys,
                             float *score, const uint16_t *next)
 {
