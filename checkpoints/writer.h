@@ -21,10 +21,10 @@ typedef struct oct_write_report {
     double seconds;
 } oct_write_report;
 
-// Writes `path`. Memory: one encoded matrix, and two tiles a thread. On failure nothing stands under `path` that was not
-// there before, and NAME.part is removed. Two writes of the same source give the same bytes,
-// whatever the threads. `report` may be
-// NULL. Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE. LOCAL.
+// Writes `path`. Memory: one encoded matrix, and two tiles a thread. On failure nothing stands under `path` that was
+// not there before, and NAME.part is removed. Two writes of the same source give the same bytes, whatever the
+// threads. `report` may be NULL. Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE.
+// LOCAL.
 oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_write_options *options,
                                 oct_write_report *report);
 

@@ -46,7 +46,7 @@ static double next_symmetric(void)
 }
 
 // Of distributions: the squared error over the squared weights of the quantiser at hand may be at most this part of
-// what minimum and maximum give. Measured: q4 0.81 to 0.92, q2 0.50 to 0.64.
+// what minimum and maximum give. Measured: q4 0.82 to 0.95, q2 0.49 to 0.63.
 static const struct {
     const char *name;
     double (*next)(void);
@@ -261,7 +261,8 @@ static void test_pair_extremes(void **context)
             w[i] = i % 2 ? huge[k] : -huge[k];
         oct_quantise_pair(w, COLUMNS, &p);
         for (int i = 0; i < COLUMNS; i++) // as far as the encoding reaches on that side
-            assert_true(isfinite(decode_pair(&p, i)) && fabsf(decode_pair(&p, i)) > 9e5f && decode_pair(&p, i) * w[i] > 0);
+            assert_true(isfinite(decode_pair(&p, i)) && fabsf(decode_pair(&p, i)) > 9e5f &&
+                        (decode_pair(&p, i) > 0) == (w[i] > 0));
     }
     for (int i = 0; i < COLUMNS; i++)
         w[i] = (float)next_normal() / 50;
