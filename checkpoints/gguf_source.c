@@ -184,7 +184,7 @@ static oct_status hash_file(const oct_gguf *gguf, uint64_t *hash)
         uint64_t n = gguf->file_bytes - at < PIECE ? gguf->file_bytes - at : PIECE;
         status = oct_gguf_read(gguf, &whole, at, piece, n);
         if (!status)
-            XXH3_64bits_update(stream, piece, n);
+            oct_checksum_update(stream, piece, n);
         oct_progress_bump();
     }
     *hash = status ? 0 : XXH3_64bits_digest(stream);

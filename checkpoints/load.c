@@ -84,7 +84,7 @@ static oct_status read_large(load *l, const oct_tensor *tensor, int32_t g, uint8
         uint8_t *place = keep ? to + at : to;
         status = read_bytes(l, tensor, offset + at, place, n);
         if (!status)
-            XXH3_64bits_update(stream, place, n);
+            oct_checksum_update(stream, place, n);
         report(l, n);
     }
     if (!status && XXH3_64bits_digest(stream) != tensor->checksums[g])
@@ -103,7 +103,7 @@ static oct_status read_piece(load *l, const piece *p, uint8_t *scratch)
         return read_large(l, tensor, p->first, to, kept != NULL);
     oct_status status = read_bytes(l, tensor, tensor->file_offset + offsets[p->first], to, bytes);
     for (int32_t g = p->first; g < p->last && !status; g++)
-        if (XXH3_64bits(to + (offsets[g] - offsets[p->first]), offsets[g + 1] - offsets[g]) !=
+        if (oct_checksum(to + (offsets[g] - offsets[p->first]), offsets[g + 1] - offsets[g]) !=
             tensor->checksums[g])
             status = damaged(l, tensor, g);
     report(l, bytes);

@@ -170,7 +170,7 @@ static oct_status read_section(const char *path, hid_t dataset, oct_section sect
     if (failed < 0)
         return damaged(path, section, "it cannot be read");
     ((char *)blob->bytes)[blob->size] = '\0';
-    if (XXH3_64bits(blob->bytes, blob->size) != checksum)
+    if (oct_checksum(blob->bytes, blob->size) != checksum)
         return damaged(path, section, "its checksum does not match");
     return OCT_OK;
 }
@@ -270,7 +270,7 @@ static bool write_section(hid_t file, oct_section section, const oct_blob *blob)
     H5Pset_fill_time(create, H5D_FILL_TIME_NEVER);
     hid_t dataset = H5Dcreate2(file, about[section].path, type, space, links, create, H5P_DEFAULT);
     bool good = dataset >= 0 && H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, blob->bytes) >= 0 &&
-                write_checksum(dataset, XXH3_64bits(blob->bytes, blob->size));
+                write_checksum(dataset, oct_checksum(blob->bytes, blob->size));
     if (dataset >= 0)
         good = H5Dclose(dataset) >= 0 && good;
     H5Pclose(links);

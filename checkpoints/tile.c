@@ -176,11 +176,28 @@ void oct_tile_decode_row(const oct_tile *tile, int row, float *out)
     }
 }
 
+static void quantise_pairs(oct_tile *tile, int row, const float *weights)
+{
+    uint8_t *codes = tile->codes + row * tile->columns;
+    uint16_t *scales = tile->scales + row * oct_tile_groups(tile), *minima = tile->minima + row * oct_tile_groups(tile);
+    for (int64_t p = 0; p < oct_tile_pairs(tile); p++) {
+        const int64_t first = p * OCT_BLOCK_COLUMNS, left = tile->columns - first;
+        const int n = left < OCT_BLOCK_COLUMNS ? (int)left : OCT_BLOCK_COLUMNS;
+        oct_quantised_pair pair;
+        oct_quantise_pair(weights + first, n, &pair);
+        tile->pair_d[row * oct_tile_pairs(tile) + p] = pair.d;
+        tile->pair_m[row * oct_tile_pairs(tile) + p] = pair.m;
+        memcpy(codes + first, pair.codes, (size_t)n);
+        for (int g = 0; g < n / 16; g++) {
+            scales[first / 16 + g] = pair.scales[g];
+            minima[first / 16 + g] = pair.minima[g];
+        }
+    }
+}
+
 void oct_tile_quantise_row(oct_tile *tile, int row, const float *weights)
 {
     uint32_t *floats = tile->floats + row * tile->columns;
-    uint8_t *codes = tile->codes + row * tile->columns;
-    uint16_t *scales = tile->scales + row * oct_tile_groups(tile);
     switch (tile->encoding) {
     case OCT_F32:
         memcpy(floats, weights, (size_t)tile->columns * sizeof *weights);
@@ -190,10 +207,12 @@ void oct_tile_quantise_row(oct_tile *tile, int row, const float *weights)
         for (int64_t c = 0; c < tile->columns; c++)
             floats[c] = tile->encoding == OCT_F16 ? oct_f32_to_f16(weights[c]) : oct_f32_to_bf16(weights[c]);
         return;
+    case OCT_Q2_K:
+        quantise_pairs(tile, row, weights);
+        return;
     default:
         assert(tile->encoding == OCT_Q8 || tile->encoding == OCT_Q4);
-        for (int64_t g = 0; g < tile->columns / 32; g++)
-            scales[g] =
-                oct_quantise_group(weights + g * 32, tile->encoding == OCT_Q8 ? 8 : 4, codes + g * 32);
+        oct_quantise_groups(weights, tile->columns / 32, tile->encoding == OCT_Q8 ? 8 : 4,
+                            tile->codes + row * tile->columns, tile->scales + row * oct_tile_groups(tile));
     }
 }

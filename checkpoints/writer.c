@@ -4,7 +4,10 @@
 
 #include <errno.h>
 #include <hdf5.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +21,7 @@
 #include "checkpoints/sections.h"
 #include "runtime/progress.h"
 
+enum { THREADS_MAX = 64 };
 enum { ALIGN_FROM = 1 << 20, ALIGN_TO = 4096, OBJECT_BYTES = 1024, SLACK_BYTES = 1 << 20 };
 
 typedef struct writer {
@@ -31,8 +35,26 @@ typedef struct writer {
     float *vectors;
     uint64_t granule_count, vector_count; // so far
     uint64_t total_bytes, written_bytes;  // of matrices
-    oct_tile tile, target;
+    int64_t widest;                       // columns of any matrix
 } writer;
+
+// A matrix while its tiles are encoded, by several threads.
+typedef struct encoding_job {
+    writer *writer;
+    int32_t index;
+    const uint64_t *offsets; // of its granules
+    uint8_t *out;
+    pthread_mutex_t reading; // the source reads one tile at a time
+    _Atomic int64_t next;    // tile
+    _Atomic int status;      // first failure: the others stop
+} encoding_job;
+
+// What a thread of it has for itself.
+typedef struct encoder {
+    encoding_job *job;
+    oct_tile tile, target;
+    float *row; // decoded
+} encoder;
 
 static oct_encoding target_encoding(const writer *w, int32_t index)
 {
@@ -44,60 +66,112 @@ static oct_status cannot_write(const writer *w, int code)
     return oct_fail(OCT_ERR_FILE, "cannot write %s: %s", w->part, code ? strerror(code) : "HDF5 refuses");
 }
 
-// Encodes the strips of one tile that has been read (or is made up) into the matrix's bytes.
-static void encode_strips(writer *w, int32_t index, int64_t tile, int64_t first, int64_t last, uint8_t *out)
+// Encodes the strip of one tile that has been read (or is made up) over [first, last).
+static void encode_strip(encoder *e, int64_t tile, int64_t first, int64_t last, uint8_t *out)
 {
-    oct_encoding encoding = target_encoding(w, index);
+    writer *w = e->job->writer;
+    oct_encoding encoding = target_encoding(w, e->job->index);
     if (w->source->make_strip)
-        w->source->make_strip(w->source, index, tile, encoding, first, last, out);
+        w->source->make_strip(w->source, e->job->index, tile, encoding, first, last, out);
     else
-        oct_tile_pack(w->tile.encoding == encoding ? &w->tile : &w->target, first, last, out);
+        oct_tile_pack(e->tile.encoding == encoding ? &e->tile : &e->target, first, last, out);
 }
 
-static oct_status prepare_tile(writer *w, int32_t index, int64_t tile, float *row_values)
+static oct_status prepare_tile(encoder *e, int64_t tile)
 {
-    oct_encoding encoding = target_encoding(w, index);
+    encoding_job *job = e->job;
+    oct_source *source = job->writer->source;
+    oct_encoding encoding = target_encoding(job->writer, job->index);
     oct_progress_bump();
-    if (w->source->make_strip)
+    if (source->make_strip)
         return OCT_OK;
-    oct_status status = w->source->read_tile(w->source, index, tile, &w->tile);
-    if (status || w->tile.encoding == encoding)
+    pthread_mutex_lock(&job->reading);
+    oct_status status = source->read_tile(source, job->index, tile, &e->tile);
+    pthread_mutex_unlock(&job->reading);
+    if (status || e->tile.encoding == encoding)
         return status;
-    oct_tile_reset(&w->target, encoding);
+    oct_tile_reset(&e->target, encoding);
     for (int row = 0; row < OCT_TILE_ROWS; row++) {
-        oct_tile_decode_row(&w->tile, row, row_values);
-        oct_tile_quantise_row(&w->target, row, row_values);
+        oct_tile_decode_row(&e->tile, row, e->row);
+        oct_tile_quantise_row(&e->target, row, e->row);
     }
     return OCT_OK;
 }
 
 // Granules of a matrix split by rows hold whole tiles; of one split along K, a strip of every tile.
+static void place_tile(encoder *e, int64_t tile)
+{
+    const encoding_job *job = e->job;
+    const oct_tensor_spec *spec = &job->writer->source->specs[job->index];
+    oct_encoding encoding = target_encoding(job->writer, job->index);
+    for (int32_t g = 0; g < spec->partition.granules; g++) {
+        oct_extent part = oct_granule_extent(spec, g);
+        if (tile * OCT_TILE_ROWS < part.first_row || tile * OCT_TILE_ROWS >= part.last_row)
+            continue;
+        uint64_t strip = oct_strip_bytes(encoding, part.first_column, part.last_column);
+        int64_t inside = tile - part.first_row / OCT_TILE_ROWS;
+        encode_strip(e, tile, part.first_column, part.last_column,
+                     job->out + job->offsets[g] + (uint64_t)inside * strip);
+    }
+}
+
+static void *encode_tiles(void *argument)
+{
+    encoding_job *job = argument;
+    encoder e = {.job = job};
+    int64_t tiles = oct_tile_count(job->writer->source->specs[job->index].rows), tile;
+    oct_status status = oct_tile_make(&e.tile, job->writer->widest);
+    if (!status)
+        status = oct_tile_make(&e.target, job->writer->widest);
+    e.row = malloc((size_t)oct_pad_columns(job->writer->widest) * sizeof *e.row);
+    if (!status && !e.row)
+        status = oct_fail(OCT_ERR_MACHINE, "no memory for a row");
+    while (!status && !atomic_load(&job->status) && (tile = atomic_fetch_add(&job->next, 1)) < tiles) {
+        status = prepare_tile(&e, tile);
+        if (!status)
+            place_tile(&e, tile);
+    }
+    int none = OCT_OK;
+    if (status)
+        atomic_compare_exchange_strong(&job->status, &none, status);
+    oct_tile_free(&e.tile);
+    oct_tile_free(&e.target);
+    free(e.row);
+    return NULL;
+}
+
+// Leaves a helper the processor number `which` of those that this process may use. Linux starts a thread beside the
+// one that made it and would not move it in the time that a matrix takes: measured, two threads on one processor.
+static void spread(pthread_t helper, int which)
+{
+    cpu_set_t allowed, own;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) || which >= CPU_COUNT(&allowed))
+        return;
+    size_t cpu = 0;
+    for (int left = which; !CPU_ISSET(cpu, &allowed) || left-- > 0;)
+        cpu++;
+    CPU_ZERO(&own);
+    CPU_SET(cpu, &own);
+    pthread_setaffinity_np(helper, sizeof own, &own);
+}
+
 static oct_status encode_matrix(writer *w, int32_t index, const uint64_t *offsets, uint8_t *out)
 {
-    const oct_tensor_spec *spec = &w->source->specs[index];
-    oct_encoding encoding = target_encoding(w, index);
-    float *row_values = malloc((size_t)w->tile.columns * sizeof *row_values);
-    oct_status status = row_values ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for a row");
-    int32_t g = 0;
-    for (int64_t tile = 0; tile < oct_tile_count(spec->rows) && !status; tile++) {
-        status = prepare_tile(w, index, tile, row_values);
-        if (spec->split == OCT_SPLIT_ROWS) {
-            while (tile * OCT_TILE_ROWS >= oct_granule_extent(spec, g).last_row)
-                g++;
-            int64_t inside = tile - oct_granule_extent(spec, g).first_row / OCT_TILE_ROWS;
-            uint64_t at = offsets[g] + (uint64_t)inside * oct_strip_bytes(encoding, 0, spec->columns);
-            encode_strips(w, index, tile, 0, spec->columns, out + at);
-            continue;
-        }
-        for (g = 0; g < spec->partition.granules; g++) {
-            oct_extent e = oct_granule_extent(spec, g);
-            uint64_t strip = oct_strip_bytes(encoding, e.first_column, e.last_column);
-            encode_strips(w, index, tile, e.first_column, e.last_column,
-                          out + offsets[g] + (uint64_t)tile * strip);
-        }
+    encoding_job job = {.writer = w, .index = index, .offsets = offsets, .out = out};
+    pthread_t helpers[THREADS_MAX];
+    int started = 0, wanted = w->options->threads < THREADS_MAX ? w->options->threads : THREADS_MAX;
+    pthread_mutex_init(&job.reading, NULL);
+    // This thread only waits, as it may stand on any helper's processor.
+    while (wanted > 1 && started < wanted && !pthread_create(&helpers[started], NULL, encode_tiles, &job)) {
+        spread(helpers[started], started);
+        started++; // fewer threads write the same
     }
-    free(row_values);
-    return status;
+    if (started == 0)
+        encode_tiles(&job);
+    for (int i = 0; i < started; i++)
+        pthread_join(helpers[i], NULL);
+    pthread_mutex_destroy(&job.reading);
+    return (oct_status)atomic_load(&job.status);
 }
 
 // Creates the dataset of a matrix, writes it, and tells where it lies in the file.
@@ -161,7 +235,7 @@ static oct_status write_matrix(writer *w, int32_t index)
         w->granules[w->granule_count++] =
             (oct_granule_row){.offset = all[g],
                               .bytes = all[g + 1] - all[g],
-                              .xxh3 = XXH3_64bits(bytes + all[g], all[g + 1] - all[g])};
+                              .xxh3 = oct_checksum(bytes + all[g], all[g + 1] - all[g])};
     if (!status)
         status = write_dataset(w, spec->name, bytes, row->bytes, &row->file_offset);
     free(bytes);
@@ -214,7 +288,7 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
 {
     const oct_source *source = w->source;
     uint64_t granules = 0, vectors = 0;
-    int64_t widest = 32;
+    w->widest = OCT_COLUMN_MULTIPLE;
     *file_bytes = SLACK_BYTES;
     for (int32_t i = 0; i < source->count; i++) {
         const oct_tensor_spec *spec = &source->specs[i];
@@ -227,7 +301,7 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
         granules += (uint64_t)spec->partition.granules;
         w->total_bytes += bytes;
         *file_bytes += bytes + (bytes >= ALIGN_FROM ? ALIGN_TO : 0);
-        widest = spec->columns > widest ? spec->columns : widest;
+        w->widest = spec->columns > w->widest ? spec->columns : w->widest;
     }
     const oct_vocabulary *v = &source->vocabulary;
     *file_bytes += granules * sizeof *w->granules + vectors * 4 + (uint64_t)v->tokens.count * 24 +
@@ -239,8 +313,7 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
     w->vectors = calloc(vectors, sizeof *w->vectors);
     if (!w->rows || !w->granules || !w->vectors)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the catalogue");
-    oct_status status = oct_tile_make(&w->tile, widest);
-    return status ? status : oct_tile_make(&w->target, widest);
+    return OCT_OK;
 }
 
 // Metadata with checksums (object headers of version 2 and later), large datasets aligned, nothing that
@@ -343,7 +416,5 @@ oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_
     free(w.granules);
     free(w.vectors);
     free(w.part);
-    oct_tile_free(&w.tile);
-    oct_tile_free(&w.target);
     return status;
 }

@@ -7,7 +7,8 @@
 #include "checkpoints/source.h"
 
 typedef struct oct_write_options {
-    int encoding; // oct_encoding of all matrices (bf16, f16, f32, q8 or q4), or −1: as the source has them
+    int encoding; // oct_encoding of all matrices (bf16, f16, f32, q8, q4 or q2_k), or −1: as the source has them
+    int threads;  // that encode, at least 1 (0 counts as 1)
     // Called after each tensor, may be NULL: bytes of tensors written so far, of all of them.
     void (*progress)(void *context, uint64_t bytes, uint64_t total);
     void *context;
@@ -20,9 +21,10 @@ typedef struct oct_write_report {
     double seconds;
 } oct_write_report;
 
-// Writes `path`. Memory: one encoded matrix and one tile. On failure nothing stands under `path` that was not
-// there before, and NAME.part is removed. Two writes of the same source give the same bytes. `report` may be
-// NULL. Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE. LOCAL.
+// Writes `path`. Memory: one encoded matrix, and two tiles a thread. On failure nothing stands under `path` that was
+// not there before, and NAME.part is removed. Two writes of the same source give the same bytes, whatever the
+// threads. `report` may be NULL. Errors: OCT_ERR_FILE (cannot write, no space, source damaged), OCT_ERR_MACHINE.
+// LOCAL.
 oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_write_options *options,
                                 oct_write_report *report);
 

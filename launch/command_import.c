@@ -35,8 +35,7 @@ static oct_status import(void *context)
     const oct_options *options = context;
     oct_source source = {0};
     oct_write_report report;
-    bool keep = strcmp(options->encoding, "keep") == 0;
-    oct_write_options write = {.encoding = keep ? -1 : oct_encoding_find(options->encoding)};
+    oct_write_options write = {.encoding = oct_options_encoding(options), .threads = oct_file_threads()};
     if (isatty(STDERR_FILENO))
         write.progress = show_progress;
     oct_status status = open_source(options, &source);

@@ -148,7 +148,7 @@ static oct_status inspect(void *context)
     if (status)
         return status;
     if (options->verify)
-        status = oct_checkpoint_verify(checkpoint, oct_reading_threads(), &report);
+        status = oct_checkpoint_verify(checkpoint, oct_file_threads(), &report);
     if (!status && options->json) {
         print_json(checkpoint, options->verify ? &report : NULL);
     } else if (!status) {

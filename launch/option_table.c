@@ -24,12 +24,13 @@ const oct_option_row oct_option_rows[] = {
     {IMPORT, 'o', "output", TEXT("MODEL.h5", output), "the checkpoint to write; a file of that name is replaced"},
     {IMPORT, 0, "synthetic", TEXT("SHAPE", synthetic), "random weights in a named shape instead of a SOURCE"},
     {IMPORT | BENCH, 0, "scale", NUMBER("F", scale, 1e-3, 1e3, "1"), "multiplies the random weights"},
-    {IMPORT, 0, "encoding", CHOICE("keep|bf16|q8|q4", encoding, "keep"),
-     "how matrices are stored; keep: exactly as the source has them (q4 for synthetic weights)"},
+    {IMPORT, 0, "encoding", CHOICE("keep|bf16|f16|q8|q4|q2", encoding, "keep"),
+     "how matrices are stored; keep: exactly as the source has them (q4 for synthetic weights); "
+     "q2: 2.63 bits a weight in whole blocks, listed as q2_k"},
     {BENCH, 0, "synthetic", TEXT("SHAPE", synthetic),
      "random weights in a named shape (see octet import --help) instead of a MODEL.h5; they stand in a file in $TMPDIR "
      "(default /tmp) until they are open"},
-    {BENCH, 0, "encoding", CHOICE("bf16|q8|q4", encoding, "q4"), "how the matrices of --synthetic are stored"},
+    {BENCH, 0, "encoding", CHOICE("bf16|f16|q8|q4|q2", encoding, "q4"), "how the matrices of --synthetic are stored"},
     {BENCH, 0, "prompt", WHOLE("TOKENS", prompt_tokens, 1, 1e9, "128"), "length of the prompt"},
     {BENCH, 'n', "max-tokens", WHOLE("TOKENS", max_tokens, 2, 1e6, "64"), "tokens to decode"},
     {BENCH, 0, "columns", LIST("1,2,4,8", columns, 1, 64, "1"),

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "launch/option_table.h"
+#include "runtime/encoding.h"
 
 enum { WORD_MAX = 64 };
 
@@ -301,6 +302,13 @@ oct_status oct_options_parse(oct_options *options, oct_command command, int argc
         }
     }
     return options->help ? OCT_OK : check_operand(options);
+}
+
+int oct_options_encoding(const oct_options *options)
+{
+    if (strcmp(options->encoding, "q2") == 0)
+        return OCT_Q2_K;
+    return strcmp(options->encoding, "keep") == 0 ? -1 : oct_encoding_find(options->encoding);
 }
 
 bool oct_options_given(const oct_options *options, const char *name)

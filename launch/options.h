@@ -70,6 +70,10 @@ oct_status oct_options_parse(oct_options *options, oct_command command, int argc
 // Did the option called `name` (without dashes) stand on the command line? LOCAL.
 bool oct_options_given(const oct_options *options, const char *name);
 
+// The encoding that --encoding asks for, or −1 for "keep". Its words are the encodings' own names, but for q2: there
+// is one encoding of 2 bits, q2_k. LOCAL.
+int oct_options_encoding(const oct_options *options);
+
 // Prints usage, options and defaults of a subcommand. LOCAL.
 void oct_options_help(oct_command command, FILE *file);
 

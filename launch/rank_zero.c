@@ -29,7 +29,7 @@ int oct_rank_zero_leave(oct_status status)
     return oct_rank_zero_run(pass, &status);
 }
 
-int oct_reading_threads(void)
+int oct_file_threads(void)
 {
     cpu_set_t allowed;
     int count = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;

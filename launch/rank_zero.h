@@ -14,7 +14,8 @@ int oct_rank_zero_run(oct_status (*work)(void *context), void *context);
 // Returns the exit code.
 int oct_rank_zero_leave(oct_status status);
 
-// Threads that this process may use well for reading: the processors that it may run on, up to 16. LOCAL.
-int oct_reading_threads(void);
+// Threads that this process may use well for reading or encoding: the processors that it may run on, up to 16.
+// LOCAL.
+int oct_file_threads(void);
 
 #endif

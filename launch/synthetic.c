@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "checkpoints/writer.h"
-#include "runtime/encoding.h"
+#include "launch/rank_zero.h"
 
 oct_status oct_synthetic_open(const oct_options *options, oct_source *source)
 {
@@ -35,7 +35,8 @@ static void show_life(void *context, uint64_t bytes, uint64_t total)
 static oct_status write_model(const oct_options *options, const char *folder, const char *path)
 {
     oct_source source = {0};
-    const oct_write_options write = {.encoding = oct_encoding_find(options->encoding), .progress = show_life};
+    const oct_write_options write = {
+        .encoding = oct_options_encoding(options), .threads = oct_file_threads(), .progress = show_life};
     oct_status status = oct_synthetic_open(options, &source);
     if (status == OCT_OK && mkdir(folder, 0700) != 0)
         status = oct_fail(OCT_ERR_FILE, "the folder '%s' for the synthetic weights cannot be made: %s; set TMPDIR to a "

@@ -158,7 +158,8 @@ int main(int argc, char **argv)
     qsort(octet, (size_t)rounds, sizeof *octet, compare);
     qsort(ratio, (size_t)rounds, sizeof *ratio, compare);
     if (rank == 0)
-        printf("%.1f MB, %d ranks x %d threads: preads of %llu KiB %.2f GB/s, octet %.2f GB/s, ratio %.3f (%.3f..%.3f)\n",
+        printf("%.1f MB, %d ranks x %d threads: preads of %llu KiB %.2f GB/s, octet %.2f GB/s, "
+               "ratio %.3f (%.3f..%.3f)\n",
                (double)total * 1e-6, ranks, b.threads, (unsigned long long)b.piece >> 10,
                (double)total / plain[rounds / 2] * 1e-9, (double)total / octet[rounds / 2] * 1e-9, ratio[rounds / 2],
                ratio[0], ratio[rounds - 1]);

@@ -12,7 +12,6 @@
 
 #include "checkpoints/gguf.h"
 #include "checkpoints/gguf_blocks.h"
-#include "checkpoints/quantise.h"
 #include "checkpoints/tile.h"
 
 #define GOLDEN "golden/blocks/blocks.gguf"
@@ -137,43 +136,8 @@ static void test_refusals(void **context)
     oct_failure_clear();
 }
 
-static void test_quantise(void **context)
-{
-    (void)context;
-    uint32_t state = 7;
-    double error8 = 0, error4 = 0, power = 0;
-    for (int round = 0; round < 2000; round++) {
-        float w[32];
-        uint8_t codes[32];
-        for (int i = 0; i < 32; i++) {
-            float sum = 0;
-            for (int j = 0; j < 4; j++)
-                sum += (float)((state = state * 1664525u + 1013904223u) >> 8) * 0x1p-24f - 0.5f;
-            w[i] = sum;
-            power += (double)(sum * sum);
-        }
-        for (int bits = 4; bits <= 8; bits += 4) {
-            float scale = oct_f16_to_f32(oct_quantise_group(w, bits, codes));
-            for (int i = 0; i < 32; i++) {
-                float d = w[i] - scale * (float)(codes[i] - (1 << (bits - 1)));
-                *(bits == 4 ? &error4 : &error8) += (double)(d * d);
-            }
-        }
-    }
-    // Round-off of a grid of ±127 and 16 steps over about 2.3 standard deviations.
-    assert_true(error8 / power < 5e-5);
-    assert_true(error4 / power < 8e-3);
-    float zero[32] = {0};
-    uint8_t codes[32];
-    assert_int_equal(oct_quantise_group(zero, 8, codes), 0);
-    assert_int_equal(codes[5], 128);
-    assert_int_equal(oct_quantise_group(zero, 4, codes), 0);
-    assert_int_equal(codes[5], 8);
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blocks), cmocka_unit_test(test_refusals),
-                                       cmocka_unit_test(test_quantise)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_blocks), cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
