@@ -9,8 +9,10 @@
 
 #include "runtime/status.h"
 
-// A round is held by the main thread alone (`round`) or by all threads of the team (`team_round`); in the same order on
-// every rank. Between two rounds the team meets.
+enum { OCT_EXCHANGE_PARTS = 4 }; // of one round
+
+// A round is held by the main thread alone (`round`, or in parts) or by all threads of the team (`team_round`); in the
+// same order on every rank. Between two rounds the team meets.
 typedef struct oct_exchange {
     void *context;
     int32_t ranks, rank;
@@ -23,6 +25,12 @@ typedef struct oct_exchange {
     // Main thread: publishes the first bytes_of_rank[rank] bytes of the slot and waits until all ranks have
     // published theirs. Every rank passes the same sizes. COLLECTIVE. Errors: OCT_ERR_LOST.
     oct_status (*round)(void *context, const size_t *bytes_of_rank);
+
+    // The same in parts, at most OCT_EXCHANGE_PARTS: begin_part publishes bytes [offset_of_rank[rank], + bytes_of_rank[rank])
+    // of the slot and comes back at once, so that the rest can be computed meanwhile; finish_parts waits for all of them
+    // and ends the round. NULL where team_round is there.
+    oct_status (*begin_part)(void *context, const size_t *offset_of_rank, const size_t *bytes_of_rank);
+    oct_status (*finish_parts)(void *context);
 
     // Every thread of the team: publishes what this thread wrote to the slot and waits until the same thread of every
     // other rank has published its part (all threads of a rank that has another number of them). Nobody waits for the

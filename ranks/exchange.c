@@ -25,6 +25,12 @@ typedef struct seat {
     _Alignas(LINE) uint64_t round; // rounds begun
 } seat;
 
+// A part of a round under way by MPI, which reads the arrays until it is done.
+typedef struct message {
+    MPI_Request request;
+    int counts[OCT_MAX_RANKS], displacements[OCT_MAX_RANKS];
+} message;
+
 typedef struct exchange_state {
     oct_world *world;
     size_t stride;          // bytes of a slot
@@ -35,7 +41,8 @@ typedef struct exchange_state {
     oct_host_memory memory; // shared memory path
     uint8_t *own;           // MPI path, and one rank: [2][stride]
     uint8_t *all;           // MPI path: [2][ranks][stride]
-    int counts[OCT_MAX_RANKS], displacements[OCT_MAX_RANKS];
+    message messages[OCT_EXCHANGE_PARTS];
+    int32_t begun; // of them, in this round
 } exchange_state;
 
 static published *heads_of(const exchange_state *state, int32_t rank)
@@ -54,8 +61,8 @@ static void *slot_in_memory(void *context, int32_t thread)
     return memory_slot(state, state->world->rank, state->seats[thread].round);
 }
 
-// The main thread alone has begun a round: the others, which wait for it, count it too.
-static uint64_t begin_round(exchange_state *state)
+// The main thread alone holds a round: the others, which wait for it, count it too.
+static uint64_t count_round(exchange_state *state)
 {
     const uint64_t round = state->seats[0].round + 1;
     for (int32_t thread = 0; thread < state->threads; thread++)
@@ -80,7 +87,7 @@ static oct_status round_in_memory(void *context, const size_t *bytes_of_rank)
 {
     (void)bytes_of_rank;
     exchange_state *state = context;
-    const uint64_t round = begin_round(state);
+    const uint64_t round = count_round(state);
     atomic_store_explicit(&heads_of(state, state->world->rank)->round, round, memory_order_release);
     oct_status status = OCT_OK;
     for (int32_t rank = 0; status == OCT_OK && rank < state->world->size; rank++)
@@ -116,21 +123,43 @@ static void *slot_of_own(void *context, int32_t thread)
     return state->own + (state->seats[thread].round & 1) * state->stride;
 }
 
-static oct_status round_by_mpi(void *context, const size_t *bytes_of_rank)
+static oct_status begin_part_by_mpi(void *context, const size_t *offset_of_rank, const size_t *bytes_of_rank)
 {
     exchange_state *state = context;
-    const int32_t ranks = state->world->size;
-    uint8_t *own = slot_of_own(context, 0);
+    const int32_t ranks = state->world->size, own = state->world->rank;
+    message *m = &state->messages[state->begun];
     uint8_t *all = state->all + (state->seats[0].round & 1) * (size_t)ranks * state->stride;
-    for (int32_t rank = 0; rank < ranks; rank++)
-        state->counts[rank] = (int)bytes_of_rank[rank];
-    begin_round(state);
-    MPI_Request request;
-    const int code = MPI_Iallgatherv(own, state->counts[state->world->rank], MPI_BYTE, all, state->counts,
-                                     state->displacements, MPI_BYTE, state->world->all, &request);
+    for (int32_t rank = 0; rank < ranks; rank++) {
+        m->counts[rank] = (int)bytes_of_rank[rank];
+        m->displacements[rank] = (int)((size_t)rank * state->stride + offset_of_rank[rank]);
+    }
+    const int code = MPI_Iallgatherv((uint8_t *)slot_of_own(context, 0) + offset_of_rank[own], m->counts[own], MPI_BYTE,
+                                     all, m->counts, m->displacements, MPI_BYTE, state->world->all, &m->request);
     if (code != MPI_SUCCESS)
         return oct_fail(OCT_ERR_LOST, "MPI cannot start an exchange between the ranks");
-    return oct_wait_request(&request, -1);
+    state->begun++;
+    int done; // a large message goes on only inside MPI
+    for (int32_t part = 0; part + 1 < state->begun; part++)
+        MPI_Test(&state->messages[part].request, &done, MPI_STATUS_IGNORE);
+    return OCT_OK;
+}
+
+static oct_status finish_parts_by_mpi(void *context)
+{
+    exchange_state *state = context;
+    oct_status status = OCT_OK;
+    for (int32_t part = 0; status == OCT_OK && part < state->begun; part++)
+        status = oct_wait_request(&state->messages[part].request, -1);
+    state->begun = 0;
+    count_round(state);
+    return status;
+}
+
+static oct_status round_by_mpi(void *context, const size_t *bytes_of_rank)
+{
+    static const size_t offset_of_rank[OCT_MAX_RANKS];
+    const oct_status status = begin_part_by_mpi(context, offset_of_rank, bytes_of_rank);
+    return status != OCT_OK ? status : finish_parts_by_mpi(context);
 }
 
 static const void *peer_by_mpi(void *context, int32_t thread, int32_t rank)
@@ -143,7 +172,7 @@ static const void *peer_by_mpi(void *context, int32_t thread, int32_t rank)
 static oct_status no_round(void *context, const size_t *bytes_of_rank)
 {
     (void)bytes_of_rank;
-    begin_round(context);
+    count_round(context);
     return OCT_OK;
 }
 
@@ -160,10 +189,10 @@ static oct_status open_private(oct_exchange *exchange, exchange_state *state, oc
     state->own = aligned_alloc(LINE, 2 * state->stride);
     if (ranks > 1)
         state->all = aligned_alloc(LINE, 2 * ranks * state->stride);
-    for (size_t rank = 0; rank < ranks; rank++)
-        state->displacements[rank] = (int)(rank * state->stride);
     exchange->slot = slot_of_own;
     exchange->round = ranks > 1 ? round_by_mpi : no_round;
+    exchange->begin_part = ranks > 1 ? begin_part_by_mpi : NULL;
+    exchange->finish_parts = ranks > 1 ? finish_parts_by_mpi : NULL;
     exchange->peer = ranks > 1 ? peer_by_mpi : peer_of_one;
     if (state->own == NULL || (ranks > 1 && state->all == NULL))
         return oct_fail(OCT_ERR_MACHINE, "no memory for exchange buffers of %zu bytes", 2 * ranks * state->stride);

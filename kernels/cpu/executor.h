@@ -129,10 +129,25 @@ const uint8_t *oct_cpu_next_weights(const oct_backend *backend, const oct_operat
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
 bool oct_cpu_exchange(oct_backend *backend, int32_t thread);
 
-// The end of a projection along K, for the strips that this thread has computed (its nodes lie in the exchange's slot,
-// [nodes][columns][hidden]): waits for the other ranks' nodes, adds them to the root and the root to the residual. A
-// failure is left in backend->failed; the team meets afterwards. Only with several ranks.
-void oct_cpu_reduce(oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, oct_run strips, int32_t thread);
+// How the reduction of a projection along K goes. Where MPI carries it, the rows are cut into parts, the same on every
+// rank, so that one is on its way while the next is computed; a part lies in the exchange's slot as
+// [nodes][columns][rows of the part].
+typedef struct oct_reduction {
+    const oct_tree_finish *finish;
+    int64_t hidden;
+    int32_t parts;
+    oct_run part[OCT_EXCHANGE_PARTS]; // in strips of 16 rows
+    oct_run mine[OCT_EXCHANGE_PARTS]; // those of them that this thread computes, and adds to the residual
+} oct_reduction;
+
+// All of them are called by every thread, only where there are several ranks, in this order: for each part its nodes are
+// written and published; at the end oct_cpu_reduce waits for the other ranks and adds to the residual what this thread
+// has computed. A failure is left in backend->failed; the team meets afterwards.
+void oct_cpu_plan_reduction(const oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, int32_t thread,
+                            int32_t threads, oct_reduction *reduction);
+float *oct_cpu_part_nodes(const oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
+void oct_cpu_publish_part(oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
+void oct_cpu_reduce(oct_backend *backend, const oct_reduction *reduction, int32_t thread);
 
 // Prepares the input of matrices in the forms of `forms`: columns of x [][stride], `size` elements each, through
 // an RMSNorm where norm != NULL. With one column each thread makes its own copy and nobody waits; with more the

@@ -1,5 +1,5 @@
-// The projections along K (attention output, FFN down) on the CPU: partial sums of the rank's granules, the reduction
-// tree over all ranks, and the residual.
+// The projections along K (attention output, FFN down) on the CPU: partial sums of the rank's granules. What follows
+// between several ranks is in reduction.c.
 #include <string.h>
 
 #include "kernels/cpu/executor.h"
@@ -11,7 +11,8 @@ typedef struct projection {
     const oct_tree_schedule *tree;
     const oct_activations *input; // of all columns
     const uint8_t *next; // weights that the thread reads after the projection, or NULL
-    float *nodes;        // [nodes][columns][hidden] in the exchange's slot; NULL: there is one rank, its node is the root
+    oct_run part;        // several ranks: the strips that are published together
+    float *nodes;        // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, its node is the root
 } projection;
 
 // Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that
@@ -20,24 +21,30 @@ typedef struct projection {
 static float *stack_level(const projection *p, float *stack, int32_t top, int32_t strip, size_t level)
 {
     return p->nodes != NULL && p->input->columns == 1 && top < p->tree->nodes
-               ? p->nodes + top * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS
+               ? p->nodes + ((int64_t)top * (p->part.end - p->part.begin) + strip - p->part.begin) * OCT_TILE_ROWS
                : stack + (size_t)top * level;
 }
 
-// Takes what is left on the stack of the columns from `begin` on: into the slot, or at once to the residual.
-static void keep_nodes(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
-                       int32_t columns, const float *stack)
+// One rank: its one node is the root. For the panel of columns from `begin` on.
+static void add_root(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
+                     int32_t columns, const float *stack)
 {
-    const int64_t hidden = p->matrix->rows, row = (int64_t)strip * OCT_TILE_ROWS;
-    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
-    for (int32_t c = 0; p->nodes == NULL && c < columns; c++)
-        backend->kernels->add(backend->residual + (begin + c) * hidden + row, stack + (size_t)c * rows, (int64_t)rows);
-    if (p->nodes == NULL || p->input->columns == 1)
-        return;
+    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
+    float *residual = backend->residual + begin * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS;
+    for (int32_t c = 0; c < columns; c++)
+        backend->kernels->add(residual + c * p->matrix->rows, stack + c * rows, rows);
+}
+
+// Several columns: takes the nodes of a panel from the stack into the slot.
+static void copy_nodes(const projection *p, int32_t strip, int32_t strips, int32_t begin, int32_t columns,
+                       const float *stack)
+{
+    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS, stride = (p->part.end - p->part.begin) * OCT_TILE_ROWS;
+    float *to = p->nodes + begin * stride + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS;
     for (int32_t node = 0; node < p->tree->nodes; node++)
         for (int32_t c = 0; c < columns; c++)
-            memcpy(p->nodes + ((int64_t)node * p->input->columns + begin + c) * hidden + row,
-                   stack + (size_t)node * level + (size_t)c * rows, rows * sizeof(float));
+            memcpy(to + ((int64_t)node * p->input->columns + c) * stride, stack + (node * columns + c) * rows,
+                   (size_t)rows * sizeof(float));
 }
 
 // Adds up the granules of `strips` strips for the panel of columns from `begin` on, with a stack of partial vectors
@@ -71,75 +78,43 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
     }
     if (p->input->columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
-    keep_nodes(backend, p, strip, strips, begin, columns, stack);
+    if (p->nodes == NULL)
+        add_root(backend, p, strip, strips, begin, columns, stack);
+    else if (p->input->columns > 1)
+        copy_nodes(p, strip, strips, begin, columns, stack);
 }
 
-// Of so many rounds one is timed: two reads of the clock, which wait for everything before them, take 200 ns and a round
-// of a small model 1 µs. Odd, so that both kinds of projections have their turn.
-enum { ROUNDS_A_TIMED_ONE = 9 };
-
-// Waits for the nodes of the other ranks: those of the same rows where every thread can do so for itself.
-static bool exchange_nodes(oct_backend *backend, const oct_tree_finish *finish, int64_t elements, int32_t thread)
+static void project_run(oct_backend *backend, const projection *p, oct_run strips, int32_t thread)
 {
-    const oct_exchange *exchange = backend->exchange;
-    if (exchange->team_round == NULL) {
-        for (int32_t rank = 0; thread == 0 && rank < exchange->ranks; rank++)
-            backend->round_bytes[rank] = (size_t)finish->nodes_of_rank[rank] * (size_t)elements * sizeof(float);
-        return oct_cpu_exchange(backend, thread);
-    }
-    const bool timed =
-        thread == 0 && (backend->times != NULL || backend->team_rounds++ % ROUNDS_A_TIMED_ONE == 0);
-    const uint64_t begin = timed ? (uint64_t)oct_now_ns() : 0;
-    const oct_status status = exchange->team_round(exchange->context, thread);
-    if (status != OCT_OK)
-        atomic_store(&backend->failed, (int)status);
-    if (timed) {
-        backend->exchange_ns += (uint64_t)oct_now_ns() - begin;
-        backend->exchange_rounds++;
-    }
-    return status == OCT_OK;
-}
-
-void oct_cpu_reduce(oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, oct_run strips, int32_t thread)
-{
-    const oct_exchange *exchange = backend->exchange;
-    const int32_t columns = backend->step->columns;
-    const int64_t elements = (int64_t)columns * hidden, row = (int64_t)strips.begin * OCT_TILE_ROWS;
-    const float *nodes[OCT_MAX_GRANULES];
-    int32_t count = 0;
-    if (!exchange_nodes(backend, finish, elements, thread))
-        return;
-    for (int32_t rank = 0; rank < exchange->ranks; rank++) {
-        const float *theirs = exchange->peer(exchange->context, thread, rank);
-        for (int32_t i = 0; i < finish->nodes_of_rank[rank]; i++)
-            nodes[count++] = theirs + i * elements + row;
-    }
-    for (int32_t c = 0; c < columns; c++) {
-        backend->kernels->add_tree(backend->residual + c * hidden + row, nodes, finish->merges, count,
-                                   (int64_t)(strips.end - strips.begin) * OCT_TILE_ROWS);
-        for (int32_t node = 0; node < count; node++)
-            nodes[node] += hidden;
-    }
+    const int32_t columns = p->input->columns;
+    const int32_t at_a_time = oct_cpu_strips_at_a_time(columns < OCT_PANEL_COLUMNS ? columns : OCT_PANEL_COLUMNS);
+    for (int32_t strip = strips.begin; strip < strips.end && p->tree->leaves > 0; strip += at_a_time)
+        for (int32_t begin = 0; begin < columns; begin += OCT_PANEL_COLUMNS)
+            project_strips(backend, p, strip, strips.end - strip < at_a_time ? strips.end - strip : at_a_time, begin,
+                           backend->scratch[thread].tiles);
 }
 
 static bool project(oct_backend *backend, const oct_operation *operation, const float *x, int64_t stride,
                     const oct_tree_schedule *tree, const oct_tree_finish *finish, int32_t thread, int32_t threads)
 {
-    const int32_t columns = backend->step->columns;
-    const oct_exchange *exchange = backend->exchange;
     projection p = {.matrix = &backend->matrices[operation->matrices[0]],
                     .tree = tree,
                     .next = oct_cpu_next_weights(backend, operation, thread, threads)};
-    p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, columns, (int)p.matrix->form, thread, threads);
-    p.nodes = exchange->ranks == 1 ? NULL : exchange->slot(exchange->context, thread);
-    const oct_run mine = oct_thread_run(p.matrix->strips, thread, threads);
-    const int32_t at_a_time = oct_cpu_strips_at_a_time(columns < OCT_PANEL_COLUMNS ? columns : OCT_PANEL_COLUMNS);
-    for (int32_t strip = mine.begin; strip < mine.end && tree->leaves > 0; strip += at_a_time)
-        for (int32_t begin = 0; begin < columns; begin += OCT_PANEL_COLUMNS)
-            project_strips(backend, &p, strip, mine.end - strip < at_a_time ? mine.end - strip : at_a_time, begin,
-                           backend->scratch[thread].tiles);
-    if (exchange->ranks > 1)
-        oct_cpu_reduce(backend, finish, p.matrix->rows, mine, thread);
+    p.input = oct_cpu_prepare(backend, x, stride, stride, NULL, NULL, backend->step->columns, (int)p.matrix->form,
+                              thread, threads);
+    if (backend->exchange->ranks == 1) {
+        project_run(backend, &p, oct_thread_run(p.matrix->strips, thread, threads), thread);
+    } else {
+        oct_reduction reduction;
+        oct_cpu_plan_reduction(backend, finish, p.matrix->rows, thread, threads, &reduction);
+        for (int32_t part = 0; part < reduction.parts; part++) {
+            p.part = reduction.part[part];
+            p.nodes = oct_cpu_part_nodes(backend, &reduction, part, thread);
+            project_run(backend, &p, reduction.mine[part], thread);
+            oct_cpu_publish_part(backend, &reduction, part, thread);
+        }
+        oct_cpu_reduce(backend, &reduction, thread);
+    }
     oct_team_barrier(backend->team); // the next operation reads the whole residual
     return atomic_load_explicit(&backend->failed, memory_order_relaxed) == OCT_OK;
 }

@@ -118,11 +118,20 @@ static void add(float *to, const float *from, int64_t n)
         to[i] = to[i] + from[i];
 }
 
+// The usual case: two ranks, a node of each.
+static void add_two(float *to, const float *lower, const float *upper, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += LANES)
+        lanes_store(to + i, lanes_add(lanes_load(to + i), lanes_add(lanes_load(lower + i), lanes_load(upper + i))));
+}
+
 static void add_tree(float *to, const float *const *nodes, const uint8_t *merges, int32_t count, int64_t n)
 {
-    for (int64_t i = 0; i < n && count == 2; i += LANES) // two ranks, the usual case
-        lanes_store(to + i, lanes_add(lanes_load(to + i), lanes_add(lanes_load(nodes[0] + i), lanes_load(nodes[1] + i))));
-    for (int64_t i = 0; i < n && count != 2; i += LANES) {
+    if (count == 2) {
+        add_two(to, nodes[0], nodes[1], n);
+        return;
+    }
+    for (int64_t i = 0; i < n; i += LANES) {
         lanes stack[OCT_MAX_NODES];
         int top = 0;
         for (int32_t k = 0; k < count; k++) {

@@ -38,8 +38,11 @@ typedef struct bench {
 
 static void reduce(bench *b)
 {
-    memcpy(b->exchange.slot(b->exchange.context, 0), b->contribution, (size_t)b->floats * sizeof(float));
-    oct_cpu_reduce(&b->backend, &b->finish, b->floats, (oct_run){0, (int32_t)(b->floats / OCT_TILE_ROWS)}, 0);
+    oct_reduction reduction;
+    oct_cpu_plan_reduction(&b->backend, &b->finish, b->floats, 0, 1, &reduction);
+    memcpy(oct_cpu_part_nodes(&b->backend, &reduction, 0, 0), b->contribution, (size_t)b->floats * sizeof(float));
+    oct_cpu_publish_part(&b->backend, &reduction, 0, 0);
+    oct_cpu_reduce(&b->backend, &reduction, 0);
 }
 
 static void reduce_by_hand(bench *b)

@@ -50,6 +50,8 @@ typedef struct seat {
     int32_t rank;
     uint64_t round[MAX_THREADS];
     unsigned delays[MAX_THREADS]; // seeds of the random delays
+    size_t begun_bytes;           // of the round in progress
+    int32_t parts, most_parts;
 } seat;
 
 static void *seat_slot(void *context, int32_t thread)
@@ -72,16 +74,36 @@ static void await(seat *s, int32_t thread)
             sched_yield();
 }
 
-static oct_status seat_round(void *context, const size_t *bytes_of_rank)
+// The parts of a round follow each other without a gap.
+static oct_status seat_begin_part(void *context, const size_t *offset_of_rank, const size_t *bytes_of_rank)
 {
     seat *s = context;
-    assert_true(bytes_of_rank[s->rank] <= s->hub->stride);
+    assert_true(s->parts++ < OCT_EXCHANGE_PARTS);
+    assert_true(offset_of_rank[s->rank] == s->begun_bytes);
+    s->begun_bytes += bytes_of_rank[s->rank];
+    assert_true(s->begun_bytes <= s->hub->stride);
+    return OCT_OK;
+}
+
+static oct_status seat_finish_parts(void *context)
+{
+    seat *s = context;
+    s->most_parts = s->parts > s->most_parts ? s->parts : s->most_parts;
+    s->begun_bytes = 0;
+    s->parts = 0;
     const uint64_t round = s->round[0] + 1;
     for (int32_t thread = 0; thread < s->hub->threads; thread++)
         s->round[thread] = round;
     publish(s, 0);
     await(s, 0);
     return OCT_OK;
+}
+
+static oct_status seat_round(void *context, const size_t *bytes_of_rank)
+{
+    static const size_t offset_of_rank[MAX_RANKS];
+    seat_begin_part(context, offset_of_rank, bytes_of_rank);
+    return seat_finish_parts(context);
 }
 
 static oct_status seat_team_round(void *context, int32_t thread)
@@ -237,7 +259,8 @@ typedef struct rank_work {
     int32_t rank, threads, chunk, instructions;
     bool by_team;
     float *logits; // [KEPT][vocabulary], this rank fills its rows
-    uint64_t hash; // of the last residual
+    uint64_t hash;      // of the last residual
+    int32_t most_parts; // of a round
 } rank_work;
 
 static void run_prompt(rank_work *work, oct_backend *backend, const oct_step_program *program)
@@ -300,6 +323,8 @@ static void *run_rank(void *argument)
                                    .capacity = work->hub->stride,
                                    .slot = seat_slot,
                                    .round = seat_round,
+                                   .begin_part = seat_begin_part,
+                                   .finish_parts = seat_finish_parts,
                                    .team_round = work->by_team ? seat_team_round : NULL,
                                    .peer = seat_peer};
     const oct_backend_options options = {.threads = work->threads,
@@ -318,6 +343,7 @@ static void *run_rank(void *argument)
                bytes[i]);
     }
     run_prompt(work, backend, &program);
+    work->most_parts = place.most_parts;
     oct_backend_destroy(backend);
     oct_step_program_free(&program);
     free(encodings);
@@ -349,6 +375,8 @@ static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, i
     for (int32_t rank = 0; rank < ranks; rank++) {
         pthread_join(handles[rank], NULL);
         assert_true(works[rank].hash == works[0].hash);
+        if (ranks > 1 && !by_team && chunk == PROMPT)
+            assert_true(works[rank].most_parts > 1); // wide steps go in parts
     }
     free(group.slots);
     return logits;
