@@ -18,17 +18,17 @@ typedef struct oct_exchange {
     int32_t ranks, rank;
     size_t capacity; // bytes that one rank can publish at a time
 
-    // Where this rank writes its next contribution: `capacity` bytes, aligned to 64. For the calling thread of the team,
-    // between two rounds.
+    // Where this rank writes its next contribution: `capacity` bytes, aligned to 64. For the calling thread of the
+    // team, between two rounds.
     void *(*slot)(void *context, int32_t thread);
 
     // Main thread: publishes the first bytes_of_rank[rank] bytes of the slot and waits until all ranks have
     // published theirs. Every rank passes the same sizes. COLLECTIVE. Errors: OCT_ERR_LOST.
     oct_status (*round)(void *context, const size_t *bytes_of_rank);
 
-    // The same in parts, at most OCT_EXCHANGE_PARTS: begin_part publishes bytes [offset_of_rank[rank], + bytes_of_rank[rank])
-    // of the slot and comes back at once, so that the rest can be computed meanwhile; finish_parts waits for all of them
-    // and ends the round. NULL where team_round is there.
+    // The same in parts, at most OCT_EXCHANGE_PARTS: begin_part publishes bytes [offset_of_rank[rank], +
+    // bytes_of_rank[rank]) of the slot and comes back at once, so that the rest can be computed meanwhile;
+    // finish_parts waits for all of them and ends the round. NULL where team_round is there.
     oct_status (*begin_part)(void *context, const size_t *offset_of_rank, const size_t *bytes_of_rank);
     oct_status (*finish_parts)(void *context);
 
@@ -38,8 +38,8 @@ typedef struct oct_exchange {
     // hold a round.
     oct_status (*team_round)(void *context, int32_t thread);
 
-    // After a round, until this rank begins the next one: the contribution of a rank, for the calling thread of the team.
-    // (Afterwards a faster rank may write the one after that into the same place.)
+    // After a round, until this rank begins the next one: the contribution of a rank, for the calling thread of the
+    // team. (Afterwards a faster rank may write the one after that into the same place.)
     const void *(*peer)(void *context, int32_t thread, int32_t rank);
 } oct_exchange;
 

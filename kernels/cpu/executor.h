@@ -140,9 +140,9 @@ typedef struct oct_reduction {
     oct_run mine[OCT_EXCHANGE_PARTS]; // those of them that this thread computes, and adds to the residual
 } oct_reduction;
 
-// All of them are called by every thread, only where there are several ranks, in this order: for each part its nodes are
-// written and published; at the end oct_cpu_reduce waits for the other ranks and adds to the residual what this thread
-// has computed. A failure is left in backend->failed; the team meets afterwards.
+// All of them are called by every thread, only where there are several ranks, in this order: for each part its nodes
+// are written and published; at the end oct_cpu_reduce waits for the other ranks and adds to the residual what this
+// thread has computed. A failure is left in backend->failed; the team meets afterwards.
 void oct_cpu_plan_reduction(const oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, int32_t thread,
                             int32_t threads, oct_reduction *reduction);
 float *oct_cpu_part_nodes(const oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);

@@ -1,10 +1,10 @@
-// The reduction between ranks on the CPU: publishing the nodes of this rank, waiting for those of the others, adding them
-// to the root and the root to the residual.
+// The reduction between ranks on the CPU: publishing the nodes of this rank, waiting for those of the others, adding
+// them to the root and the root to the residual.
 #include "kernels/cpu/executor.h"
 #include "runtime/progress.h"
 
-// Of so many rounds of the team one is timed: two reads of the clock, which wait for everything before them, take 200 ns
-// and a round of a small model 1 µs. Odd, so that both kinds of projections have their turn.
+// Of so many rounds of the team one is timed: two reads of the clock, which wait for everything before them, take 200
+// ns and a round of a small model 1 µs. Odd, so that both kinds of projections have their turn.
 enum { ROUNDS_A_TIMED_ONE = 9 };
 
 // Fewer bytes than these are not worth a message of their own.
@@ -104,6 +104,7 @@ static void add_part(oct_backend *backend, const oct_reduction *reduction, int32
     const oct_run strips = reduction->part[part], mine = reduction->mine[part];
     const int32_t columns = backend->step->columns;
     const int64_t rows = (int64_t)(strips.end - strips.begin) * OCT_TILE_ROWS;
+    const int64_t n = (int64_t)(mine.end - mine.begin) * OCT_TILE_ROWS;
     const float *nodes[OCT_MAX_GRANULES];
     int32_t count = 0;
     for (int32_t rank = 0; rank < exchange->ranks; rank++) {
@@ -113,8 +114,8 @@ static void add_part(oct_backend *backend, const oct_reduction *reduction, int32
             nodes[count++] = theirs + i * columns * rows;
     }
     for (int32_t c = 0; c < columns; c++) {
-        backend->kernels->add_tree(backend->residual + c * reduction->hidden + (int64_t)mine.begin * OCT_TILE_ROWS, nodes,
-                                   reduction->finish->merges, count, (int64_t)(mine.end - mine.begin) * OCT_TILE_ROWS);
+        float *residual = backend->residual + c * reduction->hidden + (int64_t)mine.begin * OCT_TILE_ROWS;
+        backend->kernels->add_tree(residual, nodes, reduction->finish->merges, count, n);
         for (int32_t node = 0; node < count; node++)
             nodes[node] += rows;
     }

@@ -1,7 +1,7 @@
-// The thread team. A run is announced by a generation number. A barrier is a dissemination barrier (after Hensgen, Finkel
-// and Manber): in round k a thread signals the one 2^k places after it and waits for the one 2^k places before it, so
-// that nobody adds to a counter that all want, and two threads meet after one transfer of a cache line. Numbers only
-// grow: no reset can race with a late reader.
+// The thread team. A run is announced by a generation number. A barrier is a dissemination barrier (after Hensgen,
+// Finkel and Manber): in round k a thread signals the one 2^k places after it and waits for the one 2^k places before
+// it, so that nobody adds to a counter that all want, and two threads meet after one transfer of a cache line. Numbers
+// only grow: no reset can race with a late reader.
 #include "kernels/cpu/team.h"
 
 #include <pthread.h>

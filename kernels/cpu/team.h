@@ -11,8 +11,8 @@
 typedef struct oct_team oct_team;
 typedef void (*oct_team_work)(void *context, int32_t thread, int32_t threads);
 
-// Creates threads − 1 threads (1024 at most), pinned to cpus [1 … threads − 1] (NULL: not pinned); the caller is pinned to cpus[0] by
-// its first run. Errors: OCT_ERR_MACHINE. LOCAL.
+// Creates threads − 1 threads (1024 at most), pinned to cpus [1 … threads − 1] (NULL: not pinned); the caller is pinned
+// to cpus[0] by its first run. Errors: OCT_ERR_MACHINE. LOCAL.
 oct_status oct_team_create(oct_team **team, int32_t threads, const int32_t *cpus, bool oversubscribed);
 void oct_team_destroy(oct_team *team);
 

@@ -1,7 +1,7 @@
-// What a reduction between the ranks of a host costs beside the least that it could: the exchange, the end of the tree and
-// the residual add of one column, against a hand-made loop over a shared window (two slots a rank in turn, a sequence
-// number with release and acquire, one addition a rank). Both in one run, alternating, medians of 9 repeats; a repeat is
-// some thousands of rounds. Both begin by writing the rank's contribution to the window.
+// What a reduction between the ranks of a host costs beside the least that it could: the exchange, the end of the tree
+// and the residual add of one column, against a hand-made loop over a shared window (two slots a rank in turn, a
+// sequence number with release and acquire, one addition a rank). Both in one run, alternating, medians of 9 repeats; a
+// repeat is some thousands of rounds. Both begin by writing the rank's contribution to the window.
 //
 //   mpirun -np 2 bench_reduce [FLOATS …]      576 and 4096 by default
 //

@@ -356,7 +356,9 @@ static void *run_rank(void *argument)
 static float *run_group(const memory_model *m, int32_t ranks, int32_t threads, int32_t chunk, int32_t instructions,
                         bool by_team)
 {
-    hub group = {.ranks = ranks, .threads = threads, .stride = (size_t)chunk * (size_t)m->model.hidden * sizeof(float) * OCT_MAX_NODES};
+    hub group = {.ranks = ranks,
+                 .threads = threads,
+                 .stride = (size_t)chunk * (size_t)m->model.hidden * sizeof(float) * OCT_MAX_NODES};
     group.slots = aligned_alloc(64, 2 * (size_t)ranks * group.stride);
     float *logits = calloc((size_t)KEPT * (size_t)m->model.vocabulary, sizeof *logits);
     pthread_t handles[MAX_RANKS];
@@ -388,9 +390,9 @@ static void expect_same(const memory_model *m, const float *expected, int32_t ra
     for (int by_team = 0; by_team < (ranks > 1 ? 2 : 1); by_team++) {
         float *logits = run_group(m, ranks, threads, chunk, instructions, by_team);
         if (memcmp(expected, logits, (size_t)KEPT * (size_t)m->model.vocabulary * sizeof *logits) != 0)
-            fail_msg("other bits: %d ranks, %d threads, %d columns a step, instructions %d, encoding %s, rounds of the %s",
+            fail_msg("other bits: %d ranks, %d threads, %d columns a step, instructions %d, encoding %s, rounds of %s",
                      ranks, threads, chunk, instructions, oct_encoding_describe(m->encoding)->name,
-                     by_team ? "team" : "main thread");
+                     by_team ? "the team" : "the main thread");
         free(logits);
     }
 }
