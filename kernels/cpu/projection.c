@@ -10,9 +10,9 @@ typedef struct projection {
     const oct_cpu_matrix *matrix;
     const oct_tree_schedule *tree;
     const oct_activations *input; // of all columns
-    const uint8_t *next;          // weights that the thread reads after the projection, or NULL
-    oct_run part; // several ranks: the strips that are published together
-    float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, whose node is the root
+    const uint8_t *next; // weights that the thread reads after the projection, or NULL
+    oct_run part;        // several ranks: the strips that are published together
+    float *nodes;        // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, one node, the root
 } projection;
 
 // Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that
@@ -25,26 +25,26 @@ static float *stack_level(const projection *p, float *stack, int32_t top, int32_
                : stack + (size_t)top * level;
 }
 
-// One rank: its one node is the root, of the columns from `begin` on.
+// One rank: its one node is the root. For the panel of columns from `begin` on.
 static void add_root(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
                      int32_t columns, const float *stack)
 {
-    const size_t rows = (size_t)strips * OCT_TILE_ROWS;
+    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
+    float *residual = backend->residual + begin * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS;
     for (int32_t c = 0; c < columns; c++)
-        backend->kernels->add(backend->residual + (begin + c) * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS,
-                              stack + (size_t)c * rows, (int64_t)rows);
+        backend->kernels->add(residual + c * p->matrix->rows, stack + c * rows, rows);
 }
 
-// Several columns: takes the nodes of those from `begin` on from the stack into the slot.
+// Several columns: takes the nodes of a panel from the stack into the slot.
 static void copy_nodes(const projection *p, int32_t strip, int32_t strips, int32_t begin, int32_t columns,
                        const float *stack)
 {
-    const size_t rows = (size_t)strips * OCT_TILE_ROWS, stride = (size_t)(p->part.end - p->part.begin) * OCT_TILE_ROWS;
-    float *to = p->nodes + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS;
+    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS, stride = (p->part.end - p->part.begin) * OCT_TILE_ROWS;
+    float *to = p->nodes + begin * stride + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS;
     for (int32_t node = 0; node < p->tree->nodes; node++)
         for (int32_t c = 0; c < columns; c++)
-            memcpy(to + (size_t)(node * p->input->columns + begin + c) * stride,
-                   stack + (size_t)(node * columns + c) * rows, rows * sizeof(float));
+            memcpy(to + ((int64_t)node * p->input->columns + c) * stride, stack + (node * columns + c) * rows,
+                   (size_t)rows * sizeof(float));
 }
 
 // Adds up the granules of `strips` strips for the panel of columns from `begin` on, with a stack of partial vectors
@@ -53,7 +53,8 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
                            float *stack)
 {
     const oct_activations panel = oct_activation_panel(p->input, begin);
-    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)panel.columns;
+    const int32_t columns = panel.columns;
+    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
     int32_t top = 0;
     for (int32_t i = 0; i < p->tree->leaves; i++) {
         const oct_cpu_granule *granule = &p->matrix->granules[i], *next = i + 1 < p->tree->leaves ? granule + 1 : NULL;
@@ -78,9 +79,9 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
     if (p->input->columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
     if (p->nodes == NULL)
-        add_root(backend, p, strip, strips, begin, panel.columns, stack);
+        add_root(backend, p, strip, strips, begin, columns, stack);
     else if (p->input->columns > 1)
-        copy_nodes(p, strip, strips, begin, panel.columns, stack);
+        copy_nodes(p, strip, strips, begin, columns, stack);
 }
 
 static void project_run(oct_backend *backend, const projection *p, oct_run strips, int32_t thread)
