@@ -150,7 +150,7 @@ physical_cores() {
 # links, with what root, containers and few slots need.
 use_launcher() {
     local program
-    program=${MPIRUN:-$(sed -n 's/^MPIEXEC_EXECUTABLE:[A-Z]*=//p' "$1/CMakeCache.txt" 2>/dev/null)}
+    program=${MPIRUN:-$(sed -n 's/^MPIEXEC_EXECUTABLE:[A-Z]*=//p' "$1/CMakeCache.txt" 2>/dev/null || true)}
     [ -n "$program" ] && command -v "$program" >/dev/null || program=mpirun
     command -v "$program" >/dev/null || die "mpirun is not there (set MPIRUN to its path)"
     launcher=("$program")

@@ -171,18 +171,21 @@ static void attend_by_splits(oct_backend *backend, int32_t layer, int32_t thread
     const int32_t heads = program->heads.end - program->heads.begin;
     const int32_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
     const int64_t split_stride = (int64_t)heads * state, column_stride = backend->max_splits * split_stride;
-    int32_t task = 0;
+    int64_t tasks = 0, task = 0;
     for (int32_t c = 0; c < step->columns; c++)
-        for (int32_t split = 0; split < split_count(step->positions[c]); split++)
-            for (int32_t kv = 0; kv < kv_heads; kv++, task++)
-                if (task % threads == thread)
+        tasks += (int64_t)kv_heads * split_count(step->positions[c]);
+    const oct_run own = oct_thread_run(tasks, thread, threads); // neighbours in memory, which are fetched in time
+    for (int32_t c = 0; c < step->columns; c++)
+        for (int32_t kv = 0; kv < kv_heads; kv++)
+            for (int32_t split = 0; split < split_count(step->positions[c]); split++, task++)
+                if (task >= own.begin && task < own.end)
                     attend_split(backend, layer, c, kv, split,
                                  backend->states + c * column_stride + split * split_stride +
                                      (int64_t)queries_of(program, kv).begin * state);
     oct_team_barrier(backend->team);
     const oct_run mine = oct_thread_run((int64_t)step->columns * heads, thread, threads);
-    for (task = mine.begin; task < mine.end; task++) {
-        const int32_t c = task / heads, h = task % heads;
+    for (int32_t merge = mine.begin; merge < mine.end; merge++) {
+        const int32_t c = merge / heads, h = merge % heads;
         backend->kernels->attention_merge(backend->states + c * column_stride + (int64_t)h * state, split_stride,
                                           split_count(step->positions[c]), head_dim,
                                           backend->attention + c * backend->attention_width + h * head_dim);
