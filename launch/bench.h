@@ -4,6 +4,9 @@
 
 #include "launch/session.h"
 
+// Steps in alternation with touches of their bytes, a repeat.
+enum { OCT_BENCH_PAIRS = 24 };
+
 typedef struct oct_bench_cell {
     const char *kind;     // "prefill", "decode", "columns" or "batch"
     int32_t columns;      // tokens of one sequence in a step

@@ -61,6 +61,10 @@ static void list_operations(const oct_bench_cell *cell, const oct_engine_figures
                                      .bytes = (double)engine->operation_bytes[kind]};
         if (kind == OCT_OP_ATTENTION)
             rows[kind].bytes = (double)engine->kv_bytes_per_position * attended;
+        if (kind == OCT_OP_EMBED)
+            rows[kind].bytes *= cell->columns * cell->batch;
+        if (kind == OCT_OP_HEAD && cell->figures.steps == 0)
+            rows[kind].bytes *= cell->repeats / steps; // of a prompt's steps, only the last has it
     }
     rows[OCT_OP_COUNT] = (operation_row){"exchange_wait", (double)cell->times.exchange_ns * 1e-9 / steps, 0};
     rows[OCT_OP_COUNT + 1] = (operation_row){"sampling", (double)cell->times.sampling_ns * 1e-9 / steps, 0};

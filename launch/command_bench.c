@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { MAX_CELLS = 2 + 2 * OCT_LIST_MAX, PAIRS = 24, COLUMN_STEPS = 16 };
+enum { MAX_CELLS = 2 + 2 * OCT_LIST_MAX, PAIRS = OCT_BENCH_PAIRS, COLUMN_STEPS = 16 };
 
 typedef struct bench {
     oct_session *session;
@@ -97,7 +97,7 @@ static void time_for(bench *b, oct_bench_cell *cell)
 static oct_status fill_slot(bench *b, int32_t slot)
 {
     const oct_sampling greedy = oct_sampling_default();
-    oct_choice choice;
+    oct_choice choice = {0};
     oct_status status = oct_engine_begin_sequence(b->session->engine, slot, &greedy);
     if (status == OCT_OK)
         status = oct_engine_forward(b->session->engine, slot, b->prompt, (int32_t)b->session->options.prompt_tokens, true,
@@ -127,13 +127,18 @@ static oct_status step(bench *b, const oct_bench_cell *cell, double *seconds)
     const int32_t count = cell->columns * cell->batch;
     for (int32_t i = 0; i < count; i++) {
         const int32_t slot = cell->batch > 1 ? i : 0;
-        const int32_t token = i == 0 || cell->batch > 1 ? b->last[slot] : b->prompt[i % b->session->options.prompt_tokens];
+        const int32_t token =
+            i == 0 || cell->batch > 1 ? b->last[slot] : b->prompt[i % b->session->options.prompt_tokens];
         b->step[i] = (oct_control_column){.token = token, .slot = slot, .want = OCT_WANT_TOKEN};
     }
     const int64_t begin = oct_now_ns();
     const oct_status status = oct_engine_step(b->session->engine, b->step, count, b->choices, NULL, NULL);
     *seconds = (double)(oct_now_ns() - begin) * 1e-9;
-    if (cell->columns == 1)
+    for (int32_t i = 0; status == OCT_OK && i < count; i++)
+        if (b->choices[i].token < 0)
+            return oct_fail(OCT_ERR_FILE, "the logits of a step are NaN or infinite, expected numbers: the weights are "
+                            "damaged or overflow; see `octet inspect --verify`");
+    if (status == OCT_OK && cell->columns == 1)
         for (int32_t slot = 0; slot < cell->batch; slot++)
             b->last[slot] = b->choices[slot].token;
     return status;

@@ -9,12 +9,10 @@
 
 #include <xxhash.h>
 
+#include "launch/bench.h"
 #include "launch/synthetic.h"
 #include "ranks/launch_check.h"
 #include "runtime/fault.h"
-
-// Behind the prompt and the answer of `bench` stand steps with many columns, and steps beside touches.
-enum { BENCH_ROOM = 128 };
 
 static int32_t largest(const oct_number_list *list)
 {
@@ -33,13 +31,30 @@ static int32_t index_of(const char *word, const char *const *words)
     return i;
 }
 
+// The longest sequence of `octet bench`: the prompt, then what is decoded behind it, or the columns of one step.
+static int64_t bench_positions(const oct_options *options)
+{
+    const int64_t decoded = options->max_tokens + OCT_BENCH_PAIRS, columns = largest(&options->columns);
+    return options->prompt_tokens + (decoded > columns ? decoded : columns);
+}
+
+// What only several options together can get wrong.
+static oct_status check_options(const oct_options *options)
+{
+    if (options->command != OCT_COMMAND_BENCH || options->context == 0 || options->context >= bench_positions(options))
+        return OCT_OK;
+    return oct_fail(OCT_ERR_USAGE, "bench: --context %lld is too short, the measurements take %lld tokens a sequence; "
+                    "give a larger one, a shorter --prompt or fewer tokens (-n)", (long long)options->context,
+                    (long long)bench_positions(options));
+}
+
 static oct_engine_options engine_options(const oct_options *options)
 {
     static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
     static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
     int64_t context = options->context;
     if (options->command == OCT_COMMAND_BENCH && context == 0)
-        context = options->prompt_tokens + options->max_tokens + BENCH_ROOM;
+        context = bench_positions(options);
     return (oct_engine_options){
         .threads = (int32_t)options->threads,
         .instructions = index_of(options->instructions, instructions) - 1,
@@ -52,9 +67,19 @@ static oct_engine_options engine_options(const oct_options *options)
     };
 }
 
+// Nobody needs the name of synthetic weights once they are open: however the job ends, they are gone.
+static void remove_synthetic(void *context)
+{
+    oct_session *session = context;
+    oct_synthetic_remove(&session->world, session->synthetic);
+    session->synthetic[0] = '\0';
+}
+
 static oct_status open_engines(oct_session *session)
 {
-    const oct_engine_options options = engine_options(&session->options);
+    oct_engine_options options = engine_options(&session->options);
+    options.when_open = remove_synthetic;
+    options.when_open_context = session;
     oct_status status = OCT_OK;
     if (session->options.synthetic != NULL) {
         status = oct_synthetic_write(&session->world, &session->options, session->synthetic);
@@ -62,7 +87,7 @@ static oct_status open_engines(oct_session *session)
     }
     if (status == OCT_OK)
         status = oct_engine_open(&session->engine, &session->world, session->options.operand, &options);
-    oct_synthetic_remove(&session->world, session->synthetic);
+    remove_synthetic(session); // where it could not be opened
     if (status == OCT_OK && session->options.reference != NULL)
         status = oct_engine_open(&session->reference, &session->world, session->options.reference, &options);
     return status;
@@ -170,18 +195,18 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(options);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %s %s %s %d", (int)options->command,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %s %s %s %d %d", (int)options->command,
                                 engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
                                 options->activations, options->exchange, options->instructions,
-                                options->reference != NULL);
+                                options->reference != NULL, options->synthetic != NULL);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
     oct_world_allreduce(&session->world, both, 2, MPI_UINT64_T, MPI_MAX);
     oct_status status = OCT_OK;
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
-                          "--prefill-chunk, --activations, --exchange, --instructions, --reference, --columns, --batch); give all the "
-                          "same");
+                          "--prefill-chunk, --activations, --exchange, --instructions, --reference, --synthetic, "
+                          "--columns, --batch); give all the same");
     return oct_world_agree(&session->world, status);
 }
 
@@ -189,7 +214,9 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
 {
     signal(SIGPIPE, SIG_IGN); // a reader who leaves (`| head`) is a failed write with a message, not a lost rank
     oct_session session = {0};
-    const oct_status parsed = oct_options_parse(&session.options, command, argc, argv);
+    oct_status parsed = oct_options_parse(&session.options, command, argc, argv);
+    if (parsed == OCT_OK && !session.options.help)
+        parsed = check_options(&session.options);
     if (parsed == OCT_OK && session.options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(command, stdout);

@@ -32,7 +32,13 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
 {
     oct_engine_slot *slot = &engine->slots[column->slot];
     oct_step *step = &engine->step;
-    oct_status status = oct_page_table_reserve(&engine->page_table, column->slot, (int64_t)slot->length + 1);
+    oct_status status = OCT_OK;
+    if (slot->length >= engine->figures.context || column->token < 0 ||
+        column->token >= engine->shard.program.model.vocabulary)
+        status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d: the vocabulary has %d, the context %d",
+                          column->token, slot->length, engine->shard.program.model.vocabulary, engine->figures.context);
+    if (status == OCT_OK)
+        status = oct_page_table_reserve(&engine->page_table, column->slot, (int64_t)slot->length + 1);
     if (status == OCT_OK && oct_sampling_needs_history(&slot->sampling))
         status = column->prompt ? oct_history_append_prompt(&slot->history, &column->token, 1)
                                 : oct_history_append_output(&slot->history, &column->token, 1);

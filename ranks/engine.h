@@ -21,6 +21,8 @@ typedef struct oct_engine_options {
     int32_t slots;         // sequences at a time, each of up to `context` positions; 0: 1
     int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
     oct_exchange_path exchange;
+    void (*when_open)(void *context); // every rank, when all have opened the file and before it is loaded; or NULL
+    void *when_open_context;
 } oct_engine_options;
 
 // What was decided and measured; the same on every rank unless said otherwise.

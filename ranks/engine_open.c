@@ -200,6 +200,8 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
         status = oct_world_agree(world, oct_checkpoint_open(&engine->checkpoint, path, world->all));
     if (status != OCT_OK)
         return status;
+    if (options->when_open != NULL)
+        options->when_open(options->when_open_context);
     const oct_model *model = oct_checkpoint_model(engine->checkpoint);
     int32_t level = 0;
     status = agree_on_instructions(world, options->instructions, &level);

@@ -68,13 +68,19 @@ static void touch_part(void *context, int32_t thread, int32_t threads)
     (void)sink;
 }
 
+static size_t smallest(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 void oct_backend_touch(oct_backend *backend, size_t weight_bytes, int64_t positions, int32_t streams)
 {
     const size_t skipped = is_embedding_only(backend, 0) ? matrix_bytes_of(backend, 0) : 0;
     const size_t step = (size_t)oct_backend_step_bytes(backend, 1, 0), kv = (size_t)positions * position_bytes(backend);
+    const size_t there = backend->weights_bytes - skipped;
     touching work = {.data = {backend->weights + skipped, (const uint8_t *)backend->kv_cache},
-                     .bytes = {weight_bytes < step ? weight_bytes : step,
-                               kv < backend->kv_cache_bytes ? kv : backend->kv_cache_bytes},
+                     .bytes = {smallest(there, smallest(weight_bytes, step)),
+                               smallest(kv, backend->kv_cache_bytes)},
                      .streams = streams};
     oct_team_run(backend->team, touch_part, &work);
 }

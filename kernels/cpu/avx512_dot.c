@@ -300,12 +300,12 @@ OCT_INLINE void dot_group(oct_traits t, int strips, const oct_dot *dot, int32_t 
 }
 
 // Bytes from the weights in use to those that are fetched meanwhile, `at` bytes behind the beginning of a stream of
-// `bytes` bytes: behind its end the caller's next weights follow, where each stream has the same place.
-OCT_INLINE ptrdiff_t bytes_ahead(const oct_dot *dot, size_t at, size_t bytes)
+// `bytes` bytes: behind its end others follow, `onward` bytes from where the streams begin; 0: it is not known which.
+OCT_INLINE ptrdiff_t bytes_ahead(ptrdiff_t onward, size_t at, size_t bytes)
 {
-    if (at + PREFETCH_BYTES < bytes || dot->next == NULL)
+    if (at + PREFETCH_BYTES < bytes || onward == 0)
         return PREFETCH_BYTES;
-    return dot->next - dot->weights + (ptrdiff_t)PREFETCH_BYTES - (ptrdiff_t)bytes;
+    return onward + (ptrdiff_t)PREFETCH_BYTES - (ptrdiff_t)bytes;
 }
 
 // The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come,
@@ -317,13 +317,16 @@ OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int3
     const bool far = (size_t)part * strip_bytes >= STREAM_BYTES;
     const int32_t distance = far ? part : 1, step = far ? 1 : STREAMS;
     const size_t stream_bytes = (size_t)(far ? part : last - first) * strip_bytes;
+    const uint8_t *weights = dot->weights + (size_t)first * strip_bytes;
+    const bool over = last == dot->strips && begin + OCT_PANEL_COLUMNS >= dot->x->columns;
+    const ptrdiff_t onward = over && dot->next != NULL ? dot->next - weights : 0;
     pass p = {(size_t)distance * strip_bytes, (size_t)distance * OCT_TILE_ROWS, 0};
     for (int32_t i = 0; i < part; i++) {
-        p.ahead = bytes_ahead(dot, (size_t)(i * step) * strip_bytes, stream_bytes);
+        p.ahead = bytes_ahead(onward, (size_t)(i * step) * strip_bytes, stream_bytes);
         dot_group(t, STREAMS, dot, first + i * step, p, values, begin);
     }
     int32_t s = first + STREAMS * part;
-    p = (pass){strip_bytes, OCT_TILE_ROWS, bytes_ahead(dot, (size_t)(s - first) * strip_bytes, stream_bytes)};
+    p = (pass){strip_bytes, OCT_TILE_ROWS, bytes_ahead(onward, (size_t)(s - first) * strip_bytes, stream_bytes)};
     if (last - s >= 2) {
         dot_group(t, 2, dot, s, p, values, begin);
         s += 2;

@@ -301,6 +301,7 @@ oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t
     backend->step = step;
     backend->exchange_ns = 0;
     backend->exchange_rounds = 0;
+    backend->team_rounds = 0;
     atomic_store(&backend->failed, OCT_OK);
     oct_team_run(backend->team, walk_program, backend);
     if (atomic_load(&backend->failed) != OCT_OK)

@@ -77,7 +77,7 @@ struct oct_backend {
     uint64_t exchange_ns;         // of the rounds that were timed, and their number
     int32_t exchange_rounds;
     oct_operation_times *times;   // of oct_backend_time_operations(), or NULL
-    uint32_t team_rounds;         // since the backend was made
+    uint32_t team_rounds;         // so far
 };
 
 // Columns up to which attention is divided by splits as well as by heads.
