@@ -19,7 +19,7 @@ typedef enum oct_operation_kind {
     OCT_OP_QKV,        // vector 0 (norm), matrices q, k, v: residual → qkv
     OCT_OP_ROPE_CACHE, // vectors q_bias, k_bias, v_bias, q_norm, k_norm: bias, head norm, rotation of qkv; k and v
                        // → KV cache
-    OCT_OP_ATTENTION,  // qkv, KV cache → attention
+    OCT_OP_ATTENTION,  // qkv, KV cache → attention; directly behind its OCT_OP_ROPE_CACHE, which backends may fuse
     OCT_OP_OUTPUT,     // matrix 0 along K: attention → nodes of the reduction tree, exchange, + residual
     OCT_OP_GATE_UP,    // vector 0 (norm), matrices gate, up: residual → silu(gate) · up in inner
     OCT_OP_DOWN,       // matrix 0 along K: inner → nodes of the reduction tree, exchange, + residual

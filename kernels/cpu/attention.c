@@ -150,8 +150,9 @@ static void attend_by_heads(oct_backend *backend, const oct_operation *operation
         if (thread == 0)
             oct_progress_bump(); // many columns of a long context take longer than the deadline
         if (rope) {
-            finish_queries(backend, operation - 1, c, queries);
-            cache_key_value(backend, operation - 1, c, kv);
+            const oct_operation *before = operation - 1; // OCT_OP_ROPE_CACHE stands in front of every attention
+            finish_queries(backend, before, c, queries);
+            cache_key_value(backend, before, c, kv);
         }
         for (int32_t split = 0; split < splits; split++)
             attend_split(backend, layer, c, kv, split, states + split * stride);
