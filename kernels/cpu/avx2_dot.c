@@ -167,8 +167,8 @@ OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_
             UNROLL
             for (int c = 0; c < N; c++) {
                 const oct_activation_group *input = x.groups + c;
-                const float *sum_x = t.group == 16 ? &input->half_sums[group] : &input->sum;
-                accumulator[h][c] = add_group(t, s, sum[h][c], _mm256_broadcast_ss(sum_x),
+                const int32_t sum_x = t.group == 16 ? input->half_sums[group] : input->sum;
+                accumulator[h][c] = add_group(t, s, sum[h][c], _mm256_set1_ps((float)sum_x),
                                               _mm256_broadcast_ss(&input->scale), accumulator[h][c]);
             }
         }

@@ -1,6 +1,6 @@
 // Integer dot products of the AVX-512 table. A register is a quad of the tile: 16 rows × 4 columns, which
-// vpdpbusd multiplies (unsigned codes, signed inputs) and adds to 16 sums in int32, exactly. The zero point is
-// taken off afterwards, in fp32, where both numbers are whole and small enough to be exact.
+// vpdpbusd multiplies (unsigned codes, signed inputs) and adds to 16 sums in int32, exactly. The sums begin at
+// −zero · Σ x, so that the zero point is taken off already.
 //
 // A pass walks the strips in pairs. The codes of a unit (16 rows × 32 columns) of both strips are unpacked into 16
 // registers; then the columns of a panel of inputs go by, one after another, each input broadcast once for both
@@ -16,7 +16,17 @@
 
 #include "kernels/cpu/traits.h"
 
-enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, PREFETCH_BYTES = 2048, CACHED_BYTES = 256 << 10 };
+enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, CACHED_BYTES = 256 << 10 };
+
+// Bytes from the weights in use to those that are fetched meanwhile: in each of STREAMS streams, or in one. A single
+// column reads so fast that the processor's own prefetcher keeps up with streams of its own, so that only their ends
+// matter; in short runs of strips it never gets going, and what is on its way at a time is what the loop asks for.
+// Measured with 1 to 8 columns, two threads, on Zen 4 (docs/performance.md).
+enum { SEVERAL_AHEAD = 2048, SEVERAL_AHEAD_IN_ONE = 5120, SINGLE_AHEAD = 1024, SINGLE_AHEAD_IN_ONE = 12288 };
+
+// Which level of the cache they are fetched into. On Zen 4 the first is too small for all that is on its way: a column
+// reads 1.3 times as fast with the second. On Ice Lake the first was the faster.
+static bool into_second_level;
 
 #ifdef OCT_EMULATED
 #define UNROLL
@@ -101,8 +111,13 @@ OCT_INLINE __m512i unpack_quad(oct_traits t, const uint8_t *low, const uint8_t *
 OCT_INLINE void prefetch_unit(oct_traits t, const uint8_t *block, int u)
 {
     const int unit_bytes = oct_traits_block_bytes(t, OCT_BLOCK_COLUMNS) / (OCT_BLOCK_COLUMNS / OCT_UNIT_COLUMNS);
-    for (int i = 0; i < unit_bytes; i += 64)
-        _mm_prefetch((const char *)block + u * unit_bytes + i, _MM_HINT_T0);
+    const char *at = (const char *)block + u * unit_bytes;
+    if (into_second_level)
+        for (int i = 0; i < unit_bytes; i += 64)
+            _mm_prefetch(at + i, _MM_HINT_T1);
+    else
+        for (int i = 0; i < unit_bytes; i += 64)
+            _mm_prefetch(at + i, _MM_HINT_T0);
 }
 
 OCT_INLINE __m512i broadcast_four(const int8_t *x)
@@ -113,14 +128,12 @@ OCT_INLINE __m512i broadcast_four(const int8_t *x)
 }
 
 // Takes the sums of one group, for inputs with this scale and sum, into an accumulator.
-OCT_INLINE __m512 take_sum(oct_traits t, scales16 s, __m512i sum, __m512 scale_x, __m512 sum_x, __m512 accumulator)
+OCT_INLINE __m512 take_sum(oct_traits t, scales16 s, __m512i sum, __m512 scale_x, int32_t sum_x, __m512 accumulator)
 {
-    __m512 whole = _mm512_cvtepi32_ps(sum);
-    if (t.zero > 0)
-        whole = _mm512_fnmadd_ps(_mm512_set1_ps((float)t.zero), sum_x, whole);
-    accumulator = _mm512_fmadd_ps(_mm512_mul_ps(s.scale, scale_x), whole, accumulator);
+    accumulator = _mm512_fmadd_ps(_mm512_mul_ps(s.scale, scale_x), _mm512_cvtepi32_ps(sum), accumulator);
     if (oct_traits_minimum(t))
-        accumulator = _mm512_fmadd_ps(_mm512_mul_ps(s.minimum, scale_x), sum_x, accumulator);
+        accumulator =
+            _mm512_fmadd_ps(_mm512_mul_ps(s.minimum, scale_x), _mm512_set1_ps((float)sum_x), accumulator);
     return accumulator;
 }
 
@@ -132,33 +145,40 @@ OCT_INLINE __m512 add_single(oct_traits t, const uint8_t *block, const uint8_t *
     const int groups = OCT_UNIT_COLUMNS / t.group, quads = t.group / 4;
     UNROLL
     for (int group = 0; group < groups; group++) {
-        __m512i sum = _mm512_setzero_si512();
+        const int32_t sum_x = t.group == 32 ? input->sum : input->half_sums[group];
+        __m512i sum = _mm512_set1_epi32(-t.zero * sum_x);
         UNROLL
         for (int i = group * quads; i < (group + 1) * quads; i++)
             sum = _mm512_dpbusd_epi32(sum, unpack_quad(t, low, high, values, i), x[i]);
-        const float sum_x = t.group == 32 ? input->sum : input->half_sums[group];
-        accumulator = take_sum(t, load_scales(t, block, u * groups + group), sum, _mm512_set1_ps(input->scale),
-                               _mm512_set1_ps(sum_x), accumulator);
+        accumulator = take_sum(t, load_scales(t, block, u * groups + group), sum, _mm512_set1_ps(input->scale), sum_x,
+                               accumulator);
     }
     return accumulator;
 }
 
 // One group of S strips for one column: `code` are their quads, `x` its inputs, sum_x the sum of those.
 OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QUADS], int first_quad,
-                          const scales16 scales[2], const int8_t *x, float scale_x, float sum_x,
+                          const scales16 scales[2], const int8_t *x, float scale_x, int32_t sum_x,
                           __m512 accumulator[2])
 {
-    __m512i sum[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    const __m512i zeros = _mm512_mullo_epi32(_mm512_set1_epi32(sum_x), _mm512_set1_epi32(-t.zero));
+    const int half = t.group / 8; // two chains a sum: a multiplication waits for the one before it
+    __m512i sum[2] = {zeros, zeros}, rest[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     UNROLL
-    for (int i = 0; i < t.group / 4; i++) {
-        const __m512i inputs = broadcast_four(x + i * 4);
+    for (int i = 0; i < half; i++) {
+        const __m512i inputs = broadcast_four(x + i * 4), others = broadcast_four(x + (half + i) * 4);
         UNROLL
-        for (int s = 0; s < S; s++)
+        for (int s = 0; s < S; s++) {
             sum[s] = _mm512_dpbusd_epi32(sum[s], code[s][first_quad + i], inputs);
+            rest[s] = _mm512_dpbusd_epi32(rest[s], code[s][first_quad + half + i], others);
+        }
     }
     UNROLL
     for (int s = 0; s < S; s++)
-        accumulator[s] = take_sum(t, scales[s], sum[s], _mm512_set1_ps(scale_x), _mm512_set1_ps(sum_x), accumulator[s]);
+        sum[s] = _mm512_add_epi32(sum[s], rest[s]);
+    UNROLL
+    for (int s = 0; s < S; s++)
+        accumulator[s] = take_sum(t, scales[s], sum[s], _mm512_set1_ps(scale_x), sum_x, accumulator[s]);
 }
 
 // Unit u of a block of n columns at `block`, of S strips `apart` bytes from each other, for `columns` columns whose
@@ -299,13 +319,16 @@ OCT_INLINE void dot_group(oct_traits t, int strips, const oct_dot *dot, int32_t 
         dot_strips(t, strips > 1 ? 2 : 1, dot, strip, p, (strips + 1) / 2, values, begin, out);
 }
 
-// Bytes from the weights in use to those that are fetched meanwhile, `at` bytes behind the beginning of a stream of
-// `bytes` bytes: behind its end others follow, `onward` bytes from where the streams begin; 0: it is not known which.
-OCT_INLINE ptrdiff_t bytes_ahead(ptrdiff_t onward, size_t at, size_t bytes)
+// Bytes from the weights in use, `at` bytes behind the beginning of a stream of `bytes` bytes, to those that are
+// fetched meanwhile, `distance` bytes on at most. Behind its end others follow, `onward` bytes from where the streams
+// begin; 0: it is not known which.
+OCT_INLINE ptrdiff_t bytes_ahead(ptrdiff_t onward, size_t at, size_t bytes, size_t distance)
 {
-    if (at + PREFETCH_BYTES < bytes || onward == 0)
-        return PREFETCH_BYTES;
-    return onward + (ptrdiff_t)PREFETCH_BYTES - (ptrdiff_t)bytes;
+    if (distance > bytes)
+        distance = bytes;
+    if (at + distance < bytes || onward == 0)
+        return (ptrdiff_t)distance;
+    return onward + (ptrdiff_t)distance - (ptrdiff_t)bytes;
 }
 
 // The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come,
@@ -317,16 +340,19 @@ OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int3
     const bool far = (size_t)part * strip_bytes >= STREAM_BYTES;
     const int32_t distance = far ? part : 1, step = far ? 1 : STREAMS;
     const size_t stream_bytes = (size_t)(far ? part : last - first) * strip_bytes;
+    const bool single = dot->x->columns == 1;
+    const size_t ahead = far ? (single ? SINGLE_AHEAD : SEVERAL_AHEAD)
+                             : (single ? SINGLE_AHEAD_IN_ONE : SEVERAL_AHEAD_IN_ONE);
     const uint8_t *weights = dot->weights + (size_t)first * strip_bytes;
     const bool over = last == dot->strips && begin + OCT_PANEL_COLUMNS >= dot->x->columns;
     const ptrdiff_t onward = over && dot->next != NULL ? dot->next - weights : 0;
     pass p = {(size_t)distance * strip_bytes, (size_t)distance * OCT_TILE_ROWS, 0};
     for (int32_t i = 0; i < part; i++) {
-        p.ahead = bytes_ahead(onward, (size_t)(i * step) * strip_bytes, stream_bytes);
+        p.ahead = bytes_ahead(onward, (size_t)(i * step) * strip_bytes, stream_bytes, ahead);
         dot_group(t, STREAMS, dot, first + i * step, p, values, begin);
     }
     int32_t s = first + STREAMS * part;
-    p = (pass){strip_bytes, OCT_TILE_ROWS, bytes_ahead(onward, (size_t)(s - first) * strip_bytes, stream_bytes)};
+    p = (pass){strip_bytes, OCT_TILE_ROWS, bytes_ahead(onward, (size_t)(s - first) * strip_bytes, stream_bytes, ahead)};
     if (last - s >= 2) {
         dot_group(t, 2, dot, s, p, values, begin);
         s += 2;
@@ -360,4 +386,7 @@ void oct_avx512_fill_dots(oct_cpu_kernels *table)
 {
 #define FILL(encoding, name, ...) table->dot[encoding] = dot_##name;
     OCT_INTEGER_ENCODINGS(FILL)
+#ifndef OCT_EMULATED
+    into_second_level = __builtin_cpu_is("amd");
+#endif
 }

@@ -37,9 +37,9 @@ oct_activation_form oct_encoding_form(oct_encoding encoding);
 
 // What the int8 form says of 32 inputs besides their codes.
 typedef struct oct_activation_group {
-    float scale;        // largest magnitude / 127
-    float sum;          // of the codes: a whole number
-    float half_sums[2]; // of the first and the last 16 codes
+    float scale;          // largest magnitude / 127
+    int32_t sum;          // of the codes
+    int32_t half_sums[2]; // of the first and the last 16 codes
 } oct_activation_group;
 
 // The input of matrices: `columns` vectors of `width` elements, width a multiple of 32; elements past the end of K

@@ -24,7 +24,7 @@ OCT_INLINE void add_unit(chunk *c, const oct_unit *unit, oct_traits t, const oct
         float *accumulator = c->accumulator[i];
         for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++) {
             int quads = t.group / 4;
-            float a = t.group == 16 ? input->half_sums[group] : input->sum;
+            float a = (float)(t.group == 16 ? input->half_sums[group] : input->sum);
             for (int row = 0; row < OCT_TILE_ROWS; row++) {
                 int32_t sum = 0;
                 for (int quad = group * quads; quad < (group + 1) * quads; quad++)

@@ -63,7 +63,7 @@ void oct_scalar_quantize(const float *x, int64_t width, int8_t *codes, oct_activ
                 codes[at + i] = (int8_t)rounded;
                 sum += codes[at + i];
             }
-            group->half_sums[half] = (float)sum;
+            group->half_sums[half] = sum;
         }
         group->sum = group->half_sums[0] + group->half_sums[1];
     }

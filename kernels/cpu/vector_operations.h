@@ -71,7 +71,7 @@ static void quantize(const float *x, int64_t width, int8_t *codes, oct_activatio
             if (zero || broken)
                 code = lanes_int_set(0);
             lanes_int_store_s8(codes + at + i * LANES, code);
-            group->half_sums[i] = (float)lanes_int_sum(code);
+            group->half_sums[i] = lanes_int_sum(code);
         }
         group->sum = group->half_sums[0] + group->half_sums[1];
     }

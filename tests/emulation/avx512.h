@@ -46,6 +46,7 @@ typedef uint16_t emulated_mask;
     return r
 
 #define _MM_HINT_T0 3
+#define _MM_HINT_T1 2
 #define _CMP_LT_OQ 17
 #define _MM_FROUND_TO_NEAREST_INT 0
 #define _MM_FROUND_NO_EXC 8
@@ -178,6 +179,11 @@ EMULATED emulated_512 _mm512_add_epi32(emulated_512 a, emulated_512 b)
 EMULATED emulated_512 _mm512_sub_epi32(emulated_512 a, emulated_512 b)
 {
     EACH(16, r.u[k] = a.u[k] - b.u[k]);
+}
+
+EMULATED emulated_512 _mm512_mullo_epi32(emulated_512 a, emulated_512 b)
+{
+    EACH(16, r.u[k] = a.u[k] * b.u[k]);
 }
 
 EMULATED emulated_512 _mm512_max_epi32(emulated_512 a, emulated_512 b)

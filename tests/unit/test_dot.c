@@ -335,7 +335,7 @@ static void test_extremes(void **state)
                 c.x.codes[i] = (int8_t)(sign ? 127 : -127);
             }
             for (int64_t i = 0; i < c.x.width / 32 * c.x.columns; i++) {
-                float *sums = c.x.groups[i].half_sums;
+                int32_t *sums = c.x.groups[i].half_sums;
                 sums[0] = sums[1] = 0;
                 for (int j = 0; j < 32; j++)
                     sums[j / 16] += c.x.codes[i * 32 + j];

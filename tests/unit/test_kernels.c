@@ -128,8 +128,8 @@ static void test_quantize(void **state)
             }
             if (g == width / 32)
                 break;
-            assert_true((float)sum[0] == groups[0][g].half_sums[0] && (float)sum[1] == groups[0][g].half_sums[1]);
-            assert_true((float)(sum[0] + sum[1]) == groups[0][g].sum);
+            assert_true(sum[0] == groups[0][g].half_sums[0] && sum[1] == groups[0][g].half_sums[1]);
+            assert_true(sum[0] + sum[1] == groups[0][g].sum);
             if (largest / 127 < 0x1p-126) {
                 assert_true(groups[0][g].scale == 0.0f && sum[0] == 0 && sum[1] == 0);
                 continue;
