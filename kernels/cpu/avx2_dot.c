@@ -12,6 +12,7 @@
 
 #include <string.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
 
 #define BLOCK 4 // columns of a pass
@@ -192,7 +193,7 @@ OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t
         const uint8_t *high = low + oct_plane_bytes(t.low_bits, n);
         for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
             for (int i = 0; i < low_bytes + high_bytes; i += 64)
-                _mm_prefetch((const char *)low + PREFETCH_BYTES + i, _MM_HINT_T0);
+                oct_prefetch(low + PREFETCH_BYTES + i);
             add_unit(t, N, block, low, high, u, values, x, accumulator);
             low += low_bytes;
             high += high_bytes;

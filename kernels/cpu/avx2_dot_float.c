@@ -2,6 +2,7 @@
 // its odd product first. Each accumulator is one chain, so two strips and up to four columns go side by side.
 #include "kernels/cpu/avx2.h"
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
 
 #define COLUMNS 4
@@ -47,7 +48,7 @@ OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int
                 const uint8_t *at = weights + (size_t)s * dot->strip_bytes + p * 64 + half * 32;
                 load_pairs(encoding, at, &even, &odd);
                 if (half == 0)
-                    _mm_prefetch((const char *)at + 1024, _MM_HINT_T0);
+                    oct_prefetch(at + 1024);
                 for (int c = 0; c < N; c++) {
                     const float *pair = input + c * OCT_UNIT_COLUMNS;
                     __m256 sum = _mm256_fmadd_ps(odd, _mm256_broadcast_ss(pair + 1), accumulator[s][half][c]);

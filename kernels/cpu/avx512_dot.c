@@ -14,6 +14,7 @@
 
 #include <string.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
 
 enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, CACHED_BYTES = 256 << 10 };
@@ -23,10 +24,6 @@ enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, CACHED_BYTES = 256 <
 // matter; in short runs of strips it never gets going, and what is on its way at a time is what the loop asks for.
 // Measured with 1 to 8 columns, two threads, on Zen 4 (docs/performance.md).
 enum { SEVERAL_AHEAD = 2048, SEVERAL_AHEAD_IN_ONE = 5120, SINGLE_AHEAD = 1024, SINGLE_AHEAD_IN_ONE = 12288 };
-
-// Which level of the cache they are fetched into. On Zen 4 the first is too small for all that is on its way: a column
-// reads 1.3 times as fast with the second. On Ice Lake the first was the faster.
-static bool into_second_level;
 
 #ifdef OCT_EMULATED
 #define UNROLL
@@ -111,13 +108,8 @@ OCT_INLINE __m512i unpack_quad(oct_traits t, const uint8_t *low, const uint8_t *
 OCT_INLINE void prefetch_unit(oct_traits t, const uint8_t *block, int u)
 {
     const int unit_bytes = oct_traits_block_bytes(t, OCT_BLOCK_COLUMNS) / (OCT_BLOCK_COLUMNS / OCT_UNIT_COLUMNS);
-    const char *at = (const char *)block + u * unit_bytes;
-    if (into_second_level)
-        for (int i = 0; i < unit_bytes; i += 64)
-            _mm_prefetch(at + i, _MM_HINT_T1);
-    else
-        for (int i = 0; i < unit_bytes; i += 64)
-            _mm_prefetch(at + i, _MM_HINT_T0);
+    for (int i = 0; i < unit_bytes; i += 64)
+        oct_prefetch(block + u * unit_bytes + i);
 }
 
 OCT_INLINE __m512i broadcast_four(const int8_t *x)
@@ -386,7 +378,4 @@ void oct_avx512_fill_dots(oct_cpu_kernels *table)
 {
 #define FILL(encoding, name, ...) table->dot[encoding] = dot_##name;
     OCT_INTEGER_ENCODINGS(FILL)
-#ifndef OCT_EMULATED
-    into_second_level = __builtin_cpu_is("amd");
-#endif
 }

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
 
 // Columns and strips of the widest pass: their accumulators, the weights of a step and one input fill the registers.
@@ -99,7 +100,7 @@ OCT_INLINE void float_pass(const oct_dot *dot, float_step step, int S, int N, co
     for (int64_t u = 0; u < units; u++) {
         for (int i = 0; i < OCT_UNIT_COLUMNS / step_columns; i++) {
             for (int s = 0; s < S; s++)
-                _mm_prefetch((const char *)strip + (size_t)s * apart + FLOAT_PREFETCH_BYTES, _MM_HINT_T0);
+                oct_prefetch(strip + (size_t)s * apart + FLOAT_PREFETCH_BYTES);
             add_step(step, S, N, strip, apart, x + (size_t)(i * step_columns) * input_bytes, sum);
             strip += OCT_VECTOR_BYTES;
         }

@@ -3,6 +3,7 @@
 
 #include <pthread.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/scalar.h"
 #include "kernels/cpu/tables.h"
 
@@ -33,6 +34,7 @@ static oct_cpu_kernels scalar = {
 };
 static oct_cpu_kernels avx2, avx512;
 static int level;
+bool oct_prefetch_second_level;
 
 #if defined(__x86_64__)
 static int find_level(void)
@@ -57,6 +59,9 @@ static int find_level(void)
 static void make_tables(void)
 {
     level = find_level();
+#if defined(__x86_64__)
+    oct_prefetch_second_level = __builtin_cpu_is("amd");
+#endif
     oct_scalar_fill_dots(&scalar);
     oct_scalar_fill_dots_f32(&scalar);
     avx2 = avx512 = scalar;

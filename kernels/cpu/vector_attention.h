@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/scalar.h"
 #include "kernels/cpu/vector_math.h"
 
@@ -38,7 +39,7 @@ OCT_INLINE const uint16_t *values_of(const oct_attention *a, int32_t page)
 OCT_INLINE void fetch(const uint16_t *at, int numbers)
 {
     for (int i = 0; at != NULL && i < numbers; i += 32)
-        __builtin_prefetch(at + i, 0, 3);
+        oct_prefetch(at + i);
 }
 
 // Scores of N queries with T tiles of 16 positions from `keys` on; they go to score[n][0 … 16 T). Meanwhile the keys

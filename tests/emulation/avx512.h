@@ -45,12 +45,9 @@ typedef uint16_t emulated_mask;
         statement;                                                                                           \
     return r
 
-#define _MM_HINT_T0 3
-#define _MM_HINT_T1 2
 #define _CMP_LT_OQ 17
 #define _MM_FROUND_TO_NEAREST_INT 0
 #define _MM_FROUND_NO_EXC 8
-#define _mm_prefetch(address, hint) __builtin_prefetch((address), 0, (hint))
 
 // --- moves -------------------------------------------------------------------------------------------
 EMULATED emulated_512 emulated_load(const void *at)
