@@ -30,9 +30,9 @@ typedef struct oct_draft {
     int16_t match;     // suffix: how many tokens before it, earlier drafts included, agree with its source; else 0
 } oct_draft;
 
-// The functions of a drafter; one that has nothing to do may be NULL (not `propose`). Slots are 0 … slots − 1, tokens
-// 0 … vocabulary − 1. Arrays are the caller's and only read, or written, during the call.
-// Errors of all: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing changes then.
+// The functions of a drafter; one that has nothing to do may be NULL (not `propose`). Slots are 0 … slots − 1, tokens 0
+// … vocabulary − 1. Arrays are the caller's and only read, or written, during the call. Errors of those that return a
+// status: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing changes then.
 typedef struct oct_drafter oct_drafter;
 struct oct_drafter {
     const char *name;
@@ -48,24 +48,24 @@ struct oct_drafter {
     // (often 0). Changes nothing that a later proposal would depend on.
     oct_status (*propose)(oct_drafter *drafter, int32_t slot, int32_t most, oct_draft *drafts, int32_t *count);
 
-    // The slot's sequence has ended (finished: it may be learnt from) or was pre-empted or cancelled (not finished); the
-    // slot is free. No effect on a free slot.
+    // The slot's sequence has ended (finished: it may be learnt from) or was pre-empted or cancelled (not finished);
+    // the slot is free. No effect on a free slot.
     void (*end)(oct_drafter *drafter, int32_t slot, bool finished);
 
     // Frees the drafter, whatever its slots hold.
     void (*destroy)(oct_drafter *drafter);
 };
 
-// The most tokens that one proposal of the suffix drafter has.
+// The most tokens that a proposal of the suffix drafter has.
 #define OCT_DRAFT_SUFFIX_MOST 64
 
 // Makes the drafter that looks for the last tokens of a sequence earlier in that sequence, or in the finished sequences
 // of the run, and proposes what followed there most often (SuffixDecoding: Oliaro et al. 2024, arXiv:2411.04975,
-// section 4; what is different is said in drafter_suffix.c). It needs no weights and suits any model.
-// `slots` sequences of up to `context` tokens (about 44 bytes a token, `context` rounded up to a power of two) each have
-// an index of their own; `arena_bytes` bounds the index over finished sequences, which forgets the oldest tokens when it
-// is full. 0: finished sequences are not kept, and so it is where too few bytes are given for 1024 tokens.
-// Errors: OCT_ERR_MACHINE when memory is out. *drafter is set only on success; its destroy() frees it.
+// section 4; what is different is said in drafter_suffix.c). It needs no weights and suits any model. Each of `slots`
+// sequences of up to `context` tokens has an index of its own, of 44 bytes a token, `context` rounded up to a power of
+// two. `arena_bytes` bounds the index over finished sequences, which forgets the oldest tokens when it is full; where
+// the bytes are too few for 1024 tokens (0, for example) finished sequences are not kept. Errors: OCT_ERR_MACHINE when
+// memory is out. *drafter is set only on success; its destroy() frees it.
 oct_status oct_drafter_suffix_create(oct_drafter **drafter, int32_t slots, int32_t context, int32_t vocabulary,
                                      size_t arena_bytes);
 

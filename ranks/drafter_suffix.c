@@ -8,7 +8,8 @@
 // - A proposal is one run of tokens, no tree.
 // - The paper lets the match's length bound the draft's. Here it enters the probability: a place is believed as
 //   c / (n + novelty / m), with c of n places in favour and m tokens in agreement. The second term stands for what
-//   never was at such a place (the escape of PPM: Cleary and Witten 1984); it vanishes with long matches and many places.
+//   never was at such a place (the escape of PPM: Cleary and Witten 1984); it vanishes with long matches and many
+//   places.
 //
 // One thread owns a drafter. It knows neither MPI nor a model.
 #include "ranks/drafter.h"
@@ -20,8 +21,8 @@
 #include "runtime/suffix_index.h"
 
 // Measured on 32 answers of SmolLM2-135M (chat, code, lists, tables, texts to repeat; temperature 0 and 0.7): where all
-// places agreed, 0.44, 0.55, 0.76 and 0.86 of the draft tokens behind 1, 2, 4 and 8 tokens were right when they came from
-// the sequence's own text (said: 0.42, 0.58, 0.72, 0.83), and 0.19, 0.41, 0.49 and 0.80 when from another's.
+// places agreed, 0.44, 0.55, 0.76 and 0.86 of the draft tokens behind 1, 2, 4 and 8 tokens were right when they came
+// from the sequence's own text (said: 0.42, 0.58, 0.72, 0.83), and 0.19, 0.41, 0.49 and 0.80 when from another's.
 #define NOVELTY_OWN 2.0f
 #define NOVELTY_ALL 4.0f
 // A draft is cut where its tokens so far are less likely than this to be right altogether: no step gets so much cheaper
@@ -68,12 +69,12 @@ static oct_status check_slot(const suffix_drafter *suffix, int32_t slot, bool ru
 static oct_status check_tokens(const suffix_drafter *suffix, uint32_t held, const int32_t *tokens, int32_t count)
 {
     if (count < 0 || (int64_t)held + count > suffix->context)
-        return oct_fail(OCT_ERR_INTERNAL, "suffix drafter: %d tokens after %u, but only %d fit", (int)count, (unsigned)held,
-                        (int)suffix->context);
+        return oct_fail(OCT_ERR_INTERNAL, "suffix drafter: %d tokens after %u, but only %d fit", (int)count,
+                        (unsigned)held, (int)suffix->context);
     for (int32_t i = 0; i < count; i++)
         if (tokens[i] < 0 || tokens[i] >= suffix->vocabulary)
-            return oct_fail(OCT_ERR_INTERNAL, "suffix drafter: token %d is outside the vocabulary of %d", (int)tokens[i],
-                            (int)suffix->vocabulary);
+            return oct_fail(OCT_ERR_INTERNAL, "suffix drafter: token %d is outside the vocabulary of %d",
+                            (int)tokens[i], (int)suffix->vocabulary);
     return OCT_OK;
 }
 
@@ -146,8 +147,8 @@ static int32_t vote(const oct_suffix_index *index, uint32_t *positions, int32_t 
     return tokens[winner];
 }
 
-// Follows the places of a match into drafts [most] and sets *count. Returns the score: the tokens that are expected to be
-// accepted.
+// Follows the places of a match into drafts [most] and sets *count. Returns the score: the tokens that are expected to
+// be accepted.
 static float follow(const oct_suffix_index *index, oct_suffix_matches *matches, oct_draft_source source, int32_t most,
                     oct_draft *drafts, int32_t *count)
 {
@@ -259,9 +260,9 @@ oct_status oct_drafter_suffix_create(oct_drafter **drafter, int32_t slots, int32
         destroy(&suffix->drafter);
         return status;
     }
-    oct_note("suffix drafter: %d sequences of %u tokens and %u finished ones, %.1f MiB", (int)slots, (unsigned)own_tokens,
-             (unsigned)all_tokens, (double)(oct_suffix_index_bytes(own_tokens) * (size_t)slots +
-                                            oct_suffix_index_bytes(all_tokens)) / (1 << 20));
+    const size_t bytes = oct_suffix_index_bytes(own_tokens) * (size_t)slots + oct_suffix_index_bytes(all_tokens);
+    oct_note("suffix drafter: %d sequences of %u tokens and %u finished ones, %.1f MiB", (int)slots,
+             (unsigned)own_tokens, (unsigned)all_tokens, (double)bytes / (1 << 20));
     *drafter = &suffix->drafter;
     return OCT_OK;
 }

@@ -1,8 +1,8 @@
 // The ring of tokens and its chains. What is done with the places that it finds is the drafter's business.
 //
 // A position is an unsigned 32-bit number that is never reset. It is held where its distance to the end is at most the
-// length, so heads and links that point to forgotten or cleared text need no tidying. A hash is no proof: every place is
-// compared with the context, also one that a head from 2^32 tokens ago would name.
+// length, so heads and links that point to forgotten or cleared text need no tidying. A hash is no proof: every place
+// is compared with the context, also one that a head from 2^32 tokens ago would name.
 #include "runtime/suffix_index.h"
 
 #include <assert.h>
@@ -66,19 +66,18 @@ static uint32_t bucket(const oct_suffix_index *index, uint64_t hash)
     return (uint32_t)hash & (index->capacity - 1);
 }
 
-static void chain_position(oct_suffix_index *index, uint32_t position, uint32_t held)
+// Contexts that reach beyond the text, or over a border, are chained like others: they agree with nothing when a place
+// is compared.
+static void chain_position(oct_suffix_index *index, uint32_t position)
 {
+    uint32_t *previous = index->previous + (size_t)(position & (index->capacity - 1)) * OCT_SUFFIX_LENGTHS;
     uint64_t hash = 0;
     uint32_t tokens = 0;
-    for (int32_t i = 0; i < OCT_SUFFIX_LENGTHS && (uint32_t)1 << i <= held; i++) {
-        for (; tokens < (uint32_t)1 << i; tokens++) {
-            const int32_t token = oct_suffix_index_token(index, position - tokens);
-            if (token == OCT_SUFFIX_BORDER)
-                return;
-            hash = mix(hash, token);
-        }
+    for (int32_t i = 0; i < OCT_SUFFIX_LENGTHS; i++) {
+        for (; tokens < (uint32_t)1 << i; tokens++)
+            hash = mix(hash, oct_suffix_index_token(index, position - tokens));
         uint32_t *head = index->heads + (size_t)i * index->capacity + bucket(index, hash);
-        index->previous[(size_t)(position & (index->capacity - 1)) * OCT_SUFFIX_LENGTHS + (size_t)i] = *head;
+        previous[i] = *head;
         *head = position;
     }
 }
@@ -86,7 +85,7 @@ static void chain_position(oct_suffix_index *index, uint32_t position, uint32_t 
 void oct_suffix_index_chain(oct_suffix_index *index, int64_t most)
 {
     for (; index->pending > 1 && most > 0; most--, index->pending--)
-        chain_position(index, index->end - index->pending, index->length - index->pending + 1);
+        chain_position(index, index->end - index->pending);
 }
 
 static int32_t match_length(const oct_suffix_index *index, uint32_t position, uint32_t held, const int32_t *context,

@@ -1,10 +1,11 @@
 // Suffix index: a text of tokens, and where in it the last tokens of another (or of the same) text stood before.
 //
-// The text is a ring: when it is full the oldest tokens are forgotten one by one, which costs nothing. A *context* is the
-// run of tokens that ends at a position. For the lengths 1, 2, 4, 8 and 16 positions with the same context are chained,
-// newest first, as in the match finders of Lempel-Ziv compressors (Deflate, RFC 1951 section 4); a chain ends where it
-// leaves the ring. A suffix tree or automaton would find the same places and hold exact counts, but takes more memory a
-// token, touches as many nodes as a repeated text is deep, and cannot forget: its edges point into the oldest text.
+// The text is a ring: when it is full the oldest tokens are forgotten one by one, which costs nothing. A *context* is
+// the run of tokens that ends at a position. For the lengths 1, 2, 4, 8 and 16 positions with the same context are
+// chained, newest first, as in the match finders of Lempel-Ziv compressors (Deflate, RFC 1951 section 4); a chain ends
+// where it leaves the ring. A suffix tree or automaton would find the same places and hold exact counts, but takes more
+// memory a token, touches as many nodes as a repeated text is deep, and cannot forget: its edges point into the oldest
+// text.
 //
 // Appending takes constant time a token, finding looks at OCT_SUFFIX_LINKS places of a length at most. The result is a
 // function of the calls alone. Nothing is allocated after creation. Everything here is LOCAL; one thread at a time.
@@ -16,7 +17,7 @@
 
 #include "runtime/status.h"
 
-// The end of a text among several: in no context, and unequal to every token.
+// The end of a text among several: no match reaches over it, since it is unequal to every token.
 #define OCT_SUFFIX_BORDER (-1)
 
 enum {
@@ -35,11 +36,11 @@ typedef struct oct_suffix_index {
     uint32_t *previous; // [capacity][OCT_SUFFIX_LENGTHS] the one before it
 } oct_suffix_index;
 
-// The places of the longest match.
+// The places of the longest match. Each has a token after it.
 typedef struct oct_suffix_matches {
     int32_t length;                       // tokens that agree, up to OCT_SUFFIX_MATCH; 0: no place
     int32_t count;                        // places
-    uint32_t positions[OCT_SUFFIX_LINKS]; // [count] of the last token that agrees, newest first; each has a token after it
+    uint32_t positions[OCT_SUFFIX_LINKS]; // [count] of the newest token that agrees; the newest place first
 } oct_suffix_matches;
 
 // Bytes that an index of `capacity` tokens takes.
@@ -55,17 +56,19 @@ void oct_suffix_index_destroy(oct_suffix_index *index);
 // Forgets all tokens, in constant time.
 void oct_suffix_index_clear(oct_suffix_index *index);
 
-// Appends tokens [count] (≥ 0, or OCT_SUFFIX_BORDER) to the text, a copy alone; oct_suffix_index_chain() lets them be found.
+// Appends tokens [count] (≥ 0, or OCT_SUFFIX_BORDER) to the text, a copy alone; oct_suffix_index_chain() lets them be
+// found.
 void oct_suffix_index_append(oct_suffix_index *index, const int32_t *tokens, int64_t count);
 
-// Chains up to `most` of the positions that wait for it, in order. The last position of the text always waits: a place is
-// of use only with a token after it.
+// Chains up to `most` of the positions that wait for it, in order. The last position of the text always waits: a place
+// is of use only with a token after it.
 void oct_suffix_index_chain(oct_suffix_index *index, int64_t most);
 
 // Finds the places whose tokens agree longest with context [count]: context[0] is the newest token, context[1] the one
-// before it, and so on; at most OCT_SUFFIX_MATCH are looked at. Of the chained lengths the longest that has any place is
-// taken, and of its OCT_SUFFIX_LINKS newest places those that agree longest: where a context has more places than that,
-// older ones do not count. An index may be asked for its own last tokens: it finds only earlier places.
+// before it, and so on; at most OCT_SUFFIX_MATCH are looked at. Of the chained lengths the longest that has any place
+// is taken, and of its OCT_SUFFIX_LINKS newest places those that agree longest: where a context has more places than
+// that, older ones do not count (nor a few of the older where others share its hash by chance). An index may be asked
+// for its own last tokens: it finds only earlier places.
 void oct_suffix_index_find(const oct_suffix_index *index, const int32_t *context, int32_t count,
                            oct_suffix_matches *matches);
 
