@@ -433,8 +433,10 @@ static void put_until_killed(int descriptor)
 {
     (void)descriptor;
     oct_writer *writer = create(path);
-    for (int i = 0; i < 100 * LINES; i++)
+    for (int i = 0; i < 100 * LINES; i++) { // slowly enough that there is a third sync
         put(writer, i);
+        usleep(1000);
+    }
     oct_writer_finish(writer);
 }
 
