@@ -4,16 +4,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "launch/answer.h"
+#include "launch/writer.h"
 #include "runtime/request.h"
 #include "runtime/response.h"
 
 typedef struct batch {
     oct_session *session;
     oct_request defaults;
-    FILE *input, *output;
+    FILE *input;
+    oct_writer *writer;
     const char *input_name, *output_name;
     bool some_failed;
     bool template_known;
@@ -35,6 +36,12 @@ static oct_status make_defaults(batch *b)
     return status;
 }
 
+// A pipe takes as long as its reader likes: no rank is stuck meanwhile.
+static oct_status rest(void *context)
+{
+    return oct_engine_idle(context);
+}
+
 static oct_status open_files(batch *b)
 {
     const oct_options *options = &b->session->options;
@@ -44,38 +51,22 @@ static oct_status open_files(batch *b)
     b->input = from_stdin ? stdin : fopen(options->prompts, "rb");
     if (b->input == NULL)
         return oct_fail(OCT_ERR_FILE, "'%s' cannot be opened: %s", b->input_name, strerror(errno));
-    b->output = options->output != NULL ? fopen(options->output, "wb") : stdout;
-    if (b->output == NULL)
-        return oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", b->output_name, strerror(errno));
-    return OCT_OK;
+    const oct_writer_options writer = {.path = options->output,
+                                       .processors = &b->session->processors,
+                                       .before_wait = rest,
+                                       .context = b->session->engine};
+    return oct_writer_create(&b->writer, &writer);
 }
 
+// Where the job can only end at once, oct_world_abort() waits for the writer, but not for long.
 static oct_status close_files(batch *b, oct_status status)
 {
     if (b->input != NULL && b->input != stdin)
         fclose(b->input);
-    if (b->output == NULL)
+    if (!oct_session_can_go_on(b->session, status))
         return status;
-    bool good = fflush(b->output) == 0 && !ferror(b->output);
-    if (b->output != stdout) {
-        good = (fsync(fileno(b->output)) == 0 || errno == EINVAL || errno == EROFS) && good; // a pipe has nothing to sync
-        good = fclose(b->output) == 0 && good;
-    }
-    if (!good && status == OCT_OK)
-        return oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", b->output_name, strerror(errno));
-    return status;
-}
-
-// Writes a response; every line is handed to the system at once, so that a job that dies has lost none.
-static oct_status write_response(batch *b, const oct_response *response)
-{
-    char *line = oct_response_format(response);
-    if (line == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory for a response");
-    oct_progress_phase(OCT_PHASE_IDLE); // a pipe takes as long as its reader likes
-    const bool good = fprintf(b->output, "%s\n", line) > 0 && fflush(b->output) == 0;
-    free(line);
-    return good ? OCT_OK : oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", b->output_name, strerror(errno));
+    const oct_status written = oct_writer_finish(b->writer);
+    return status != OCT_OK ? status : written;
 }
 
 // The error object of a line; what the request's parser says names the line itself.
@@ -89,7 +80,7 @@ static oct_status write_error(batch *b, const oct_request *request, int64_t numb
     b->some_failed = true;
     const oct_response response = {
         .id = request->id, .text = "", .finish_reason = OCT_FINISH_ERROR, .error = text};
-    return write_response(b, &response);
+    return oct_writer_put(b->writer, &response);
 }
 
 static void keep_choice(void *context, const oct_choice *choice)
@@ -157,7 +148,7 @@ static oct_status write_answer(batch *b, const oct_request *request, const oct_a
         .top = b->top,
         .top_count = b->top_count,
     };
-    return write_response(b, &response);
+    return oct_writer_put(b->writer, &response);
 }
 
 static oct_status answer_request(batch *b, const oct_request *request, int64_t number)
@@ -212,6 +203,8 @@ static oct_status take_lines(batch *b)
     oct_status status = OCT_OK;
     for (int64_t number = 1; status == OCT_OK; number++) {
         status = oct_engine_idle(b->session->engine); // the next line may come through a pipe, or from a person
+        if (status == OCT_OK)
+            status = oct_writer_check(b->writer);
         if (status != OCT_OK || (length = getline(&line, &capacity, b->input)) < 0)
             break;
         status = take_line(b, line, (size_t)length, number);

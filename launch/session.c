@@ -214,6 +214,8 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
 {
     signal(SIGPIPE, SIG_IGN); // a reader who leaves (`| head`) is a failed write with a message, not a lost rank
     oct_session session = {0};
+    if (sched_getaffinity(0, sizeof session.processors, &session.processors) != 0)
+        CPU_ZERO(&session.processors); // decoding pins the main thread to one of them
     oct_status parsed = oct_options_parse(&session.options, command, argc, argv);
     if (parsed == OCT_OK && !session.options.help)
         parsed = check_options(&session.options);

@@ -4,6 +4,7 @@
 #define OCT_LAUNCH_SESSION_H
 
 #include <limits.h>
+#include <sched.h>
 
 #include "launch/figures.h"
 #include "launch/options.h"
@@ -20,6 +21,7 @@ typedef struct oct_session {
     oct_chat_template chat_template; // rank 0, where `--chat` or messages need it
     oct_figures figures;             // rank 0
     char synthetic[PATH_MAX];        // of --synthetic, until it is open
+    cpu_set_t processors;            // that the launcher gave this rank, decoding cores or not; empty: not known
     FILE *stats;                     // rank 0: of `--stats`, opened before anything is loaded
 } oct_session;
 

@@ -20,6 +20,8 @@ typedef struct shown {
     _Atomic int32_t lost;
 } shown;
 
+enum { LEAVE_NS = 1000000000 };
+
 struct oct_monitor {
     oct_world *world;
     oct_host_memory memory;
@@ -81,7 +83,7 @@ static void describe(struct oct_monitor *monitor, oct_verdict verdict, int culpr
                               : "they wait for each other, which is a fault of Octet itself");
 }
 
-// Gives the main thread a second to leave by oct_world_abort(), then ends the process.
+// Gives the main thread a second to leave by oct_world_abort(), rescuing meanwhile, then ends the process.
 _Noreturn static void leave(struct oct_monitor *monitor, bool speak)
 {
     if (speak && oct_monitor_may_speak(monitor)) {
@@ -90,7 +92,11 @@ _Noreturn static void leave(struct oct_monitor *monitor, bool speak)
     }
     atomic_store(&part(monitor, 0)->lost, 1);
     atomic_store_explicit(&loss_found, true, memory_order_release);
-    usleep(1000000);
+    const int64_t until_ns = oct_now_ns() + LEAVE_NS;
+    oct_world_rescue(); // the main thread may be where it cannot
+    const int64_t left_ns = until_ns - oct_now_ns();
+    if (left_ns > 0)
+        usleep((useconds_t)(left_ns / 1000));
     oct_progress_goodbye(OCT_ERR_LOST);
     _exit(OCT_ERR_LOST);
 }

@@ -1,6 +1,7 @@
 // The job's beginning, agreement and end. Owns MPI's initialisation and the two communicators.
 #include "ranks/world.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -271,8 +272,31 @@ void oct_world_finish(oct_world *world)
     free_tables(world);
 }
 
+static struct {
+    pthread_mutex_t lock;
+    void (*call)(void *context);
+    void *context;
+} last_rescue = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+void oct_world_set_rescue(void (*rescue)(void *context), void *context)
+{
+    pthread_mutex_lock(&last_rescue.lock);
+    last_rescue.call = rescue;
+    last_rescue.context = context;
+    pthread_mutex_unlock(&last_rescue.lock);
+}
+
+void oct_world_rescue(void)
+{
+    pthread_mutex_lock(&last_rescue.lock);
+    if (last_rescue.call != NULL)
+        last_rescue.call(last_rescue.context);
+    pthread_mutex_unlock(&last_rescue.lock);
+}
+
 _Noreturn void oct_world_abort(oct_world *world, oct_status status)
 {
+    oct_world_rescue(); // at once: the launcher may already be about to end the job
     bool found = oct_monitor_found_loss();
     // A lost peer's guard or the monitor says more than a failed MPI call: let them speak and the launcher
     // act.

@@ -5,7 +5,10 @@
 
 #include <stdint.h>
 
-// Allocations so far, by all threads; −1 in builds that do not count.
+// Allocations so far, by all threads but those that left themselves out; −1 in builds that do not count.
 int64_t oct_allocations_count(void);
+
+// The calling thread has no part in decoding: what it allocates from now on is not counted.
+void oct_allocations_leave_out(void);
 
 #endif

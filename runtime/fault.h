@@ -2,7 +2,8 @@
 //
 // OCTET_FAULT=RANK:PHASE:COUNT:KIND makes rank RANK fail at its COUNTth (from 1) fault point of PHASE (init,
 // open, load, prefill, decode, finish). KIND: kill (SIGKILL), stop (SIGSTOP), segv (SIGSEGV), error (the
-// point returns a failure), slow (from there on every point of the phase takes 50 ms more).
+// point returns a failure), slow (from there on every point of the phase takes 50 ms more). PHASE may also be `sync`:
+// the fault points are then the syncs of the thread that writes responses (launch/writer.h).
 #ifndef OCT_RUNTIME_FAULT_H
 #define OCT_RUNTIME_FAULT_H
 
@@ -18,6 +19,9 @@ oct_status oct_fault_configure(int rank);
 // OCT_ERR_FILE in open and load and OCT_ERR_MACHINE elsewhere.
 oct_status oct_fault_point(oct_phase phase);
 
+// The same for a sync; the writing thread only. 0, or for kind `error` the errno EIO.
+int oct_fault_sync(void);
+
 #else
 
 static inline oct_status oct_fault_configure(int rank)
@@ -30,6 +34,11 @@ static inline oct_status oct_fault_point(oct_phase phase)
 {
     (void)phase;
     return OCT_OK;
+}
+
+static inline int oct_fault_sync(void)
+{
+    return 0;
 }
 
 #endif

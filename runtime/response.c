@@ -141,3 +141,40 @@ char *oct_response_format(const oct_response *response)
     json_decref(object);
     return line;
 }
+
+// Appends [bytes] to the copy that grows at *end; NULL stays NULL.
+static const void *append(char **end, const void *from, size_t bytes)
+{
+    void *place = *end;
+    if (from == NULL)
+        return NULL;
+    if (bytes > 0)
+        memcpy(place, from, bytes);
+    *end += bytes;
+    return place;
+}
+
+oct_response *oct_response_copy(const oct_response *response, size_t *bytes)
+{
+    const size_t figures = response->figure_count * sizeof *response->figures;
+    const size_t tokens = response->token_count, logprobs = tokens * sizeof *response->logprobs;
+    const size_t ids = tokens * sizeof *response->token_ids;
+    const size_t top = response->top != NULL ? logprobs * (size_t)response->top_count : 0;
+    const size_t id = strlen(response->id) + 1, error = response->error != NULL ? strlen(response->error) + 1 : 0;
+    const size_t whole = sizeof *response + figures + (response->logprobs != NULL ? logprobs : 0) + top + ids + id +
+                         response->text_bytes + error;
+    oct_response *copy = malloc(whole);
+    if (copy == NULL)
+        return NULL;
+    char *end = (char *)(copy + 1); // the parts that need alignment come first, the widest in front
+    *copy = *response;
+    copy->figures = append(&end, response->figures, figures);
+    copy->logprobs = append(&end, response->logprobs, logprobs);
+    copy->top = append(&end, response->top, top);
+    copy->token_ids = append(&end, response->token_ids, ids);
+    copy->id = append(&end, response->id, id);
+    copy->text = append(&end, response->text, response->text_bytes);
+    copy->error = append(&end, response->error, error);
+    *bytes = whole;
+    return copy;
+}

@@ -42,6 +42,10 @@ typedef struct oct_response {
 // log-probability of −infinity is null).
 char *oct_response_format(const oct_response *response);
 
+// A copy of all that a response points to, except the figures' names, in one piece of memory of *bytes, owned by the
+// caller, freed by free(). NULL when memory is out.
+oct_response *oct_response_copy(const oct_response *response, size_t *bytes);
+
 // A copy of `text` [bytes] in which each maximal part of an ill-formed UTF-8 sequence is replaced by U+FFFD
 // (Unicode standard, section 3.9); terminated, malloc'ed, its length in *repaired_bytes. NULL when memory is
 // out.

@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -56,6 +57,18 @@ static void error_comes_at_its_point_only(void **state)
     assert_int_equal(oct_fault_point(OCT_PHASE_DECODE), OCT_ERR_MACHINE);
 }
 
+static void syncs_are_points_of_their_own(void **state)
+{
+    (void)state;
+    assert_int_equal(configure("1:sync:2:error"), OCT_OK);
+    assert_int_equal(oct_fault_point(OCT_PHASE_FINISH), OCT_OK);
+    assert_int_equal(oct_fault_sync(), 0);
+    assert_int_equal(oct_fault_sync(), EIO);
+    assert_int_equal(oct_fault_sync(), 0);
+    assert_int_equal(configure("1:finish:1:error"), OCT_OK);
+    assert_int_equal(oct_fault_sync(), 0);
+}
+
 static int death_of(const char *value)
 {
     pid_t child = fork();
@@ -99,6 +112,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(malformed_values_are_refused),
         cmocka_unit_test(error_comes_at_its_point_only),
+        cmocka_unit_test(syncs_are_points_of_their_own),
         cmocka_unit_test(signals_strike),
         cmocka_unit_test(slow_is_slow),
     };
