@@ -46,9 +46,9 @@ void oct_backend_destroy(oct_backend *backend);
 // Where the loader puts matrix i: matrix_bytes[i] bytes, aligned to 64.
 void *oct_backend_matrix(oct_backend *backend, int32_t i);
 
-// Runs one step; *step and what it points to stay as they are until the next one. residual_hash receives a hash of the
-// final residual's bits of the logit columns, which is the same on every rank. COLLECTIVE over the exchange. Errors:
-// OCT_ERR_LOST.
+// Runs one step; *step and what it points to stay as they are until the next one (the page tables: until it returns).
+// residual_hash receives a hash of the final residual's bits of the logit columns, which is the same on every rank.
+// COLLECTIVE over the exchange. Errors: OCT_ERR_LOST.
 oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t *residual_hash);
 
 // Logits of logit column i after a step: [rows of the vocabulary that this rank holds]; adjusted (runtime/sampling.h)

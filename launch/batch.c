@@ -160,7 +160,7 @@ static oct_status answer_request(batch *b, const oct_request *request, int64_t n
     if (status == OCT_OK)
         status = make_logprobs_room(b, request);
     if (status == OCT_OK)
-        status = oct_engine_begin_sequence(session->engine, 0, &request->sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &request->sampling, NULL, 0, 0);
     if (status == OCT_OK) {
         const oct_question question = {.prompt = prompt.ids,
                                        .prompt_tokens = (int32_t)prompt.count,

@@ -86,7 +86,7 @@ static oct_status answer_turn(conversation *talk)
     const bool continues = known > 0 && !oct_sampling_needs_history(&sampling) && known == talk->seen_count && tokens.count > known &&
                            memcmp(talk->seen, tokens.ids, known * sizeof *tokens.ids) == 0;
     if (status == OCT_OK && !continues)
-        status = oct_engine_begin_sequence(session->engine, 0, &sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &sampling, NULL, 0, 0);
     const size_t from = continues ? known : 0;
     if (status == OCT_OK) {
         const oct_question question = {.prompt = tokens.ids + from,

@@ -35,7 +35,7 @@ static oct_status answer_prompt(oct_session *session)
         status = options->chat ? oct_session_encode_user(session, text, &prompt)
                                : oct_session_encode_text(session, text, bytes, &prompt);
     if (status == OCT_OK)
-        status = oct_engine_begin_sequence(session->engine, 0, &sampling);
+        status = oct_engine_begin_sequence(session->engine, 0, &sampling, NULL, 0, 0);
     if (status == OCT_OK) {
         const oct_question question = {
             .prompt = prompt.ids,

@@ -177,14 +177,14 @@ static oct_status score_sequence(score *s, size_t i)
     s->length = (int32_t)(s->work.begins[i + 1] - s->work.begins[i]);
     oct_status status = OCT_OK;
     if (s->reference != NULL) {
-        status = oct_engine_begin_sequence(s->reference, 0, &greedy);
+        status = oct_engine_begin_sequence(s->reference, 0, &greedy, NULL, 0, 0);
         if (status == OCT_OK)
             status = oct_engine_forward(s->reference, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, keep_reference, s);
         if (status == OCT_OK)
             status = oct_engine_pass(s->reference);
     }
     if (status == OCT_OK)
-        status = oct_engine_begin_sequence(s->session->engine, 0, &greedy);
+        status = oct_engine_begin_sequence(s->session->engine, 0, &greedy, NULL, 0, 0);
     if (status == OCT_OK)
         status = oct_engine_forward(s->session->engine, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, take_logits, s);
     return status;

@@ -42,9 +42,13 @@ typedef struct oct_control_step {
     oct_control_column columns[]; // [count]
 } oct_control_step;
 
+// The tokens that the sequence will begin with, so that every rank finds the same pages for them in its own table; the
+// first prompt_count of them are prompt.
 typedef struct oct_control_sequence {
     int32_t slot;
+    int32_t count, prompt_count;
     oct_sampling sampling;
+    int32_t tokens[]; // [count]
 } oct_control_sequence;
 
 typedef struct oct_control_truncate {

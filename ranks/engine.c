@@ -10,10 +10,19 @@ static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *b
 {
     oct_engine_slot *slot = &engine->slots[begun->slot];
     slot->sampling = begun->sampling;
-    slot->length = 0;
+    slot->begun_count = begun->count;
+    memcpy(slot->begun, begun->tokens, (size_t)begun->count * sizeof *slot->begun);
     oct_history_reset(&slot->history);
     oct_page_table_truncate(&engine->page_table, begun->slot, 0);
-    return OCT_OK;
+    // The last token is computed in any case: what follows it is wanted.
+    slot->length = oct_page_table_share(&engine->page_table, begun->slot, slot->begun, begun->count - 1);
+    if (!oct_sampling_needs_history(&slot->sampling))
+        return OCT_OK;
+    const int32_t prompt = slot->length < begun->prompt_count ? slot->length : begun->prompt_count;
+    const oct_status status = oct_history_append_prompt(&slot->history, slot->begun, prompt);
+    return status != OCT_OK
+               ? status
+               : oct_history_append_output(&slot->history, slot->begun + prompt, slot->length - prompt);
 }
 
 static oct_status cut_sequence(oct_engine *engine, const oct_control_truncate *cut)
@@ -33,8 +42,11 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     oct_engine_slot *slot = &engine->slots[column->slot];
     oct_step *step = &engine->step;
     oct_status status = OCT_OK;
-    if (slot->length >= engine->figures.context || column->token < 0 ||
-        column->token >= engine->shard.program.model.vocabulary)
+    if (slot->length < slot->begun_count && column->token != slot->begun[slot->length])
+        status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d of a sequence that was begun with %d there",
+                          column->token, slot->length, slot->begun[slot->length]);
+    else if (slot->length >= engine->figures.context || column->token < 0 ||
+             column->token >= engine->shard.program.model.vocabulary)
         status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d: the vocabulary has %d, the context %d",
                           column->token, slot->length, engine->shard.program.model.vocabulary, engine->figures.context);
     if (status == OCT_OK)
@@ -59,6 +71,17 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     return OCT_OK;
 }
 
+// From now on others may share the pages that the step has filled.
+static void seal_pages(oct_engine *engine, const oct_control_step *asked)
+{
+    for (int32_t i = 0; i < asked->count; i++) {
+        const int32_t at = asked->columns[i].slot;
+        const oct_engine_slot *slot = &engine->slots[at];
+        oct_page_table_seal(&engine->page_table, at, slot->begun,
+                            slot->length < slot->begun_count ? slot->length : slot->begun_count);
+    }
+}
+
 oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked)
 {
     const oct_phase phase = asked->columns[0].prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
@@ -76,6 +99,8 @@ oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked
         return status;
     status = oct_backend_step(engine->backend, &engine->step, &engine->residual_hash);
     oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns, &engine->figures.exchange_rounds);
+    if (status == OCT_OK)
+        seal_pages(engine, asked);
     return status;
 }
 
@@ -124,12 +149,47 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished)
     }
 }
 
-oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling)
+oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling,
+                                     const int32_t *tokens, int32_t count, int32_t prompt_count)
 {
     assert(slot >= 0 && slot < engine->figures.slots);
-    const oct_control_sequence begun = {.slot = slot, .sampling = *sampling};
-    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, &begun, sizeof begun);
-    return status != OCT_OK ? status : set_sequence(engine, &begun);
+    assert(count >= 0 && count <= engine->figures.context && prompt_count >= 0 && prompt_count <= count);
+    oct_control_sequence *begun = engine->beginning;
+    *begun = (oct_control_sequence){
+        .slot = slot, .count = count, .prompt_count = prompt_count, .sampling = *sampling};
+    const size_t bytes = (size_t)count * sizeof *tokens;
+    if (count > 0)
+        memcpy(begun->tokens, tokens, bytes);
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, begun, sizeof *begun + bytes);
+    return status != OCT_OK ? status : set_sequence(engine, begun);
+}
+
+int32_t oct_engine_free_pages(const oct_engine *engine)
+{
+    return oct_page_table_available(&engine->page_table);
+}
+
+int32_t oct_engine_pages_wanted(const oct_engine *engine, const int32_t *tokens, int32_t count)
+{
+    return oct_page_count(count) - oct_page_table_held(&engine->page_table, tokens, count - 1);
+}
+
+// Pages that a step of these columns takes.
+static int32_t pages_of_step(oct_engine *engine, const oct_control_column *columns, int32_t count)
+{
+    int32_t pages = 0;
+    for (int32_t i = 0; i < count; i++) {
+        oct_engine_slot *slot = &engine->slots[columns[i].slot];
+        pages += (slot->length + slot->ahead++) % OCT_PAGE_POSITIONS == 0; // the first of its page
+    }
+    for (int32_t i = 0; i < count; i++)
+        engine->slots[columns[i].slot].ahead = 0;
+    return pages;
+}
+
+bool oct_engine_fits(oct_engine *engine, const oct_control_column *columns, int32_t count)
+{
+    return pages_of_step(engine, columns, count) <= oct_engine_free_pages(engine);
 }
 
 oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length)
@@ -156,6 +216,12 @@ oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns
                            oct_receive_logits receive, void *context)
 {
     assert(count >= 1 && count <= engine->figures.step_columns);
+    if (!oct_engine_fits(engine, columns, count))
+        return oct_fail(OCT_ERR_MACHINE,
+                        "the KV cache is full: of %d pages of %d tokens %d are free and %d more are needed; make it "
+                        "larger, or the sequences fewer or shorter",
+                        engine->figures.kv_pages, OCT_PAGE_POSITIONS, oct_engine_free_pages(engine),
+                        pages_of_step(engine, columns, count));
     oct_control_step *step = engine->descriptor;
     step->count = count;
     memcpy(step->columns, columns, (size_t)count * sizeof *columns);

@@ -19,6 +19,8 @@ typedef struct oct_engine_options {
     int32_t context;       // positions of a sequence; 0: the model's, at most 8192
     int32_t prefill_chunk; // tokens of a prompt in one step; 0: 128
     int32_t slots;         // sequences at a time, each of up to `context` positions; 0: 1
+    int32_t kv_tokens;     // room of all sequences together, in whole pages; 0: that all slots need, less where the
+                           // memory does not hold it, but at least that of one
     int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
     oct_exchange_path exchange;
     void (*when_open)(void *context); // every rank, when all have opened the file and before it is loaded; or NULL
@@ -31,6 +33,7 @@ typedef struct oct_engine_figures {
     const char *instructions;
     const char *exchange; // "memory", "mpi" or "none"
     int32_t context, prefill_chunk, slots;
+    int32_t kv_pages;     // of all sequences together, 64 tokens each
     int32_t step_columns; // of one step, at most
     double shard_imbalance;
     double load_s;             // of the slowest rank
@@ -60,26 +63,45 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 // The rest is for rank 0. Errors of all: OCT_ERR_LOST, OCT_ERR_DISAGREE (a rank computed other numbers; the message
 // has both): leave by oct_world_abort().
 
-// Forgets the sequence of a slot and begins another with these sampling parameters (checked by the caller).
-oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling);
+// Forgets the sequence of a slot and begins another with these sampling parameters (checked by the caller). tokens
+// [count], at most a context, NULL and 0 for none: with which it will begin, the first prompt_count of them prompt, the
+// rest output of a sequence that is taken up again. Where other sequences that were begun so, running or forgotten, have
+// computed whole pages of 64 of them, the new one shares those and begins with them: oct_engine_length() says how
+// many it has, always less than count. The caller puts exactly the other tokens behind them, and never cuts the
+// sequence inside a page of them, only behind them or to nothing. A sequence shares what is computed when it begins:
+// begin it right before its first step.
+oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling,
+                                     const int32_t *tokens, int32_t count, int32_t prompt_count);
+
+// Pages of the KV cache that no running sequence holds. LOCAL.
+int32_t oct_engine_free_pages(const oct_engine *engine);
+
+// How many of them a sequence that begins with tokens [count] would take to have them all computed. LOCAL.
+int32_t oct_engine_pages_wanted(const oct_engine *engine, const int32_t *tokens, int32_t count);
+
+// True where the free pages suffice for a step of these columns. LOCAL; takes time for the columns alone.
+bool oct_engine_fits(oct_engine *engine, const oct_control_column *columns, int32_t count);
 
 // One step: puts each column's token behind the sequence of its slot (several for one slot stand there in their order).
 // choices [columns that want a token]: the tokens after them, in the order of the columns; token -1 where the logits
 // that it is chosen from are not numbers (the ranks stay in step and can go on). A column that wants logits:
 // `receive` is called for each, in order, with its position and the logits [vocabulary] of the token after it. At most
-// step_columns of oct_engine_figures; the caller sees to it that sequences stay within the context.
+// step_columns of oct_engine_figures; the caller sees to it that sequences stay within the context. One more error:
+// OCT_ERR_MACHINE where it does not fit (oct_engine_fits()); nothing has been sent or changed then, the caller can free
+// a slot and go on.
 typedef void (*oct_receive_logits)(void *context, int32_t position, const float *logits);
 oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns, int32_t count, oct_choice *choices,
                            oct_receive_logits receive, void *context);
 
 // Puts `count` tokens behind the sequence of a slot, in steps of at most prefill_chunk. `prompt` says that they are
 // prompt (a sampled token that comes back is not). Want a token: *choice is the token after the last. Want logits: of
-// every column, as above. One more error: OCT_ERR_FILE where the logits that a token is chosen from are not numbers; the
-// ranks are in step and can go on with another sequence.
+// every column, as above. More errors: that of a step that does not fit, and OCT_ERR_FILE where the logits that a token
+// is chosen from are not numbers; the ranks are in step and can go on with another sequence.
 oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *tokens, int32_t count, bool prompt,
                               oct_want want, oct_choice *choice, oct_receive_logits receive, void *context);
 
-// Cuts the sequence of a slot to its first `length` tokens (rejected drafts). No effect where it is not longer.
+// Cuts the sequence of a slot to its first `length` tokens (rejected drafts; 0: it is over, and what others can share
+// of it is kept until the pages are needed). No effect where it is not longer.
 oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
 
 // True once a step has failed on rank 0: the others may be inside it, so the job can only end by oct_world_abort().

@@ -69,20 +69,30 @@ static oct_status allocate_slots(oct_engine *engine)
     engine->slots = calloc((size_t)figures->slots, sizeof *engine->slots);
     if (engine->slots == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots);
-    oct_status status = oct_page_table_create(&engine->page_table, figures->slots * oct_page_count(figures->context),
-                                              figures->slots, figures->context);
-    for (int32_t slot = 0; status == OCT_OK && slot < figures->slots; slot++) {
-        engine->slots[slot].sampling = oct_sampling_default();
-        status = oct_history_create(&engine->slots[slot].history, engine->shard.program.model.vocabulary,
-                                    figures->context + 1);
+    oct_status status =
+        oct_page_table_create(&engine->page_table, figures->kv_pages, figures->slots, figures->context);
+    for (int32_t i = 0; status == OCT_OK && i < figures->slots; i++) {
+        oct_engine_slot *slot = &engine->slots[i];
+        slot->sampling = oct_sampling_default();
+        slot->begun = malloc((size_t)figures->context * sizeof *slot->begun);
+        status = slot->begun == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots)
+                                     : oct_history_create(&slot->history, engine->shard.program.model.vocabulary,
+                                                          figures->context + 1);
     }
     return status;
+}
+
+// The longest message that begins a sequence.
+static size_t sequence_bytes(const oct_engine *engine)
+{
+    return sizeof(oct_control_sequence) + (size_t)engine->figures.context * sizeof(int32_t);
 }
 
 static oct_status allocate_steps(oct_engine *engine)
 {
     const size_t columns = (size_t)engine->figures.step_columns;
     const size_t vocabulary = engine->world->rank == 0 ? (size_t)engine->shard.program.model.vocabulary : 1;
+    engine->beginning = malloc(sequence_bytes(engine));
     engine->descriptor = malloc(sizeof *engine->descriptor + columns * sizeof *engine->descriptor->columns);
     engine->chunk = malloc(columns * sizeof *engine->chunk);
     engine->tokens = malloc(columns * sizeof *engine->tokens);
@@ -94,9 +104,10 @@ static oct_status allocate_steps(oct_engine *engine)
     engine->undecided = malloc(columns * sizeof *engine->undecided);
     engine->gathered = malloc(vocabulary * sizeof *engine->gathered);
     engine->scratch = malloc(oct_sampling_scratch_bytes((int32_t)vocabulary));
-    if (engine->descriptor == NULL || engine->chunk == NULL || engine->tokens == NULL || engine->positions == NULL ||
-        engine->logit_column == NULL || engine->pages == NULL || engine->samplings == NULL || engine->maxima == NULL ||
-        engine->undecided == NULL || engine->gathered == NULL || engine->scratch == NULL)
+    if (engine->beginning == NULL || engine->descriptor == NULL || engine->chunk == NULL || engine->tokens == NULL ||
+        engine->positions == NULL || engine->logit_column == NULL || engine->pages == NULL ||
+        engine->samplings == NULL || engine->maxima == NULL || engine->undecided == NULL ||
+        engine->gathered == NULL || engine->scratch == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
     return allocate_slots(engine);
 }
@@ -113,7 +124,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .max_columns = engine->figures.step_columns,
         .max_logit_columns = engine->figures.step_columns,
         .context = engine->figures.context,
-        .pages = engine->figures.slots * oct_page_count(engine->figures.context),
+        .pages = engine->figures.kv_pages,
     };
 }
 
@@ -174,13 +185,51 @@ static oct_status load(oct_engine *engine)
     return OCT_OK;
 }
 
+static void measure_memory(const oct_engine *engine, const oct_engine_options *options, oct_backend_sizes *sizes)
+{
+    const oct_backend_options backend = backend_options(engine, options, 0);
+    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, sizes);
+}
+
+// Pages that every rank's host holds beside the rest. An eighth of a host's memory is left to others: sequences come and
+// go, and in the end every page has been touched.
+static uint64_t pages_that_fit(oct_engine *engine, const oct_engine_options *options)
+{
+    oct_world *world = engine->world;
+    oct_backend_sizes sizes;
+    measure_memory(engine, options, &sizes);
+    uint64_t most[] = {sizes.kv_cache / (uint64_t)engine->figures.kv_pages, sizes.weights + sizes.buffers};
+    oct_world_allreduce(world, most, 2, MPI_UINT64_T, MPI_MAX); // of the largest rank
+    const uint64_t room = oct_memory_available_bytes() / 8 * 7 / (uint64_t)world->host_size;
+    uint64_t pages = room > most[1] ? (room - most[1]) / most[0] : 0;
+    oct_world_allreduce(world, &pages, 1, MPI_UINT64_T, MPI_MIN);
+    return pages;
+}
+
+// Pages of the KV cache: what was asked for; or a whole context for each slot, as far as they fit, and at least one.
+static void size_kv_cache(oct_engine *engine, const oct_engine_options *options)
+{
+    oct_engine_figures *figures = &engine->figures;
+    const int32_t one = oct_page_count(figures->context);
+    figures->kv_pages = options->kv_tokens > 0 ? oct_page_count(options->kv_tokens) : one;
+    if (options->kv_tokens > 0 || figures->slots == 1)
+        return;
+    const uint64_t all = (uint64_t)figures->slots * (uint64_t)one;
+    uint64_t pages = pages_that_fit(engine, options);
+    pages = pages < all ? pages : all;
+    pages = pages < INT32_MAX ? pages : INT32_MAX;
+    figures->kv_pages = pages > (uint64_t)one ? (int32_t)pages : one;
+    if (pages < all)
+        oct_note("the memory holds %d of the %llu pages of KV cache that %d sequences of %d tokens would fill",
+                 figures->kv_pages, (unsigned long long)all, figures->slots, figures->context);
+}
+
 // The largest rank must fit as often as there are ranks on the host.
 static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
 {
     oct_world *world = engine->world;
     oct_backend_sizes sizes;
-    const oct_backend_options backend = backend_options(engine, options, 0);
-    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, &sizes);
+    measure_memory(engine, options, &sizes);
     uint64_t most = sizes.weights + sizes.kv_cache + sizes.buffers;
     oct_world_allreduce(world, &most, 1, MPI_UINT64_T, MPI_MAX);
     oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
@@ -233,9 +282,10 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
                                                                                          : "memory";
     const size_t step_bytes =
         sizeof(oct_control_step) + (size_t)figures->step_columns * sizeof(oct_control_column);
-    status = oct_control_open(&engine->control, world, larger(step_bytes, sizeof(oct_control_sequence)));
+    status = oct_control_open(&engine->control, world, larger(step_bytes, sequence_bytes(engine)));
     if (status != OCT_OK)
         return status;
+    size_kv_cache(engine, options);
     status = check_memory(engine, options);
     if (status == OCT_OK)
         status = allocate_steps(engine);
@@ -275,11 +325,14 @@ void oct_engine_close(oct_engine *engine)
     oct_exchange_close(&engine->exchange);
     oct_shard_free(&engine->shard);
     oct_checkpoint_close(engine->checkpoint);
-    for (int32_t slot = 0; engine->slots != NULL && slot < engine->figures.slots; slot++)
+    for (int32_t slot = 0; engine->slots != NULL && slot < engine->figures.slots; slot++) {
         oct_history_destroy(&engine->slots[slot].history);
+        free(engine->slots[slot].begun);
+    }
     free(engine->slots);
     oct_placement_free(&engine->placement);
     oct_page_table_destroy(&engine->page_table);
+    free(engine->beginning);
     free(engine->descriptor);
     free(engine->chunk);
     free(engine->tokens);

@@ -14,6 +14,9 @@ typedef struct oct_engine_slot {
     oct_sampling sampling;
     oct_history history; // only kept up where the sampling parameters need it
     int32_t length;      // tokens in the KV cache
+    int32_t *begun;      // [context] the tokens that the sequence was begun with
+    int32_t begun_count;
+    int32_t ahead; // rank 0: columns of the step that is being counted, otherwise 0
 } oct_engine_slot;
 
 struct oct_engine {
@@ -31,6 +34,7 @@ struct oct_engine {
 
     oct_engine_slot *slots;    // [figures.slots]
     oct_page_table page_table; // of all slots
+    oct_control_sequence *beginning; // rank 0: what is sent, with room for [context] tokens
 
     // One step; arrays of [figures.step_columns].
     oct_control_step *descriptor; // rank 0: what is sent
