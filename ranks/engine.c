@@ -252,12 +252,17 @@ oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *t
         if (status != OCT_OK)
             return status;
     }
-    if (want == OCT_WANT_TOKEN && choice->token < 0)
-        return oct_fail(OCT_ERR_FILE,
-                        "the logits behind position %d are NaN or infinite, expected numbers: the weights "
-                        "are damaged or overflow; see `octet inspect --verify`, or import the model again",
-                        engine->slots[slot].length - 1);
-    return OCT_OK;
+    return want == OCT_WANT_TOKEN ? oct_engine_check_choice(choice, engine->slots[slot].length) : OCT_OK;
+}
+
+oct_status oct_engine_check_choice(const oct_choice *choice, int32_t length)
+{
+    if (choice->token >= 0)
+        return OCT_OK;
+    return oct_fail(OCT_ERR_FILE,
+                    "the logits behind position %d are NaN or infinite, expected numbers: the weights "
+                    "are damaged or overflow; see `octet inspect --verify`, or import the model again",
+                    length - 1);
 }
 
 oct_status oct_engine_idle(oct_engine *engine)

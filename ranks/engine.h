@@ -110,6 +110,9 @@ bool oct_engine_is_broken(const oct_engine *engine);
 // Tokens of a slot's sequence so far.
 int32_t oct_engine_length(const oct_engine *engine, int32_t slot);
 
+// OCT_ERR_FILE for a choice whose token is -1, behind so many tokens of a sequence. LOCAL.
+oct_status oct_engine_check_choice(const oct_choice *choice, int32_t length);
+
 // The read bandwidth of all ranks together, in bytes a second: the best of a few passes over the weights by the
 // same threads, which read them as one stream each and as several. COLLECTIVE through the control channel.
 oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s);

@@ -2,24 +2,10 @@
 // chosen as if one by one (penalties see the drafts before them), what is rolled back leaves no trace, and pages shared
 // with other sequences are as good as own ones. With one rank as a unit test, with several by
 // tests/integration/check-steps.
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-#include "checkpoints/writer.h"
-#include "ranks/engine.h"
+#include "tests/unit/tiny_engine.h"
 
 enum { SLOTS = 4, PROMPT = 70, TOKENS = 20, DRAFT = 6 };
 
-static oct_world world;
-static oct_engine *engine;
 static int32_t alone[SLOTS][TOKENS]; // what each request gives when it is all that there is
 static float alone_logprobs[SLOTS][TOKENS];
 
@@ -405,28 +391,8 @@ static int run_all(void)
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
-static oct_status write_model(const char *path)
-{
-    oct_source source = {0};
-    const oct_write_options options = {.encoding = OCT_Q4};
-    oct_status status = oct_source_open_synthetic(&source, "tiny", 1);
-    if (status == OCT_OK)
-        status = oct_checkpoint_write(&source, path, &options, NULL);
-    oct_source_close(&source);
-    return status;
-}
-
-// The model stands in a file named by the first argument, or in one of this process's own.
 int main(int argc, char **argv)
 {
-    char path[256];
-    const oct_world_options options = oct_world_options_default();
-    oct_status status = oct_world_init(&world, &options);
-    snprintf(path, sizeof path, "%s", argc > 1 ? argv[1] : "");
-    if (argc < 2)
-        snprintf(path, sizeof path, "/tmp/octet-test-engine-%d.h5", (int)getpid());
-    if (status == OCT_OK)
-        status = oct_world_agree(&world, world.rank == 0 ? write_model(path) : OCT_OK);
     const oct_engine_options wanted = {.threads = 2,
                                        .instructions = -1,
                                        .context = 256,
@@ -434,20 +400,5 @@ int main(int argc, char **argv)
                                        .slots = SLOTS,
                                        .kv_tokens = KV_PAGES * 64,
                                        .step_columns = 16};
-    if (status == OCT_OK)
-        status = oct_engine_open(&engine, &world, path, &wanted);
-    if (world.rank == 0)
-        unlink(path);
-    int code = (int)status;
-    bool finished = false;
-    if (status == OCT_OK && world.rank == 0) {
-        code = run_all();
-        if (oct_engine_is_broken(engine) || oct_engine_finish(engine) != OCT_OK)
-            oct_world_abort(&world, OCT_ERR_INTERNAL);
-    } else if (status == OCT_OK) {
-        code = (int)oct_engine_serve(engine, &finished);
-    }
-    oct_engine_close(engine);
-    oct_world_finish(&world);
-    return code;
+    return run_with_tiny_engine(argc, argv, &wanted, run_all);
 }

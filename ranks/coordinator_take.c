@@ -1,0 +1,90 @@
+// What comes of a step. Verification is plain equality: the choice behind a column is the token that plain decoding gives
+// there, provided that all columns before it were right; so a draft is right where it equals the choice before it, and
+// the first choice behind the right drafts is a token too.
+#include "ranks/coordinator_state.h"
+
+#include "runtime/progress.h"
+
+// One more token; true where the sequence ends behind it, for *reason.
+static bool gain(oct_sequence *sequence, const oct_choice *choice, oct_sequence_end *reason)
+{
+    sequence->tokens[sequence->count++] = choice->token;
+    const bool stopped = sequence->request.on_token(sequence->request.context, choice);
+    *reason = stopped ? OCT_SEQUENCE_STOPPED : OCT_SEQUENCE_FULL;
+    return stopped || sequence->count == sequence->limit;
+}
+
+static void count_drafts(oct_coordinator_figures *figures, const oct_step_part *part, int32_t accepted)
+{
+    figures->drafted += part->draft_count;
+    figures->accepted += accepted;
+    for (int32_t i = 0; i < part->draft_count; i++) {
+        figures->drafted_at[i]++;
+        figures->accepted_at[i] += i < accepted;
+        figures->drafted_by[part->drafts[i].source]++;
+        figures->accepted_by[part->drafts[i].source] += i < accepted;
+    }
+}
+
+static oct_status append_draft(oct_coordinator *c, const oct_sequence *sequence, int32_t gained)
+{
+    oct_drafter *drafter = c->options.drafter;
+    if (drafter == NULL || drafter->append == NULL || gained == 0)
+        return OCT_OK;
+    const int64_t begin = oct_now_ns();
+    const oct_status status =
+        drafter->append(drafter, sequence->slot, sequence->tokens + sequence->count - gained, gained);
+    c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
+    return status;
+}
+
+static oct_status end(oct_coordinator *c, oct_sequence *sequence, oct_sequence_end reason, oct_status status)
+{
+    const oct_sequence_request request = sequence->request;
+    const oct_status retired = oct_coordinator_retire(c, sequence);
+    request.on_end(request.context, reason, status);
+    return retired;
+}
+
+static oct_status take_part(oct_coordinator *c, const oct_step_part *part, oct_step_report *report)
+{
+    oct_sequence *sequence = part->sequence;
+    const oct_choice *choices = c->choices + part->first_choice;
+    const bool first = sequence->count == sequence->request.prompt_tokens;
+    oct_sequence_end reason = OCT_SEQUENCE_FULL;
+    int32_t gained = 0;
+    bool ended = false;
+    oct_status failed = OCT_OK;
+    while (gained < part->choices && !ended) {
+        const oct_choice *choice = &choices[gained];
+        failed = oct_engine_check_choice(choice, sequence->count);
+        if (failed != OCT_OK) {
+            reason = OCT_SEQUENCE_FAILED;
+            ended = true;
+            break;
+        }
+        ended = gain(sequence, choice, &reason);
+        if (gained++ < part->draft_count && part->drafts[gained - 1].token != choice->token)
+            break;
+    }
+    count_drafts(&c->figures, part, gained > 0 ? gained - 1 : 0);
+    report->first_tokens += first && gained > 0;
+    report->decoded_tokens += gained - (first && gained > 0);
+    oct_status status = append_draft(c, sequence, gained);
+    if (status == OCT_OK && ended)
+        return end(c, sequence, reason, failed);
+    if (status == OCT_OK && oct_sequence_length(c, sequence) > sequence->count - 1)
+        status = oct_engine_truncate(c->engine, sequence->slot, sequence->count - 1);
+    return status;
+}
+
+oct_status oct_coordinator_take(oct_coordinator *c, oct_step_report *report)
+{
+    oct_status status = OCT_OK;
+    for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++)
+        report->attended += oct_sequence_length(c, c->parts[i].sequence);
+    for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++)
+        if (c->parts[i].choices > 0)
+            status = take_part(c, &c->parts[i], report);
+    return status;
+}
