@@ -1,27 +1,39 @@
-// The batch: lines in, lines out. A line that is wrong costs only itself.
+// The batch: lines in, lines out, many at once. A line that is wrong costs only itself.
 #include "launch/batch.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "launch/answer.h"
+#include "launch/lines.h"
 #include "launch/writer.h"
 #include "runtime/request.h"
 #include "runtime/response.h"
+
+// A request on its way.
+typedef struct batch_item {
+    bool used;
+    int64_t number;  // of its line
+    int64_t request; // of its kind, from 0: lines that hold something
+    oct_request asked;
+    oct_answer answer;
+} batch_item;
 
 typedef struct batch {
     oct_session *session;
     oct_request defaults;
     FILE *input;
-    oct_writer *writer;
+    oct_writer *writer; // NULL while nobody shall see the answers
     const char *input_name, *output_name;
+    oct_lines lines;
+    bool ended; // the input has
     bool some_failed;
     bool template_known;
-    // Log-probabilities of the answer at hand.
-    oct_token_logprob *chosen, *top; // [capacity], [capacity][top_count]
-    size_t count, capacity;
-    int32_t top_count;
+    int64_t line_number, requests;
+    batch_item *items; // [item_count]
+    int32_t item_count;
 } batch;
 
 static oct_status make_defaults(batch *b)
@@ -51,6 +63,13 @@ static oct_status open_files(batch *b)
     b->input = from_stdin ? stdin : fopen(options->prompts, "rb");
     if (b->input == NULL)
         return oct_fail(OCT_ERR_FILE, "'%s' cannot be opened: %s", b->input_name, strerror(errno));
+    b->lines = oct_lines_begin(fileno(b->input), b->input_name);
+    struct stat facts;
+    if (b->session->records) // the first of two passes
+        return fstat(fileno(b->input), &facts) == 0 && S_ISREG(facts.st_mode) && !from_stdin
+                   ? OCT_OK
+                   : oct_fail(OCT_ERR_USAGE, "--speculate %s reads the requests twice, and '%s' is no file; give one",
+                              options->speculate, b->input_name);
     const oct_writer_options writer = {.path = options->output,
                                        .processors = &b->session->processors,
                                        .before_wait = rest,
@@ -69,6 +88,11 @@ static oct_status close_files(batch *b, oct_status status)
     return status != OCT_OK ? status : written;
 }
 
+static oct_status write_response(batch *b, const oct_response *response)
+{
+    return b->writer == NULL ? OCT_OK : oct_writer_put(b->writer, response);
+}
+
 // The error object of a line; what the request's parser says names the line itself.
 static oct_status write_error(batch *b, const oct_request *request, int64_t number)
 {
@@ -80,34 +104,7 @@ static oct_status write_error(batch *b, const oct_request *request, int64_t numb
     b->some_failed = true;
     const oct_response response = {
         .id = request->id, .text = "", .finish_reason = OCT_FINISH_ERROR, .error = text};
-    return oct_writer_put(b->writer, &response);
-}
-
-static void keep_choice(void *context, const oct_choice *choice)
-{
-    batch *b = context;
-    if (b->count == b->capacity)
-        return; // sized for max_tokens
-    b->chosen[b->count] = (oct_token_logprob){choice->token, choice->logprob};
-    memcpy(b->top + b->count * (size_t)b->top_count, choice->top, (size_t)choice->top_count * sizeof *b->top);
-    b->count++;
-}
-
-static oct_status make_logprobs_room(batch *b, const oct_request *request)
-{
-    const int32_t vocabulary = oct_engine_model(b->session->engine)->vocabulary;
-    const int32_t context = oct_engine_read_figures(b->session->engine)->context;
-    free(b->chosen);
-    free(b->top);
-    b->chosen = b->top = NULL;
-    b->count = b->capacity = 0;
-    b->top_count = request->sampling.logprobs < vocabulary ? request->sampling.logprobs : vocabulary;
-    if (b->top_count == 0)
-        return OCT_OK;
-    b->capacity = (size_t)(request->max_tokens < context ? request->max_tokens : context);
-    b->chosen = malloc(b->capacity * sizeof *b->chosen);
-    b->top = malloc(b->capacity * (size_t)b->top_count * sizeof *b->top);
-    return b->chosen != NULL && b->top != NULL ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for log-probabilities");
+    return write_response(b, &response);
 }
 
 static oct_status encode(batch *b, const oct_request *request, oct_token_list *prompt)
@@ -126,14 +123,14 @@ static oct_status encode(batch *b, const oct_request *request, oct_token_list *p
     return oct_session_encode_chat(session, request->messages, request->message_count, prompt);
 }
 
-static oct_status write_answer(batch *b, const oct_request *request, const oct_answer *answer, size_t prompt_tokens)
+static oct_status write_answer(batch *b, const oct_request *request, const oct_answer *answer)
 {
-    const double tokens_per_s = answer->decode_s > 0 ? answer->steps / answer->decode_s : 0;
+    const double decode_s = (double)(answer->last_ns - answer->first_ns) * 1e-9;
     const oct_figure figures[] = {
-        {"prompt_tokens", (double)prompt_tokens, true},
+        {"prompt_tokens", (double)answer->prompt_tokens, true},
         {"generated_tokens", (double)answer->tokens.count, true},
-        {"time_to_first_token_s", answer->prefill_s, false},
-        {"decode_tokens_per_s", tokens_per_s, false},
+        {"time_to_first_token_s", (double)(answer->first_ns - answer->begin_ns) * 1e-9, false},
+        {"decode_tokens_per_s", decode_s > 0 ? (answer->taken - 1) / decode_s : 0, false},
     };
     const oct_response response = {
         .id = request->id,
@@ -144,75 +141,157 @@ static oct_status write_answer(batch *b, const oct_request *request, const oct_a
         .finish_reason = answer->finish,
         .figures = figures,
         .figure_count = sizeof figures / sizeof figures[0],
-        .logprobs = b->chosen,
-        .top = b->top,
-        .top_count = b->top_count,
+        .logprobs = answer->chosen,
+        .top = answer->top,
+        .top_count = answer->top_count,
     };
-    return oct_writer_put(b->writer, &response);
+    return write_response(b, &response);
 }
 
-static oct_status answer_request(batch *b, const oct_request *request, int64_t number)
+// The line of a request that came to nothing, for the reason that is kept.
+static oct_status fail_request(batch *b, const oct_request *request, int64_t index, int64_t number)
+{
+    const oct_status status = write_error(b, request, number);
+    return status != OCT_OK ? status : oct_figures_add(&b->session->figures, index, NULL);
+}
+
+static batch_item *unused_item(batch *b)
+{
+    int32_t i = 0;
+    while (b->items[i].used)
+        i++;
+    return &b->items[i];
+}
+
+static void drop(batch_item *item)
+{
+    oct_answer_free(&item->answer);
+    oct_request_free(&item->asked);
+    item->used = false;
+}
+
+// Hands an item's request to the coordinator, which has room.
+static oct_status ask(batch *b, batch_item *item)
 {
     oct_session *session = b->session;
+    const oct_request *request = &item->asked;
     oct_token_list prompt = {0};
-    oct_answer answer = {0};
     oct_status status = encode(b, request, &prompt);
-    if (status == OCT_OK)
-        status = make_logprobs_room(b, request);
-    if (status == OCT_OK)
-        status = oct_engine_begin_sequence(session->engine, 0, &request->sampling, NULL, 0, 0);
     if (status == OCT_OK) {
-        const oct_question question = {.prompt = prompt.ids,
+        const oct_question question = {.number = item->request,
+                                       .prompt = prompt.ids,
                                        .prompt_tokens = (int32_t)prompt.count,
+                                       .sampling = &request->sampling,
                                        .max_tokens = request->max_tokens,
                                        .stops = (const char *const *)request->stops,
                                        .stop_count = (int32_t)request->stop_count,
-                                       .ignore_eos = request->ignore_eos,
-                                       .on_choice = b->top_count > 0 ? keep_choice : NULL,
-                                       .context = b};
-        status = oct_answer_make(&answer, session, &question);
+                                       .ignore_eos = request->ignore_eos};
+        status = oct_answer_begin(&item->answer, session, &question);
     }
-    if (status == OCT_OK)
-        status = oct_figures_add(&session->figures, &answer, (int32_t)prompt.count, oct_engine_length(session->engine, 0));
-    if (status == OCT_OK)
-        status = write_answer(b, request, &answer, prompt.count);
-    else if (oct_session_can_go_on(session, status))
-        status = write_error(b, request, number);
-    oct_answer_free(&answer);
     oct_token_list_free(&prompt);
+    item->used = status == OCT_OK;
+    if (item->used || !oct_session_can_go_on(session, status))
+        return status;
+    status = fail_request(b, request, item->request, item->number);
+    drop(item);
     return status;
 }
 
-static oct_status take_line(batch *b, const char *line, size_t bytes, int64_t number)
+static oct_status take_line(batch *b, const char *line, size_t bytes)
 {
+    const int64_t number = ++b->line_number;
     if (oct_request_line_is_blank(line, bytes))
         return OCT_OK;
-    oct_request request;
-    oct_status status = oct_request_parse(&request, line, bytes, b->input_name, number, &b->defaults,
+    batch_item *item = unused_item(b);
+    item->number = number;
+    item->request = b->requests++;
+    oct_status status = oct_request_parse(&item->asked, line, bytes, b->input_name, number, &b->defaults,
                                           oct_engine_model(b->session->engine)->vocabulary);
-    status = status == OCT_OK ? answer_request(b, &request, number) : write_error(b, &request, 0);
-    oct_request_free(&request);
+    if (status == OCT_OK)
+        return ask(b, item);
+    status = fail_request(b, &item->asked, item->request, 0);
+    drop(item);
     return status;
 }
 
+// Takes lines that are there while the coordinator has room; waits for one only where there is nothing else to do. No
+// more at once than there is room for in all, so that many wrong lines do not hold up what is being decoded.
 static oct_status take_lines(batch *b)
 {
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t length;
+    oct_coordinator *coordinator = b->session->coordinator;
+    oct_line_state state = OCT_LINE_READY;
     oct_status status = OCT_OK;
-    for (int64_t number = 1; status == OCT_OK; number++) {
-        status = oct_engine_idle(b->session->engine); // the next line may come through a pipe, or from a person
-        if (status == OCT_OK)
-            status = oct_writer_check(b->writer);
-        if (status != OCT_OK || (length = getline(&line, &capacity, b->input)) < 0)
-            break;
-        status = take_line(b, line, (size_t)length, number);
+    for (int32_t i = 0; status == OCT_OK && state == OCT_LINE_READY && i < b->item_count &&
+                        oct_coordinator_has_room(coordinator);
+         i++) {
+        const char *line;
+        size_t bytes;
+        status = oct_lines_next(&b->lines, false, &state, &line, &bytes);
+        if (status == OCT_OK && state == OCT_LINE_LATER && oct_coordinator_is_idle(coordinator)) {
+            status = oct_engine_idle(b->session->engine); // the next line may come through a pipe, or from a person
+            if (status == OCT_OK)
+                status = oct_lines_next(&b->lines, true, &state, &line, &bytes);
+        }
+        if (status == OCT_OK && state == OCT_LINE_READY)
+            status = take_line(b, line, bytes);
     }
-    if (status == OCT_OK && ferror(b->input))
-        status = oct_fail(OCT_ERR_FILE, "'%s' cannot be read: %s", b->input_name, strerror(errno));
-    free(line);
+    b->ended = state == OCT_LINE_END;
     return status;
+}
+
+// Of the answers that have ended, that which was asked for first; NULL where none has.
+static batch_item *first_ended(batch *b)
+{
+    batch_item *first = NULL;
+    for (int32_t i = 0; i < b->item_count; i++) {
+        batch_item *item = &b->items[i];
+        if (item->used && item->answer.ended && (first == NULL || item->number < first->number))
+            first = item;
+    }
+    return first;
+}
+
+static oct_status finish_items(batch *b)
+{
+    oct_status status = OCT_OK;
+    for (batch_item *item; status == OCT_OK && (item = first_ended(b)) != NULL;) {
+        const oct_answer *answer = &item->answer;
+        if (answer->status == OCT_OK) {
+            status = oct_figures_add(&b->session->figures, item->request, answer);
+            if (status == OCT_OK)
+                status = write_answer(b, &item->asked, answer);
+        } else {
+            status = oct_fail(answer->status, "%s", answer->error);
+            if (oct_session_can_go_on(b->session, status))
+                status = fail_request(b, &item->asked, item->request, item->number);
+        }
+        drop(item);
+    }
+    return status;
+}
+
+static oct_status answer_lines(batch *b)
+{
+    oct_coordinator *coordinator = b->session->coordinator;
+    oct_status status = OCT_OK;
+    while (status == OCT_OK && !(b->ended && oct_coordinator_is_idle(coordinator))) {
+        if (b->writer != NULL)
+            status = oct_writer_check(b->writer);
+        if (status == OCT_OK && !b->ended)
+            status = take_lines(b);
+        if (status == OCT_OK && !oct_coordinator_is_idle(coordinator))
+            status = oct_session_step(b->session);
+        if (status == OCT_OK)
+            status = finish_items(b);
+    }
+    return status;
+}
+
+static oct_status make_items(batch *b)
+{
+    b->item_count = oct_coordinator_capacity(b->session->coordinator) + 1; // one for a line that is wrong
+    b->items = calloc((size_t)b->item_count, sizeof *b->items);
+    return b->items != NULL ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory for %d requests", b->item_count);
 }
 
 oct_status oct_batch_run(oct_session *session)
@@ -220,15 +299,19 @@ oct_status oct_batch_run(oct_session *session)
     batch b = {.session = session};
     oct_status status = make_defaults(&b);
     if (status == OCT_OK)
+        status = make_items(&b);
+    if (status == OCT_OK)
         status = open_files(&b);
     if (status == OCT_OK)
-        status = take_lines(&b);
+        status = answer_lines(&b);
     status = close_files(&b, status);
-    if (status == OCT_OK && b.some_failed)
+    if (status == OCT_OK && b.some_failed && !session->records)
         status = oct_fail(OCT_ERR_FILE, "some lines of '%s' could not be answered; their objects in %s have \"error\"",
                           b.input_name, b.output_name);
+    for (int32_t i = 0; i < b.item_count; i++)
+        drop(&b.items[i]);
+    free(b.items);
+    oct_lines_free(&b.lines);
     oct_request_free(&b.defaults);
-    free(b.chosen);
-    free(b.top);
     return status;
 }

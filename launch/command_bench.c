@@ -115,6 +115,7 @@ static oct_status prefill(bench *b, oct_bench_cell *cell)
     const double seconds = (double)(oct_now_ns() - begin) * 1e-9;
     cell->timed_steps += (count + cell->columns - 1) / cell->columns;
     cell->figures.prompt_tokens += count;
+    cell->figures.prefilled_tokens += count;
     cell->figures.prefill_s += seconds;
     cell->figures.first_token_s = seconds;
     cell->tokens_per_s[cell->repeats++] = count / seconds;
@@ -152,7 +153,13 @@ static oct_status count_step(bench *b, oct_bench_cell *cell, double *sum)
     const oct_status status = step(b, cell, &seconds);
     for (int32_t slot = 0; slot < cell->batch; slot++)
         attended += oct_engine_length(engine, slot); // memory is read once for all columns of a sequence
-    oct_figures_add_step(&cell->figures, oct_engine_read_figures(engine), seconds, attended, cell->columns * cell->batch);
+    const oct_step_report report = {.columns = cell->columns * cell->batch,
+                                    .decoding = cell->batch,
+                                    .decoded_tokens = cell->columns * cell->batch,
+                                    .attended = attended,
+                                    .seconds = seconds,
+                                    .engine_s = seconds};
+    oct_figures_add_step(&cell->figures, oct_engine_read_figures(engine), &report);
     oct_figures_add_tokens(&cell->figures, b->choices, cell->columns * cell->batch);
     cell->timed_steps++;
     *sum += seconds;

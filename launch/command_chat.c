@@ -12,8 +12,7 @@ typedef struct conversation {
     oct_session *session;
     oct_chat_message *messages; // [count], contents owned
     size_t count;
-    int32_t *seen; // tokens in the engine's sequence
-    size_t seen_count;
+    int64_t turns; // answered
 } conversation;
 
 static oct_status say(conversation *talk, const char *role, const char *content)
@@ -69,8 +68,7 @@ static oct_status encode_conversation(conversation *talk, oct_token_list *tokens
     }
 }
 
-// One turn: the whole conversation is rendered again; a template that only appends lets the engine go on from what
-// it has seen, any other begins anew.
+// One turn: the whole conversation is rendered again; as far as the KV cache has it, it is not computed again.
 static oct_status answer_turn(conversation *talk)
 {
     oct_session *session = talk->session;
@@ -81,16 +79,11 @@ static oct_status answer_turn(conversation *talk)
     oct_status status = oct_session_sampling(session, &sampling);
     if (status == OCT_OK)
         status = encode_conversation(talk, &tokens);
-    // Penalties count prompt and output apart, so that a history cannot go on with another prompt.
-    const size_t known = (size_t)oct_engine_length(session->engine, 0);
-    const bool continues = known > 0 && !oct_sampling_needs_history(&sampling) && known == talk->seen_count && tokens.count > known &&
-                           memcmp(talk->seen, tokens.ids, known * sizeof *tokens.ids) == 0;
-    if (status == OCT_OK && !continues)
-        status = oct_engine_begin_sequence(session->engine, 0, &sampling, NULL, 0, 0);
-    const size_t from = continues ? known : 0;
     if (status == OCT_OK) {
-        const oct_question question = {.prompt = tokens.ids + from,
-                                       .prompt_tokens = (int32_t)(tokens.count - from),
+        const oct_question question = {.number = talk->turns,
+                                       .prompt = tokens.ids,
+                                       .prompt_tokens = (int32_t)tokens.count,
+                                       .sampling = &sampling,
                                        .max_tokens = (int32_t)options->max_tokens,
                                        .stops = options->stops,
                                        .stop_count = options->stop_count,
@@ -98,17 +91,12 @@ static oct_status answer_turn(conversation *talk)
         status = oct_answer_make(&answer, session, &question);
     }
     if (status == OCT_OK)
-        status = oct_figures_add(&session->figures, &answer, (int32_t)(tokens.count - from),
-                                 oct_engine_length(session->engine, 0));
-    if (status == OCT_OK)
-        status = oct_token_list_append(&tokens, answer.tokens.ids, answer.tokens.count);
+        status = oct_figures_add(&session->figures, talk->turns++, &answer);
     if (status == OCT_OK)
         status = say(talk, "assistant", answer.text);
     if (status == OCT_OK)
         status = end_line();
-    free(talk->seen);
-    talk->seen = tokens.ids;
-    talk->seen_count = status == OCT_OK ? (size_t)oct_engine_length(session->engine, 0) : 0;
+    oct_token_list_free(&tokens);
     oct_answer_free(&answer);
     return status;
 }
@@ -164,7 +152,6 @@ static oct_status chat(oct_session *session)
     for (size_t i = 0; i < talk.count; i++)
         free((char *)talk.messages[i].content);
     free(talk.messages);
-    free(talk.seen);
     return status;
 }
 

@@ -10,6 +10,9 @@
 
 #include "runtime/allocations.h"
 #include "runtime/bandwidth.h"
+#include "runtime/page_table.h"
+
+enum { FIRST_STEPS = 1 << 14 };
 
 oct_status oct_figures_create(oct_figures *figures)
 {
@@ -27,6 +30,10 @@ void oct_figures_free(oct_figures *figures)
         XXH64_freeState(figures->token_hash);
     free(figures->step_s);
     free(figures->reduce_s);
+    free(figures->own_s);
+    for (int64_t i = 0; i < figures->unhashed_capacity; i++)
+        oct_token_list_free(&figures->unhashed[i].tokens);
+    free(figures->unhashed);
     memset(figures, 0, sizeof *figures);
 }
 
@@ -43,52 +50,89 @@ oct_status oct_figures_reserve(oct_figures *figures, int64_t more)
     const int64_t steps = figures->steps + more;
     if (steps <= figures->capacity)
         return OCT_OK;
-    if (!grow(&figures->step_s, 2 * steps) || !grow(&figures->reduce_s, 2 * steps))
+    const int64_t capacity = 2 * steps > FIRST_STEPS ? 2 * steps : FIRST_STEPS;
+    if (!grow(&figures->step_s, capacity) || !grow(&figures->reduce_s, capacity) || !grow(&figures->own_s, capacity))
         return oct_fail(OCT_ERR_MACHINE, "no memory for the figures of %lld steps", (long long)steps);
-    figures->capacity = 2 * steps;
+    figures->capacity = capacity;
     return OCT_OK;
 }
 
-void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, double seconds, double attended,
-                          int32_t tokens)
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report)
 {
-    figures->step_s[figures->steps] = seconds;
+    figures->decoded_tokens += report->decoded_tokens;
+    if (report->prompt_columns > 0) {
+        figures->prefilled_tokens += report->prompt_columns;
+        figures->prefill_s += report->seconds;
+    }
+    if (report->decoding == 0)
+        return;
+    figures->step_s[figures->steps] = report->engine_s;
+    figures->own_s[figures->steps] = report->seconds - report->engine_s;
     figures->reduce_s[figures->steps++] =
         engine->exchange_rounds > 0 ? (double)engine->exchange_ns * 1e-9 / engine->exchange_rounds : 0;
-    figures->attended += attended;
-    figures->decode_s += seconds;
-    figures->decoded_tokens += tokens;
-    figures->generated_tokens += tokens;
+    figures->attended += report->attended;
+    figures->decoding += report->decoding;
+    figures->decode_s += report->seconds;
 }
 
 void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count)
 {
+    figures->generated_tokens += count;
     for (int32_t i = 0; i < count; i++)
         XXH64_update(figures->token_hash, &choices[i].token, sizeof choices[i].token);
 }
 
-oct_status oct_figures_add(oct_figures *figures, const oct_answer *answer, int32_t prompt_tokens, int32_t length)
+// Room for a request among those that wait to be hashed.
+static oct_status reserve_unhashed(oct_figures *figures, int64_t request)
 {
-    const int64_t steps = figures->steps + answer->steps;
-    const oct_status status = oct_figures_reserve(figures, answer->steps);
+    const int64_t capacity = 2 * (request - figures->hashed) + 16;
+    if (request - figures->hashed < figures->unhashed_capacity)
+        return OCT_OK;
+    oct_unhashed *grown = realloc(figures->unhashed, (size_t)capacity * sizeof *grown);
+    if (grown == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the tokens of requests that wait to be hashed");
+    memset(grown + figures->unhashed_capacity, 0, (size_t)(capacity - figures->unhashed_capacity) * sizeof *grown);
+    figures->unhashed = grown;
+    figures->unhashed_capacity = capacity;
+    return OCT_OK;
+}
+
+// Hashes the requests whose turn it is.
+static void hash_ended(oct_figures *figures)
+{
+    int64_t count = 0;
+    for (; count < figures->unhashed_capacity && figures->unhashed[count].ended; count++) {
+        oct_token_list *tokens = &figures->unhashed[count].tokens;
+        if (tokens->count > 0)
+            XXH64_update(figures->token_hash, tokens->ids, tokens->count * sizeof *tokens->ids);
+        oct_token_list_free(tokens);
+    }
+    if (count == 0)
+        return;
+    const size_t left = (size_t)(figures->unhashed_capacity - count);
+    memmove(figures->unhashed, figures->unhashed + count, left * sizeof *figures->unhashed);
+    memset(figures->unhashed + left, 0, (size_t)count * sizeof *figures->unhashed);
+    figures->hashed += count;
+}
+
+oct_status oct_figures_add(oct_figures *figures, int64_t request, const oct_answer *answer)
+{
+    oct_status status = reserve_unhashed(figures, request);
     if (status != OCT_OK)
         return status;
-    const size_t bytes = (size_t)answer->steps * sizeof(double);
-    if (bytes > 0) {
-        memcpy(figures->step_s + figures->steps, answer->step_s, bytes);
-        memcpy(figures->reduce_s + figures->steps, answer->reduce_s, bytes);
-    }
-    figures->steps = steps;
-    figures->attended += answer->steps * (length - 0.5 * answer->steps);
-    figures->prompt_tokens += prompt_tokens;
+    oct_unhashed *unhashed = &figures->unhashed[request - figures->hashed];
+    if (answer != NULL)
+        status = oct_token_list_append(&unhashed->tokens, answer->tokens.ids, answer->tokens.count);
+    if (status != OCT_OK)
+        return status;
+    unhashed->ended = true;
+    hash_ended(figures);
+    if (answer == NULL)
+        return OCT_OK;
+    figures->prompt_tokens += answer->prompt_tokens;
     figures->generated_tokens += (int64_t)answer->tokens.count;
-    figures->decoded_tokens += answer->steps;
-    figures->decode_allocations += answer->allocations;
-    figures->prefill_s += answer->prefill_s;
-    figures->decode_s += answer->decode_s;
-    if (figures->answers++ == 0)
-        figures->first_token_s = answer->prefill_s;
-    XXH64_update(figures->token_hash, answer->tokens.ids, answer->tokens.count * sizeof *answer->tokens.ids);
+    if (figures->answers++ == 0 || request == 0)
+        figures->first_token_s = (double)(answer->first_ns - answer->begin_ns) * 1e-9;
     return OCT_OK;
 }
 
@@ -128,7 +172,7 @@ void oct_figures_print(const oct_figures *figures, const oct_session *session)
             session->world.size, session->world.size == 1 ? "" : "s", engine->threads, engine->threads == 1 ? "" : "s",
             engine->instructions, (double)engine->load_bytes * 1e-6,
             rate((double)engine->load_bytes * 1e-9, engine->load_s), (long long)figures->prompt_tokens,
-            rate((double)figures->prompt_tokens, figures->prefill_s), (long long)figures->generated_tokens,
+            rate((double)figures->prefilled_tokens, figures->prefill_s), (long long)figures->generated_tokens,
             rate((double)figures->decoded_tokens, figures->decode_s),
             oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e3, oct_figures_mbu(figures, engine),
             figures->bandwidth * 1e-9);
@@ -153,6 +197,8 @@ void oct_figures_describe_run(const oct_session *session, json_t *object)
     json_object_set_new(object, "hosts", json_integer(session->world.host_count));
     json_object_set_new(object, "threads_per_rank", json_integer(engine->threads));
     json_object_set_new(object, "context", json_integer(engine->context));
+    json_object_set_new(object, "sequences", json_integer(engine->slots));
+    json_object_set_new(object, "kv_tokens", json_integer((json_int_t)engine->kv_pages * OCT_PAGE_POSITIONS));
     json_object_set_new(object, "prefill_chunk", json_integer(engine->prefill_chunk));
     json_object_set_new(object, "shard_imbalance", json_real(engine->shard_imbalance));
     json_object_set_new(object, "load_s", json_real(engine->load_s));
@@ -169,7 +215,7 @@ void oct_figures_describe(const oct_figures *figures, const oct_session *session
     json_object_set_new(object, "prompt_tokens", json_integer(figures->prompt_tokens));
     json_object_set_new(object, "generated_tokens", json_integer(figures->generated_tokens));
     json_object_set_new(object, "prefill_tokens_per_s",
-                        json_real(rate((double)figures->prompt_tokens, figures->prefill_s)));
+                        json_real(rate((double)figures->prefilled_tokens, figures->prefill_s)));
     json_object_set_new(object, "time_to_first_token_s", json_real(figures->first_token_s));
     json_object_set_new(object, "decode_s", json_real(figures->decode_s));
     json_object_set_new(object, "decode_tokens_per_s",
@@ -182,10 +228,11 @@ void oct_figures_describe(const oct_figures *figures, const oct_session *session
     json_object_set_new(object, "mbu", json_real(mbu));
     json_object_set_new(object, "mbu_void", json_boolean(mbu > OCT_MBU_VOID));
     json_object_set_new(object, "reduce_us_p50", json_real(oct_percentile(figures->reduce_s, (size_t)figures->steps, 50) * 1e6));
-    json_object_set_new(object, "drafted_tokens", json_integer(0));
+    json_object_set_new(object, "drafted_tokens", json_integer(0)); // unless there is a coordinator
     json_object_set_new(object, "accepted_tokens", json_integer(0));
     json_object_set_new(object, "tokens_per_step",
                         json_real(rate((double)figures->decoded_tokens, (double)figures->steps)));
+    json_object_set_new(object, "sequences_per_step", json_real(rate((double)figures->decoding, (double)figures->steps)));
     json_object_set_new(object, "peak_rss_bytes", json_integer((json_int_t)figures->peak_rss_bytes));
     if (oct_allocations_count() >= 0) {
         json_object_set_new(object, "allocations", json_integer(oct_allocations_count()));
@@ -194,11 +241,48 @@ void oct_figures_describe(const oct_figures *figures, const oct_session *session
     json_object_set_new(object, "token_hash", json_string(hash));
 }
 
+static void describe_counts(json_t *object, const char *name, const int64_t *counts, int32_t count)
+{
+    json_t *list = json_array();
+    for (int32_t i = 0; i < count; i++)
+        json_array_append_new(list, json_integer((json_int_t)counts[i]));
+    json_object_set_new(object, name, list);
+}
+
+// Drafts by place in their run and by source, and what the coordinator itself took.
+static void describe_coordinator(const oct_figures *figures, const oct_session *session, json_t *object)
+{
+    static const char *const sources[OCT_DRAFT_SOURCES] = {"suffix_own", "suffix_all", "model", "synthetic"};
+    const oct_coordinator_figures *counts = oct_coordinator_read_figures(session->coordinator);
+    const bool speculates = session->drafter != NULL;
+    const int32_t places = speculates ? (int32_t)session->options.draft_tokens : 0;
+    json_object_set_new(object, "speculate", json_string(speculates ? session->options.speculate : "off"));
+    json_object_set_new(object, "draft_tokens", json_integer(places));
+    json_object_set_new(object, "drafted_tokens", json_integer((json_int_t)counts->drafted));
+    json_object_set_new(object, "accepted_tokens", json_integer((json_int_t)counts->accepted));
+    describe_counts(object, "drafted_by_position", counts->drafted_at, places);
+    describe_counts(object, "accepted_by_position", counts->accepted_at, places);
+    json_t *by_source = json_object();
+    for (int i = 0; i < OCT_DRAFT_SOURCES; i++)
+        if (counts->drafted_by[i] > 0)
+            json_object_set_new(by_source, sources[i],
+                                json_pack("{s:I, s:I}", "drafted", (json_int_t)counts->drafted_by[i], "accepted",
+                                          (json_int_t)counts->accepted_by[i]));
+    json_object_set_new(object, "drafts_by_source", by_source);
+    json_object_set_new(object, "draft_s", json_real(counts->draft_s));
+    json_object_set_new(object, "coordinator_us_p50",
+                        json_real(oct_percentile(figures->own_s, (size_t)figures->steps, 50) * 1e6));
+    json_object_set_new(object, "preempted_sequences", json_integer((json_int_t)counts->preempted));
+    json_object_set_new(object, "shared_tokens", json_integer((json_int_t)counts->shared_tokens));
+}
+
 oct_status oct_figures_write(const oct_figures *figures, const oct_session *session, FILE *file, const char *path)
 {
     json_t *object = json_object();
     oct_figures_describe_run(session, object);
     oct_figures_describe(figures, session, object);
+    if (session->coordinator != NULL)
+        describe_coordinator(figures, session, object);
     const bool written = json_dumpf(object, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
                          fputc('\n', file) != EOF;
     json_decref(object);

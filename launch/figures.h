@@ -6,7 +6,8 @@
 
 #include <jansson.h>
 
-#include "ranks/engine.h"
+#include "ranks/coordinator.h"
+#include "runtime/tokenizer.h"
 
 // Bytes of a step cannot have come from memory faster than memory was measured to be: above this (the figures are
 // rounded) the measurement of one of them is void.
@@ -15,34 +16,47 @@
 struct oct_answer;
 struct oct_session;
 
+// The tokens of a request that wait for those of the requests before it to be hashed.
+typedef struct oct_unhashed {
+    bool ended;
+    oct_token_list tokens; // owned
+} oct_unhashed;
+
+// A decode step is one in which some sequence decodes; prompts, or pieces of them, may be in it too.
 typedef struct oct_figures {
     int64_t prompt_tokens, generated_tokens;
-    int64_t decoded_tokens; // tokens after each sequence's first
-    double prefill_s, decode_s;
-    double first_token_s;   // of the first answer
+    int64_t prefilled_tokens; // of prompts that went through the model
+    int64_t decoded_tokens;   // tokens after each sequence's first
+    int64_t decoding;         // sequences that decoded, summed over the steps
+    double prefill_s;         // of the steps with prompts in them
+    double decode_s;          // of the decode steps, with what rank 0 does around them
+    double first_token_s;     // of the first request
     int32_t answers;
-    int64_t decode_allocations; // between first and last token, all answers; meaningful where the build counts
-    double *step_s, *reduce_s; // [steps] owned; reduce_s: mean wait for one exchange in that step
+    int64_t decode_allocations; // in decode steps; meaningful where the build counts
+    double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that step,
+                                       // own_s: what rank 0 did outside the engine
     int64_t steps, capacity;
-    double attended; // positions, summed over the steps
+    double attended; // positions, summed over the steps and their sequences
     uint64_t peak_rss_bytes;
     double bandwidth; // bytes a second, best probe; 0: none
     void *token_hash; // XXH64 state, owned
+    int64_t hashed;   // requests that are in it
+    oct_unhashed *unhashed; // [unhashed_capacity] the requests behind those, owned
+    int64_t unhashed_capacity;
 } oct_figures;
 
 oct_status oct_figures_create(oct_figures *figures);
 void oct_figures_free(oct_figures *figures);
 
-// Adds an answer to a prompt whose sequence was `length` tokens long at its end.
-oct_status oct_figures_add(oct_figures *figures, const struct oct_answer *answer, int32_t prompt_tokens, int32_t length);
+// Adds an answer, or NULL for a request that has none; requests are numbered from 0 and may come in any order. Errors:
+// OCT_ERR_MACHINE (memory).
+oct_status oct_figures_add(oct_figures *figures, int64_t request, const struct oct_answer *answer);
 
-// The same for measurements that are no answers: room for so many more steps, and one decode step that attended to
-// `attended` positions (summed over its columns) and made `tokens` tokens.
+// Room for so many more steps, and one step that was done. Errors: OCT_ERR_MACHINE (memory).
 oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
-void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, double seconds, double attended,
-                          int32_t tokens);
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report);
 
-// Adds tokens to the hash of all tokens.
+// For measurements that are no answers: adds tokens to the generated ones and their hash.
 void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count);
 
 // Measures the read bandwidth now; the best of all calls counts. Errors: OCT_ERR_LOST.

@@ -247,12 +247,15 @@ static oct_status check_combination(const oct_options *options)
 {
     if (options->command == OCT_COMMAND_SCORE)
         return check_one_of(options, "text", "tokens", "score what? Give --text FILE or --tokens FILE");
-    if (options->command != OCT_COMMAND_GENERATE)
-        return OCT_OK;
+    const oct_status drafts = check_needs(options, "draft-tokens", "speculate");
+    if (drafts || options->command != OCT_COMMAND_GENERATE)
+        return drafts;
     oct_status status = check_one_of(options, "prompt", "prompts",
                                      "what is the prompt? Give -p TEXT, -p @FILE, -p - or --prompts FILE.jsonl");
     if (!status)
         status = check_needs(options, "output", "prompts");
+    if (!status)
+        status = check_needs(options, "batch", "prompts");
     if (!status)
         status = check_needs(options, "logprobs", "prompts");
     if (!status)

@@ -49,14 +49,17 @@ typedef struct oct_options {
     int stop_count;
     bool chat, ignore_eos, token_ids;
     const char *system;
-    int64_t context, threads, prefill_chunk; // 0: as the model, the machine, the program likes
+    int64_t sequences; // --batch of generate
+    const char *speculate;
+    int64_t draft_tokens;
+    int64_t context, threads, prefill_chunk, kv_tokens; // 0: as the model, the machine, the program likes
     const char *instructions, *activations, *exchange;
     double deadline; // negative: not given
     const char *stats;
 
     const char *text, *tokens, *reference, *logits; // score
 
-    int64_t prompt_tokens, repeat;  // bench
+    int64_t prompt_tokens, repeat;  // bench, which has a --batch of its own
     oct_number_list columns, batch; // bench
     bool operations;                // bench
     const char *json_file;          // --json of bench

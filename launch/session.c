@@ -11,7 +11,9 @@
 
 #include "launch/bench.h"
 #include "launch/synthetic.h"
+#include "ranks/drafter_synthetic.h"
 #include "ranks/launch_check.h"
+#include "runtime/allocations.h"
 #include "runtime/fault.h"
 
 static int32_t largest(const oct_number_list *list)
@@ -38,9 +40,18 @@ static int64_t bench_positions(const oct_options *options)
     return options->prompt_tokens + (decoded > columns ? decoded : columns);
 }
 
-// What only several options together can get wrong.
-static oct_status check_options(const oct_options *options)
+// What the option table cannot check.
+static oct_status check_options(oct_session *session)
 {
+    const oct_options *options = &session->options;
+    if (options->speculate != NULL) {
+        const oct_status status = oct_speculation_parse(&session->speculation, options->speculate);
+        if (status != OCT_OK)
+            return status;
+        if (options->command == OCT_COMMAND_CHAT && session->speculation.kind == OCT_SPECULATE_SYNTHETIC)
+            return oct_fail(OCT_ERR_USAGE, "chat: --speculate %s would decode a conversation twice; give another one",
+                            options->speculate);
+    }
     if (options->command != OCT_COMMAND_BENCH || options->context == 0 || options->context >= bench_positions(options))
         return OCT_OK;
     return oct_fail(OCT_ERR_USAGE, "bench: --context %lld is too short, the measurements take %lld tokens a sequence; "
@@ -48,8 +59,25 @@ static oct_status check_options(const oct_options *options)
                     (long long)bench_positions(options));
 }
 
-static oct_engine_options engine_options(const oct_options *options)
+// Sequences at a time.
+static int32_t slots_of(const oct_options *options)
 {
+    if (options->command == OCT_COMMAND_GENERATE && options->prompts != NULL)
+        return (int32_t)options->sequences;
+    return largest(&options->batch);
+}
+
+// How many tokens a sequence may be guessed ahead.
+static int32_t draft_tokens_of(const oct_session *session)
+{
+    return session->speculation.kind == OCT_SPECULATE_OFF ? 0 : (int32_t)session->options.draft_tokens;
+}
+
+static oct_engine_options engine_options(const oct_session *session)
+{
+    const oct_options *options = &session->options;
+    const int32_t slots = slots_of(options) > 1 ? slots_of(options) : 1, columns = largest(&options->columns);
+    const int32_t verified = slots * (1 + draft_tokens_of(session));
     static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
     static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
     int64_t context = options->context;
@@ -61,8 +89,9 @@ static oct_engine_options engine_options(const oct_options *options)
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
         .context = (int32_t)context,
         .prefill_chunk = (int32_t)options->prefill_chunk,
-        .slots = largest(&options->batch),
-        .step_columns = largest(&options->columns),
+        .slots = slots,
+        .step_columns = verified > columns ? verified : columns,
+        .kv_tokens = (int32_t)options->kv_tokens,
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
     };
 }
@@ -77,7 +106,7 @@ static void remove_synthetic(void *context)
 
 static oct_status open_engines(oct_session *session)
 {
-    oct_engine_options options = engine_options(&session->options);
+    oct_engine_options options = engine_options(session);
     options.when_open = remove_synthetic;
     options.when_open_context = session;
     oct_status status = OCT_OK;
@@ -105,6 +134,60 @@ static oct_status serve(oct_session *session)
     }
 }
 
+static size_t longest_piece(const oct_tokenizer *tokenizer)
+{
+    size_t longest = 1;
+    for (int32_t id = 0; id < oct_tokenizer_count(tokenizer); id++) {
+        size_t bytes = 0;
+        oct_tokenizer_piece(tokenizer, id, &bytes);
+        longest = bytes > longest ? bytes : longest;
+    }
+    return longest;
+}
+
+static oct_status start_coordinator(oct_session *session)
+{
+    const oct_coordinator_options options = {.drafter = session->drafter, .draft_tokens = draft_tokens_of(session)};
+    return oct_coordinator_create(&session->coordinator, session->engine, &options);
+}
+
+static oct_status prepare_to_decode(oct_session *session)
+{
+    session->longest_piece_bytes = longest_piece(session->tokenizer);
+    session->records = session->speculation.kind == OCT_SPECULATE_SYNTHETIC;
+    const oct_status status = oct_speculation_start(&session->speculation, session->engine, &session->drafter);
+    return status != OCT_OK ? status : start_coordinator(session);
+}
+
+oct_status oct_session_step(oct_session *session)
+{
+    oct_figures *figures = &session->figures;
+    oct_step_report report;
+    oct_status status = oct_figures_reserve(figures, 1);
+    const int64_t before = oct_allocations_count();
+    if (status == OCT_OK)
+        status = oct_coordinator_step(session->coordinator, &report);
+    if (status != OCT_OK)
+        return status;
+    oct_figures_add_step(figures, oct_engine_read_figures(session->engine), &report);
+    if (report.decoding > 0)
+        figures->decode_allocations += oct_allocations_count() - before;
+    return OCT_OK;
+}
+
+oct_status oct_session_replay(oct_session *session)
+{
+    const double bandwidth = session->figures.bandwidth;
+    oct_drafter_synthetic_replay(session->drafter);
+    session->records = false;
+    oct_coordinator_destroy(session->coordinator);
+    session->coordinator = NULL;
+    oct_figures_free(&session->figures);
+    const oct_status status = oct_figures_create(&session->figures);
+    session->figures.bandwidth = bandwidth;
+    return status != OCT_OK ? status : start_coordinator(session);
+}
+
 static oct_status prepare_to_speak(oct_session *session)
 {
     if (session->world.rank != 0)
@@ -113,6 +196,9 @@ static oct_status prepare_to_speak(oct_session *session)
     oct_status status = oct_figures_create(&session->figures);
     if (status == OCT_OK)
         status = oct_tokenizer_create(&session->tokenizer, vocabulary);
+    const oct_command command = session->options.command;
+    if (status == OCT_OK && (command == OCT_COMMAND_GENERATE || command == OCT_COMMAND_CHAT))
+        status = prepare_to_decode(session);
     if (status != OCT_OK || !(session->options.chat || session->options.command == OCT_COMMAND_CHAT))
         return status;
     return oct_chat_template_recognise(&session->chat_template, vocabulary->chat_template);
@@ -193,10 +279,11 @@ static oct_status report(oct_session *session, oct_status worked)
 static oct_status compare_options(oct_session *session)
 {
     const oct_options *options = &session->options;
-    const oct_engine_options engine = engine_options(options);
+    const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %s %s %s %d %d", (int)options->command,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %d %d", (int)options->command,
                                 engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
+                                engine.kv_tokens,
                                 options->activations, options->exchange, options->instructions,
                                 options->reference != NULL, options->synthetic != NULL);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
@@ -206,7 +293,7 @@ static oct_status compare_options(oct_session *session)
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
                           "--prefill-chunk, --activations, --exchange, --instructions, --reference, --synthetic, "
-                          "--columns, --batch); give all the same");
+                          "--columns, --batch, --draft-tokens, --kv-tokens); give all the same");
     return oct_world_agree(&session->world, status);
 }
 
@@ -218,7 +305,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
         CPU_ZERO(&session.processors); // decoding pins the main thread to one of them
     oct_status parsed = oct_options_parse(&session.options, command, argc, argv);
     if (parsed == OCT_OK && !session.options.help)
-        parsed = check_options(&session.options);
+        parsed = check_options(&session);
     if (parsed == OCT_OK && session.options.help) {
         if (oct_launch_read().rank == 0)
             oct_options_help(command, stdout);
@@ -245,6 +332,9 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     }
     if (session.stats != NULL)
         fclose(session.stats);
+    oct_coordinator_destroy(session.coordinator);
+    if (session.drafter != NULL)
+        session.drafter->destroy(session.drafter);
     oct_figures_free(&session.figures);
     oct_chat_template_free(&session.chat_template);
     oct_tokenizer_destroy(session.tokenizer);

@@ -8,6 +8,8 @@
 
 #include "launch/figures.h"
 #include "launch/options.h"
+#include "launch/speculate.h"
+#include "ranks/coordinator.h"
 #include "ranks/engine.h"
 #include "runtime/chat_template.h"
 #include "runtime/tokenizer.h"
@@ -17,7 +19,12 @@ typedef struct oct_session {
     oct_world world;
     oct_engine *engine;
     oct_engine *reference;           // of `score --reference`, or NULL; it is the first that the other ranks serve
-    oct_tokenizer *tokenizer;        // rank 0
+    oct_coordinator *coordinator;    // rank 0 of generate and chat
+    oct_drafter *drafter;            // rank 0, or NULL
+    oct_speculation speculation;
+    bool records;             // rank 0: this pass is plain, recorded by the synthetic drafter and shown to nobody
+    oct_tokenizer *tokenizer; // rank 0
+    size_t longest_piece_bytes;      // of a token
     oct_chat_template chat_template; // rank 0, where `--chat` or messages need it
     oct_figures figures;             // rank 0
     char synthetic[PATH_MAX];        // of --synthetic, until it is open
@@ -38,6 +45,13 @@ oct_status oct_session_encode_text(oct_session *session, const char *text, size_
 oct_status oct_session_encode_user(oct_session *session, const char *text, oct_token_list *tokens);
 oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
                                    oct_token_list *tokens);
+
+// One step of the coordinator, which must not be idle, into the figures. Rank 0. Errors: the engine's; OCT_ERR_MACHINE.
+oct_status oct_session_step(oct_session *session);
+
+// The plain pass of synthetic speculation is over: from now on its tokens are proposed, and figures count. Rank 0. Errors:
+// OCT_ERR_MACHINE, OCT_ERR_LOST.
+oct_status oct_session_replay(oct_session *session);
 
 // False where the job can only end at once: a step has failed, a rank is lost, ranks disagree.
 bool oct_session_can_go_on(const oct_session *session, oct_status status);

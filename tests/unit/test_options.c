@@ -76,7 +76,11 @@ static void test_errors(void **context)
     (void)context;
     expect_failure("generate m.h5 --temprature 1", "did you mean --temperature?");
     expect_failure("generate m.h5 --stopp x", "did you mean --stop?");
-    expect_failure("generate m.h5 --speculate", "unknown option --speculate");
+    expect_failure("generate m.h5 --speculate", "--speculate needs an argument");
+    expect_failure("generate m.h5 -p x --draft-tokens 3", "--draft-tokens only has a meaning with --speculate");
+    expect_failure("generate m.h5 -p x --speculate off --draft-tokens 33", "from 0 to 32");
+    expect_failure("generate m.h5 -p x --batch 3", "--batch only has a meaning with --prompts");
+    expect_failure("generate m.h5 --prompts x --batch 0", "from 1 to 1024");
     expect_failure("generate m.h5 --temp 1", "unknown option --temp");
     expect_failure("generate m.h5 -q", "unknown option -q");
     expect_failure("generate m.h5 --n 3", "unknown option --n");
