@@ -6,11 +6,15 @@
 
 #include "ranks/drafter_synthetic.h"
 
+// Of the index over finished sequences.
+static const size_t finished_bytes = (size_t)64 << 20;
+
 oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
 {
     static const char synthetic[] = "synthetic:";
-    *speculation = (oct_speculation){.kind = OCT_SPECULATE_OFF};
-    if (strcmp(text, "off") == 0)
+    const bool suffix = strcmp(text, "suffix") == 0;
+    *speculation = (oct_speculation){.kind = suffix ? OCT_SPECULATE_SUFFIX : OCT_SPECULATE_OFF};
+    if (suffix || strcmp(text, "off") == 0)
         return OCT_OK;
     if (strncmp(text, synthetic, strlen(synthetic)) == 0) {
         char *end;
@@ -20,18 +24,21 @@ oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
         if (end != number && *end == '\0' && speculation->probability >= 0 && speculation->probability <= 1)
             return OCT_OK;
     }
-    return oct_fail(OCT_ERR_USAGE, "--speculate is \"%s\", expected off or synthetic:P (P from 0 to 1)", text);
+    return oct_fail(OCT_ERR_USAGE, "--speculate is \"%s\", expected off, suffix or synthetic:P (P from 0 to 1)", text);
 }
 
 oct_status oct_speculation_start(const oct_speculation *speculation, const oct_engine *engine, oct_drafter **drafter)
 {
+    const oct_engine_figures *figures = oct_engine_read_figures(engine);
+    const int32_t vocabulary = oct_engine_model(engine)->vocabulary;
     *drafter = NULL;
     switch (speculation->kind) {
     case OCT_SPECULATE_OFF:
         break;
+    case OCT_SPECULATE_SUFFIX:
+        return oct_drafter_suffix_create(drafter, figures->slots, figures->context, vocabulary, finished_bytes);
     case OCT_SPECULATE_SYNTHETIC:
-        return oct_drafter_synthetic_create(drafter, oct_engine_read_figures(engine)->slots,
-                                            oct_engine_model(engine)->vocabulary, speculation->probability);
+        return oct_drafter_synthetic_create(drafter, figures->slots, vocabulary, speculation->probability);
     }
     return OCT_OK;
 }

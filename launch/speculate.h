@@ -5,14 +5,14 @@
 #include "ranks/drafter.h"
 #include "ranks/engine.h"
 
-typedef enum oct_speculation_kind { OCT_SPECULATE_OFF, OCT_SPECULATE_SYNTHETIC } oct_speculation_kind;
+typedef enum oct_speculation_kind { OCT_SPECULATE_OFF, OCT_SPECULATE_SUFFIX, OCT_SPECULATE_SYNTHETIC } oct_speculation_kind;
 
 typedef struct oct_speculation {
     oct_speculation_kind kind;
     double probability; // synthetic: of each draft being right
 } oct_speculation;
 
-// Reads the option's value: off or synthetic:P. Errors: OCT_ERR_USAGE with the list. LOCAL.
+// Reads the option's value: off, suffix or synthetic:P. Errors: OCT_ERR_USAGE with the list. LOCAL.
 oct_status oct_speculation_parse(oct_speculation *speculation, const char *text);
 
 // The drafter for an engine's slots; NULL where it is off. Owned by the caller. Errors: OCT_ERR_MACHINE. LOCAL.
