@@ -20,18 +20,7 @@ oct_status oct_answer_print(void *context, const char *text, size_t bytes)
     return OCT_OK;
 }
 
-static oct_status show_text(oct_answer *answer, size_t bytes)
-{
-    const size_t shown = answer->shown;
-    if (bytes <= shown)
-        return OCT_OK;
-    answer->shown = bytes;
-    if (answer->on_text == NULL)
-        return OCT_OK;
-    return answer->on_text(answer->context, answer->text + shown, bytes - shown);
-}
-
-// Appends text; what no stop string can take back any more is shown.
+// Appends text, and says how much of it no stop string can take back any more.
 static oct_status take_text(oct_answer *answer, const char *bytes, size_t n)
 {
     if (answer->text_bytes + n + 1 > answer->text_capacity)
@@ -39,11 +28,11 @@ static oct_status take_text(oct_answer *answer, const char *bytes, size_t n)
     if (n > 0)
         memcpy(answer->text + answer->text_bytes, bytes, n);
     answer->text_bytes += n;
-    const size_t ready = oct_stop_matcher_feed(answer->stops, bytes, n);
+    answer->final_bytes = oct_stop_matcher_feed(answer->stops, bytes, n);
     if (oct_stop_matcher_hit(answer->stops) >= 0)
-        answer->text_bytes = ready;
+        answer->text_bytes = answer->final_bytes;
     answer->text[answer->text_bytes] = '\0';
-    return show_text(answer, ready);
+    return OCT_OK;
 }
 
 // Room for everything that the answer can become, so that decoding allocates nothing.
@@ -117,7 +106,9 @@ static oct_status flush_text(oct_answer *answer)
         return OCT_OK;
     const char *bytes = oct_detokenizer_flush(answer->detokenizer, &n);
     const oct_status status = take_text(answer, bytes, n);
-    return status != OCT_OK ? status : show_text(answer, oct_stop_matcher_finish(answer->stops));
+    if (status == OCT_OK)
+        answer->final_bytes = oct_stop_matcher_finish(answer->stops);
+    return status;
 }
 
 // Of the coordinator. The kept failure is this answer's alone: others go on.
@@ -142,9 +133,7 @@ oct_status oct_answer_begin(oct_answer *answer, oct_session *session, const oct_
                            .prompt_tokens = question->prompt_tokens,
                            .begin_ns = oct_now_ns(),
                            .session = session,
-                           .ignore_eos = question->ignore_eos,
-                           .on_text = question->on_text,
-                           .context = question->context};
+                           .ignore_eos = question->ignore_eos};
     const oct_status status = reserve(answer, question);
     const oct_sequence_request request = {.number = question->number,
                                           .prompt = question->prompt,
@@ -160,8 +149,13 @@ oct_status oct_answer_begin(oct_answer *answer, oct_session *session, const oct_
 oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_question *question)
 {
     oct_status status = oct_answer_begin(answer, session, question);
-    while (status == OCT_OK && !answer->ended)
+    for (size_t shown = 0; status == OCT_OK && !answer->ended;) {
         status = oct_session_step(session);
+        const size_t bytes = answer->final_bytes - shown; // of all tokens of the step
+        if (status == OCT_OK && bytes > 0 && question->on_text != NULL)
+            status = question->on_text(question->context, answer->text + shown, bytes);
+        shown += bytes;
+    }
     return status == OCT_OK && answer->status != OCT_OK ? oct_fail(answer->status, "%s", answer->error) : status;
 }
 

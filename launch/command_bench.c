@@ -159,7 +159,7 @@ static oct_status count_step(bench *b, oct_bench_cell *cell, double *sum)
                                     .attended = attended,
                                     .seconds = seconds,
                                     .engine_s = seconds};
-    oct_figures_add_step(&cell->figures, oct_engine_read_figures(engine), &report);
+    oct_figures_add_step(&cell->figures, oct_engine_read_figures(engine), &report, seconds);
     oct_figures_add_tokens(&cell->figures, b->choices, cell->columns * cell->batch);
     cell->timed_steps++;
     *sum += seconds;

@@ -57,12 +57,13 @@ oct_status oct_figures_reserve(oct_figures *figures, int64_t more)
     return OCT_OK;
 }
 
-void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report)
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report,
+                          double seconds)
 {
     figures->decoded_tokens += report->decoded_tokens;
     if (report->prompt_columns > 0) {
         figures->prefilled_tokens += report->prompt_columns;
-        figures->prefill_s += report->seconds;
+        figures->prefill_s += seconds;
     }
     if (report->decoding == 0)
         return;
@@ -72,7 +73,7 @@ void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine
         engine->exchange_rounds > 0 ? (double)engine->exchange_ns * 1e-9 / engine->exchange_rounds : 0;
     figures->attended += report->attended;
     figures->decoding += report->decoding;
-    figures->decode_s += report->seconds;
+    figures->decode_s += seconds;
 }
 
 void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count)

@@ -29,12 +29,12 @@ typedef struct oct_figures {
     int64_t decoded_tokens;   // tokens after each sequence's first
     int64_t decoding;         // sequences that decoded, summed over the steps
     double prefill_s;         // of the steps with prompts in them
-    double decode_s;          // of the decode steps, with what rank 0 does around them
+    double decode_s;          // of the decode steps, with what rank 0 does between them
     double first_token_s;     // of the first request
     int32_t answers;
     int64_t decode_allocations; // in decode steps; meaningful where the build counts
     double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that step,
-                                       // own_s: what rank 0 did outside the engine
+                                       // own_s: what the coordinator did outside the engine
     int64_t steps, capacity;
     double attended; // positions, summed over the steps and their sequences
     uint64_t peak_rss_bytes;
@@ -52,9 +52,11 @@ void oct_figures_free(oct_figures *figures);
 // OCT_ERR_MACHINE (memory).
 oct_status oct_figures_add(oct_figures *figures, int64_t request, const struct oct_answer *answer);
 
-// Room for so many more steps, and one step that was done. Errors: OCT_ERR_MACHINE (memory).
+// Room for so many more steps, and one step that was done, `seconds` after the one before it was (or, where there was
+// nothing to do in between, after it began). Errors: OCT_ERR_MACHINE (memory).
 oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
-void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report);
+void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report,
+                          double seconds);
 
 // For measurements that are no answers: adds tokens to the generated ones and their hash.
 void oct_figures_add_tokens(oct_figures *figures, const oct_choice *choices, int32_t count);

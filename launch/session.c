@@ -164,12 +164,14 @@ oct_status oct_session_step(oct_session *session)
     oct_figures *figures = &session->figures;
     oct_step_report report;
     oct_status status = oct_figures_reserve(figures, 1);
-    const int64_t before = oct_allocations_count();
+    const int64_t before = oct_allocations_count(), begin = session->stepped_ns > 0 ? session->stepped_ns : oct_now_ns();
     if (status == OCT_OK)
         status = oct_coordinator_step(session->coordinator, &report);
     if (status != OCT_OK)
         return status;
-    oct_figures_add_step(figures, oct_engine_read_figures(session->engine), &report);
+    const int64_t now = oct_now_ns();
+    oct_figures_add_step(figures, oct_engine_read_figures(session->engine), &report, (double)(now - begin) * 1e-9);
+    session->stepped_ns = oct_coordinator_is_idle(session->coordinator) ? 0 : now;
     if (report.decoding > 0)
         figures->decode_allocations += oct_allocations_count() - before;
     return OCT_OK;

@@ -24,7 +24,8 @@ typedef struct oct_session {
     oct_speculation speculation;
     bool records;             // rank 0: this pass is plain, recorded by the synthetic drafter and shown to nobody
     oct_tokenizer *tokenizer; // rank 0
-    size_t longest_piece_bytes;      // of a token
+    size_t longest_piece_bytes; // of a token
+    int64_t stepped_ns;         // when the last step ended, where there was more to do; otherwise 0
     oct_chat_template chat_template; // rank 0, where `--chat` or messages need it
     oct_figures figures;             // rank 0
     char synthetic[PATH_MAX];        // of --synthetic, until it is open
