@@ -50,7 +50,7 @@ typedef struct oct_options {
     bool chat, ignore_eos, token_ids;
     const char *system;
     int64_t context, threads, prefill_chunk; // 0: as the model, the machine, the program likes
-    const char *instructions, *activations, *exchange;
+    const char *instructions, *activations, *exchange, *control;
     double deadline; // negative: not given
     const char *stats;
 
