@@ -2,9 +2,11 @@
 #include "ranks/ucx_star.h"
 
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucs/debug/debug.h>
+#include <ucs/debug/log_def.h>
 
 #include "ranks/control.h"
 #include "ranks/wait.h"
@@ -58,7 +60,23 @@ static oct_status make_worker(oct_ucx_star *star, const ucp_config_t *config)
     return status == UCS_OK ? OCT_OK : failed("making a worker", status);
 }
 
-oct_status oct_ucx_star_start(oct_ucx_star *star, oct_world *world)
+// What UCX says while it starts. By itself it writes to stdout, where only results belong; and it complains about our
+// own settings where somebody's choice of transports leaves out those that they are for.
+static ucs_log_func_rc_t on_words(const char *file, unsigned line, const char *function, ucs_log_level_t level,
+                                  const ucs_log_component_config_t *component, const char *format, va_list values)
+{
+    (void)file;
+    (void)line;
+    (void)function;
+    (void)level;
+    (void)component;
+    char text[512];
+    vsnprintf(text, sizeof text, format, values);
+    oct_note("UCX: %s", text);
+    return UCS_LOG_FUNC_RC_STOP;
+}
+
+static oct_status start(oct_ucx_star *star, oct_world *world)
 {
     *star = (oct_ucx_star){.world = world, .lost_rank = -1};
     star->peers = calloc((size_t)world->size, sizeof *star->peers);
@@ -72,6 +90,14 @@ oct_status oct_ucx_star_start(oct_ucx_star *star, oct_world *world)
         return status;
     status = make_worker(star, config);
     ucp_config_release(config);
+    return status;
+}
+
+oct_status oct_ucx_star_start(oct_ucx_star *star, oct_world *world)
+{
+    ucs_log_push_handler(on_words);
+    const oct_status status = start(star, world);
+    ucs_log_pop_handler();
     return status;
 }
 
@@ -172,8 +198,10 @@ oct_status oct_ucx_star_connect(oct_ucx_star *star)
     uint8_t *addresses = gather_addresses(star, &bytes);
     oct_status status = addresses == NULL ? OCT_ERR_MACHINE : OCT_OK;
     const int32_t first = star->world->rank == 0 ? 1 : 0, end = star->world->rank == 0 ? star->world->size : 1;
+    ucs_log_push_handler(on_words);
     for (int32_t rank = first; status == OCT_OK && rank < end; rank++)
         status = connect_peer(star, rank, addresses, bytes);
+    ucs_log_pop_handler();
     free(addresses);
     return status;
 }
