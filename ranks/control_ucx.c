@@ -18,7 +18,7 @@ enum {
     CHUNK_BYTES = 3584, // with UCX's headers below the 4096 bytes of the smallest packets (InfiniBand UD)
     HELLO_BYTES = 8
 };
-static const int64_t hello_ns = 10000000000; // a round trip at start-up that takes longer is none
+static const int64_t hello_ns = 10000000000; // a longer round trip at start-up is none
 
 typedef struct chunk_header {
     uint64_t number; // of the message, from 1
@@ -27,7 +27,8 @@ typedef struct chunk_header {
 } chunk_header;
 
 typedef struct taken_header {
-    uint64_t taken; // messages that the rank does not need any more
+    uint64_t arrived; // messages that the rank has
+    uint64_t taken;   // of them, those that it does not need any more
     int32_t rank;
 } taken_header;
 
@@ -52,7 +53,8 @@ typedef struct ucx_carrier {
     uint8_t *message;
     chunk_header *headers; // of its chunks
     uint64_t sent;         // messages
-    uint64_t *taken;       // [ranks] how many of them each has taken
+    uint64_t *arrived;     // [ranks] how many of them each has, as far as it has said so
+    uint64_t *taken;       // [ranks] of those, how many it does not need any more
 
     // The other ranks.
     arrival arrivals[WINDOW]; // message n is in n mod WINDOW
@@ -159,11 +161,14 @@ static ucs_status_t on_taken(void *context, const void *header, size_t header_by
         return UCS_OK;
     }
     memcpy(&taken, header, sizeof taken);
-    if (taken.rank < 1 || taken.rank >= carrier->world->size || taken.taken > carrier->sent ||
-        taken.taken < carrier->taken[taken.rank])
+    if (taken.rank < 1 || taken.rank >= carrier->world->size || taken.arrived > carrier->sent ||
+        taken.arrived < carrier->arrived[taken.rank] || taken.taken > taken.arrived ||
+        taken.taken < carrier->taken[taken.rank]) {
         carrier->odd = "an acknowledgement of what was not sent";
-    else
-        carrier->taken[taken.rank] = taken.taken;
+        return UCS_OK;
+    }
+    carrier->arrived[taken.rank] = taken.arrived;
+    carrier->taken[taken.rank] = taken.taken;
     return UCS_OK;
 }
 
@@ -206,15 +211,6 @@ static oct_status post(ucx_carrier *carrier, int32_t rank, unsigned id, const vo
     return note_request(carrier, rank, ucp_am_send_nbx(endpoint, id, header, header_bytes, data, bytes, &parameters));
 }
 
-// Lets UCX hand everything for a rank to the operating system or the network.
-static oct_status flush(ucx_carrier *carrier, int32_t rank)
-{
-    const ucp_request_param_t parameters = {.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
-                                            .cb.send = on_sent,
-                                            .user_data = &carrier->sending[rank]};
-    return note_request(carrier, rank, ucp_ep_flush_nbx(carrier->star.peers[rank].endpoint, &parameters));
-}
-
 static bool is_sent(ucx_carrier *carrier, int32_t rank)
 {
     return carrier->sending[rank] == 0;
@@ -225,15 +221,14 @@ static bool has_room(ucx_carrier *carrier, int32_t rank)
     return carrier->sent - carrier->taken[rank] < WINDOW;
 }
 
-static bool has_taken_all(ucx_carrier *carrier, int32_t rank)
+static bool has_all(ucx_carrier *carrier, int32_t rank)
 {
-    return carrier->taken[rank] == carrier->sent;
+    return carrier->arrived[rank] == carrier->sent;
 }
 
 static oct_status prepare_ucx(void *state, uint8_t **message)
 {
-    ucx_carrier *carrier = state;
-    *message = carrier->message;
+    *message = ((ucx_carrier *)state)->message;
     return OCT_OK;
 }
 
@@ -254,22 +249,22 @@ static oct_status send_ucx(void *state, size_t bytes)
             status = post(carrier, rank, CHUNK_ID, &carrier->headers[chunk], sizeof carrier->headers[chunk],
                           carrier->message + offset, rest < CHUNK_BYTES ? rest : CHUNK_BYTES);
     }
-    // Over TCP the end of a long message may wait in UCX for the next progress, which may be after the step.
-    for (int32_t rank = 1; status == OCT_OK && chunk > 1 && rank < ranks; rank++)
-        status = flush(carrier, rank);
     for (int32_t rank = 1; status == OCT_OK && rank < ranks; rank++)
         status = await(carrier, rank, is_sent);
+    // Over TCP the end of a long message may wait in UCX for the next progress, which may be after the step.
+    for (int32_t rank = 1; status == OCT_OK && chunk > 1 && rank < ranks; rank++)
+        status = await(carrier, rank, has_all);
     return status;
 }
 
-// Tells rank 0 that all messages so far may be replaced.
-static oct_status tell_taken(ucx_carrier *carrier)
+// Tells rank 0 what has arrived, and that the first `taken` messages may be replaced.
+static oct_status tell_taken(ucx_carrier *carrier, uint64_t taken)
 {
     const oct_status status = await(carrier, 0, is_sent); // the last word about it
     if (status != OCT_OK)
         return status;
-    carrier->told = carrier->read;
-    carrier->taken_now = (taken_header){.taken = carrier->read, .rank = carrier->world->rank};
+    carrier->told = taken;
+    carrier->taken_now = (taken_header){.arrived = carrier->read, .taken = taken, .rank = carrier->world->rank};
     return post(carrier, 0, TAKEN_ID, &carrier->taken_now, sizeof carrier->taken_now, NULL, 0);
 }
 
@@ -286,7 +281,7 @@ static oct_status receive_ucx(void *state, const uint8_t **message, size_t *byte
     ucx_carrier *carrier = state;
     oct_status status = OCT_OK;
     if (carrier->read - carrier->told >= WINDOW / 2)
-        status = tell_taken(carrier);
+        status = tell_taken(carrier, carrier->read);
     if (status == OCT_OK)
         status = await(carrier, 0, next_is_here);
     if (status != OCT_OK)
@@ -294,18 +289,19 @@ static oct_status receive_ucx(void *state, const uint8_t **message, size_t *byte
     const arrival *at = &carrier->arrivals[++carrier->read % WINDOW];
     *message = at->message;
     *bytes = at->bytes;
-    return OCT_OK;
+    return at->bytes > CHUNK_BYTES ? tell_taken(carrier, carrier->read - 1) : OCT_OK; // rank 0 waits for it
 }
 
 static oct_status allocate(ucx_carrier *carrier)
 {
     const size_t ranks = (size_t)carrier->world->size, bytes = carrier->message_bytes;
     carrier->sending = calloc(ranks, sizeof *carrier->sending);
+    carrier->arrived = calloc(ranks, sizeof *carrier->arrived);
     carrier->taken = calloc(ranks, sizeof *carrier->taken);
     carrier->headers = calloc(bytes / CHUNK_BYTES + 1, sizeof *carrier->headers);
     carrier->message = calloc(1, bytes);
-    bool complete = carrier->sending != NULL && carrier->taken != NULL && carrier->headers != NULL &&
-                    carrier->message != NULL;
+    bool complete = carrier->sending != NULL && carrier->arrived != NULL && carrier->taken != NULL &&
+                    carrier->headers != NULL && carrier->message != NULL;
     for (int i = 0; carrier->world->rank != 0 && i < WINDOW; i++) {
         carrier->arrivals[i].message = calloc(1, bytes);
         complete = complete && carrier->arrivals[i].message != NULL;
@@ -320,6 +316,7 @@ static void free_all(ucx_carrier *carrier)
     oct_wait_detach(&carrier->mover);
     oct_ucx_star_stop(&carrier->star);
     free(carrier->sending);
+    free(carrier->arrived);
     free(carrier->taken);
     free(carrier->headers);
     free(carrier->message);
@@ -353,9 +350,9 @@ static oct_status greet(ucx_carrier *carrier)
     oct_status status = carrier->world->rank == 0 ? send_ucx(carrier, HELLO_BYTES)
                                                   : receive_ucx(carrier, &message, &bytes);
     if (status == OCT_OK && carrier->world->rank != 0)
-        status = tell_taken(carrier);
+        status = tell_taken(carrier, carrier->read);
     for (int32_t rank = 1; status == OCT_OK && carrier->world->rank == 0 && rank < carrier->world->size; rank++)
-        status = await(carrier, rank, has_taken_all);
+        status = await(carrier, rank, has_all);
     carrier->until_ns = 0;
     return status;
 }

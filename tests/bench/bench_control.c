@@ -73,18 +73,21 @@ static void round_trip_bare(bench *b)
 
 static void round_trip_by_channel(bench *b)
 {
-    if (b->world.rank == 0) {
-        b->same = b->same && oct_control_send(b->control, OCT_CONTROL_STEP, b->step, b->step_bytes) == OCT_OK;
-        await_ping(b);
-        return;
-    }
     oct_control_kind kind;
     const void *payload;
     size_t bytes;
-    b->same = b->same && oct_control_receive(b->control, &kind, &payload, &bytes) == OCT_OK && bytes == b->step_bytes;
+    const oct_status status = b->world.rank == 0
+                                  ? oct_control_send(b->control, OCT_CONTROL_STEP, b->step, b->step_bytes)
+                                  : oct_control_receive(b->control, &kind, &payload, &bytes);
+    if (status != OCT_OK)
+        oct_world_abort(&b->world, status);
+    if (b->world.rank == 0) {
+        await_ping(b);
+        return;
+    }
     if (b->peer == 0)
         ping(b);
-    b->same = b->same && memcmp(payload, b->step, bytes) == 0;
+    b->same = b->same && bytes == b->step_bytes && memcmp(payload, b->step, bytes) == 0;
 }
 
 static double nanoseconds_of(bench *b, void (*round)(bench *))
@@ -113,7 +116,7 @@ static void measure(bench *b, int32_t columns)
     double ours[REPEATS], bare[REPEATS], ratio[REPEATS];
     b->step->count = columns;
     for (int32_t i = 0; i < columns; i++)
-        b->step->columns[i] = (oct_control_column){.token = i, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
+        b->step->columns[i] = (oct_control_column){.token = i % limits.vocabulary, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
     b->step_bytes = sizeof *b->step + (size_t)columns * sizeof *b->step->columns;
     oct_control_pack(b->buffer, &b->message_bytes, &limits, 1, OCT_CONTROL_STEP, b->step, b->step_bytes);
     nanoseconds_of(b, round_trip_bare);
