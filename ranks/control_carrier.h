@@ -23,7 +23,7 @@ typedef struct oct_control_carrier {
     // Errors: OCT_ERR_LOST.
     oct_status (*prepare)(void *state, uint8_t **message);
 
-    // Rank 0: sends the first `bytes` of what oct_control_carrier.prepare gave to all other ranks. Errors: OCT_ERR_LOST.
+    // Rank 0: sends the first `bytes` of what `prepare` gave to all other ranks. Errors: OCT_ERR_LOST.
     oct_status (*send)(void *state, size_t bytes);
 
     // Other ranks: waits for the next message, in the order of sending. *message, 8-byte aligned, is valid until the

@@ -24,7 +24,8 @@ oct_status oct_control_pack(uint8_t *message, size_t *message_bytes, const oct_c
 {
     const size_t limit = oct_control_message_bytes(limits) - sizeof(oct_control_header);
     if (payload_bytes > limit)
-        return oct_fail(OCT_ERR_INTERNAL, "a control message of %zu bytes passes the limit of %zu", payload_bytes, limit);
+        return oct_fail(OCT_ERR_INTERNAL, "a control message of %zu bytes passes the limit of %zu", payload_bytes,
+                        limit);
     const oct_control_header header = {
         .sequence = sequence, .kind = (int32_t)kind, .payload_bytes = (uint32_t)payload_bytes};
     memcpy(message, &header, sizeof header);

@@ -39,7 +39,8 @@ static oct_status open_mpi(void **state, oct_world *world, size_t message_bytes)
         for (int i = 0; i < 2; i++)
             carrier->buffers[i] = malloc(message_bytes);
     }
-    int failed = carrier == NULL || carrier->requests == NULL || carrier->buffers[0] == NULL || carrier->buffers[1] == NULL;
+    int failed = carrier == NULL || carrier->requests == NULL || carrier->buffers[0] == NULL ||
+                 carrier->buffers[1] == NULL;
     if (failed)
         oct_fail(OCT_ERR_MACHINE, "no memory for control messages of %zu bytes", message_bytes);
     oct_world_allreduce(world, &failed, 1, MPI_INT, MPI_MAX);

@@ -25,8 +25,8 @@ void oct_control_restore_signals(void)
 
 static oct_status failed(const char *what, ucs_status_t status)
 {
-    return oct_fail(OCT_ERR_MACHINE, "UCX %s: %s fails: %s; use --control mpi, or see ucx_info -d", ucp_get_version_string(),
-                    what, ucs_status_string(status));
+    return oct_fail(OCT_ERR_MACHINE, "UCX %s: %s fails: %s; use --control mpi, or see ucx_info -d",
+                    ucp_get_version_string(), what, ucs_status_string(status));
 }
 
 // Peers are watched over shared memory only on demand, and every 20 s by default.
@@ -129,8 +129,8 @@ static ucp_address_t *find_address(oct_ucx_star *star, bool network_only, size_t
     return NULL;
 }
 
-// Every rank's address for its own host and, behind it, that for other hosts: [size][2][*bytes], to be freed. NULL where
-// memory or, on this rank, an address is missing. COLLECTIVE.
+// Every rank's address for its own host and, behind it, that for other hosts: [size][2][*bytes], to be freed. NULL
+// where one of this rank's is missing. COLLECTIVE.
 static uint8_t *gather_addresses(oct_ucx_star *star, uint64_t *bytes)
 {
     oct_world *world = star->world;
@@ -187,9 +187,9 @@ static oct_status connect_peer(oct_ucx_star *star, int32_t rank, const uint8_t *
     if (status == UCS_OK)
         return OCT_OK;
     star->peers[rank].endpoint = NULL;
-    return oct_fail(OCT_ERR_MACHINE, "UCX %s finds no way to rank %d on host %s that notices its loss (%s); use --control "
-                    "mpi, or see ucx_info -d", ucp_get_version_string(), rank, world->host_names[world->host_of_rank[rank]],
-                    ucs_status_string(status));
+    return oct_fail(OCT_ERR_MACHINE, "UCX %s finds no way to rank %d on host %s that notices its loss (%s); use "
+                    "--control mpi, or see ucx_info -d", ucp_get_version_string(), rank,
+                    world->host_names[world->host_of_rank[rank]], ucs_status_string(status));
 }
 
 oct_status oct_ucx_star_connect(oct_ucx_star *star)

@@ -5,10 +5,10 @@
 //         ;
 //     oct_wait_end(&wait);
 //
-// A poll spins for a bounded time, then yields the core (at once where the ranks are oversubscribed; while
-// the job is idle it sleeps a little) and lets everything move that is attached. What a spin costs others: 4 ranks on 2 cores that only spin need 4000
-// µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is short. Any thread of a
-// rank may wait: the rank counts as waiting as long as one does.
+// A poll spins for a bounded time, then lets everything move that is attached and yields the core (at once where the
+// ranks are oversubscribed; while the job is idle it sleeps a little). What a spin costs others: 4 ranks on 2 cores
+// that only spin need 4000 µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is
+// short. Any thread of a rank may wait: the rank counts as waiting as long as one does.
 #ifndef OCT_RANKS_WAIT_H
 #define OCT_RANKS_WAIT_H
 

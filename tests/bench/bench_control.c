@@ -4,8 +4,8 @@
 //   mpirun -np 2 bench_control [COLUMNS …]      1 and 8 columns by default
 //
 // Bare: half a round trip of active messages that both sides wait for by nothing but progress. Octet: the way there by
-// oct_control_send() and oct_control_receive() with all their checks, the way back by the bare message, whose half round
-// trip is taken off. Leaves with 1 where something else arrives than was sent.
+// oct_control_send() and oct_control_receive() with all their checks, the way back by the bare message, whose half
+// round trip is taken off. Leaves with 1 where something else arrives than was sent.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -46,7 +46,8 @@ static ucs_status_t on_ping(void *context, const void *header, size_t header_byt
 static void ping(bench *b)
 {
     const ucp_request_param_t parameters = {.op_attr_mask = UCP_OP_ATTR_FIELD_FLAGS, .flags = UCP_AM_SEND_FLAG_EAGER};
-    void *request = ucp_am_send_nbx(b->star.peers[b->peer].endpoint, PING, NULL, 0, b->buffer, b->message_bytes, &parameters);
+    void *request = ucp_am_send_nbx(b->star.peers[b->peer].endpoint, PING, NULL, 0, b->buffer, b->message_bytes,
+                                    &parameters);
     if (!UCS_PTR_IS_PTR(request))
         return;
     while (ucp_request_check_status(request) == UCS_INPROGRESS)
@@ -116,7 +117,8 @@ static void measure(bench *b, int32_t columns)
     double ours[REPEATS], bare[REPEATS], ratio[REPEATS];
     b->step->count = columns;
     for (int32_t i = 0; i < columns; i++)
-        b->step->columns[i] = (oct_control_column){.token = i % limits.vocabulary, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
+        b->step->columns[i] = (oct_control_column){
+            .token = i % limits.vocabulary, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
     b->step_bytes = sizeof *b->step + (size_t)columns * sizeof *b->step->columns;
     oct_control_pack(b->buffer, &b->message_bytes, &limits, 1, OCT_CONTROL_STEP, b->step, b->step_bytes);
     nanoseconds_of(b, round_trip_bare);
