@@ -13,9 +13,14 @@ static size_t step_bytes(int32_t columns)
     return sizeof(oct_control_step) + (size_t)columns * sizeof(oct_control_column);
 }
 
+static size_t sequence_bytes(int64_t tokens)
+{
+    return sizeof(oct_control_sequence) + (size_t)tokens * sizeof(int32_t);
+}
+
 size_t oct_control_message_bytes(const oct_control_limits *limits)
 {
-    const size_t payload = larger(step_bytes(limits->columns), sizeof(oct_control_sequence));
+    const size_t payload = larger(step_bytes(limits->columns), sequence_bytes(limits->context));
     return (sizeof(oct_control_header) + payload + 7) / 8 * 8;
 }
 
@@ -75,9 +80,21 @@ static oct_status check_step(const oct_control_step *step, size_t bytes, const o
     return status == OCT_OK ? check_columns(step, limits) : status;
 }
 
-static oct_status check_sequence(const oct_control_sequence *begun, const oct_control_limits *limits)
+static oct_status check_sequence(const oct_control_sequence *begun, size_t bytes, const oct_control_limits *limits)
 {
-    const oct_status status = check("the slot of a sequence", begun->slot, 0, limits->slots - 1);
+    if (bytes < sizeof *begun)
+        return malformed("the length of a sequence", (int64_t)bytes, (int64_t)sequence_bytes(0),
+                         (int64_t)sequence_bytes(limits->context));
+    oct_status status = check("the slot of a sequence", begun->slot, 0, limits->slots - 1);
+    if (status == OCT_OK)
+        status = check("the number of tokens that a sequence begins with", begun->count, 0, limits->context);
+    if (status == OCT_OK)
+        status = check("how many of them are prompt", begun->prompt_count, 0, begun->count);
+    if (status == OCT_OK)
+        status = check("the length of a sequence", (int64_t)bytes, (int64_t)sequence_bytes(begun->count),
+                       (int64_t)sequence_bytes(begun->count));
+    for (int32_t i = 0; status == OCT_OK && i < begun->count; i++)
+        status = check("a token of a sequence", begun->tokens[i], 0, limits->vocabulary - 1);
     if (status != OCT_OK)
         return status;
     return oct_sampling_check_from(&begun->sampling, limits->vocabulary, "a control message is malformed: ") == OCT_OK
@@ -95,14 +112,13 @@ static oct_status check_truncate(const oct_control_truncate *cut, const oct_cont
 static size_t fixed_bytes(oct_control_kind kind)
 {
     switch (kind) {
-    case OCT_CONTROL_SEQUENCE:
-        return sizeof(oct_control_sequence);
     case OCT_CONTROL_TRUNCATE:
         return sizeof(oct_control_truncate);
     case OCT_CONTROL_LOGITS:
         return sizeof(int32_t);
     case OCT_CONTROL_TOUCH:
         return sizeof(int64_t);
+    case OCT_CONTROL_SEQUENCE:
     case OCT_CONTROL_STEP:
     case OCT_CONTROL_PROBE:
     case OCT_CONTROL_IDLE:
@@ -118,12 +134,12 @@ static oct_status check_payload(oct_control_kind kind, const void *payload, size
 {
     if (kind == OCT_CONTROL_STEP)
         return check_step(payload, bytes, limits);
+    if (kind == OCT_CONTROL_SEQUENCE)
+        return check_sequence(payload, bytes, limits);
     const int64_t expected = (int64_t)fixed_bytes(kind);
     const oct_status status = check("the length of a payload", (int64_t)bytes, expected, expected);
     if (status != OCT_OK)
         return status;
-    if (kind == OCT_CONTROL_SEQUENCE)
-        return check_sequence(payload, limits);
     if (kind == OCT_CONTROL_TRUNCATE)
         return check_truncate(payload, limits);
     if (kind == OCT_CONTROL_LOGITS)

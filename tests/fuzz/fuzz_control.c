@@ -31,7 +31,12 @@ static void look_at_step(const oct_control_step *step, size_t bytes)
 
 static void look_at_sequence(const oct_control_sequence *begun, size_t bytes)
 {
-    demand(bytes == sizeof *begun && begun->slot >= 0 && begun->slot < limits.slots);
+    demand(begun->count >= 0 && begun->count <= limits.context);
+    demand(begun->prompt_count >= 0 && begun->prompt_count <= begun->count);
+    demand(bytes == sizeof *begun + (size_t)begun->count * sizeof *begun->tokens);
+    for (int32_t i = 0; i < begun->count; i++)
+        demand(begun->tokens[i] >= 0 && begun->tokens[i] < limits.vocabulary);
+    demand(begun->slot >= 0 && begun->slot < limits.slots);
     demand(begun->sampling.bias_count >= 0 && begun->sampling.bias_count <= OCT_MAX_LOGIT_BIASES);
     demand(begun->sampling.logprobs >= 0 && begun->sampling.logprobs <= OCT_MAX_LOGPROBS);
     for (int32_t i = 0; i < begun->sampling.bias_count; i++)

@@ -60,7 +60,11 @@ static size_t make_message(uint64_t number, oct_control_kind *kind, void *out)
     begun->slot = (int32_t)(number % 4);
     begun->sampling.top_p = begun->sampling.repetition_penalty = 1;
     begun->sampling.seed = number;
-    return sizeof *begun;
+    begun->count = (int32_t)(number % 257); // up to the whole context
+    begun->prompt_count = begun->count / 2;
+    for (int32_t i = 0; i < begun->count; i++)
+        begun->tokens[i] = (i + (int32_t)number) % 1000;
+    return sizeof *begun + (size_t)begun->count * sizeof *begun->tokens;
 }
 
 static oct_status parse(size_t bytes, uint64_t sequence)
@@ -135,6 +139,45 @@ static void refuse_column(oct_control_column column)
     refuse(pack(OCT_CONTROL_STEP, step, sizeof *step + sizeof column));
 }
 
+// Sends a sequence of three tokens and expects that it is refused.
+static void refuse_sequence(const oct_control_sequence *begun, int32_t token)
+{
+    const size_t bytes = sizeof *begun + 3 * sizeof token;
+    oct_control_sequence *sent = memset(payload, 0, bytes);
+    *sent = *begun;
+    sent->tokens[2] = token;
+    refuse(pack(OCT_CONTROL_SEQUENCE, sent, bytes));
+}
+
+static void what_is_wrong_with_a_sequence_is_refused(void)
+{
+    const oct_control_sequence right = {.slot = 3, .count = 3, .prompt_count = 3, .sampling = oct_sampling_default()};
+    oct_control_sequence wrong = right;
+    refuse_sequence(&right, 1000);
+    refuse_sequence(&right, -1);
+    wrong.slot = 4;
+    refuse_sequence(&wrong, 0);
+    for (int32_t count = -1; count <= 258; count++) {
+        wrong = right;
+        wrong.count = count;
+        wrong.prompt_count = 0;
+        if (count != 3)
+            refuse_sequence(&wrong, 0);
+    }
+    wrong = right;
+    wrong.prompt_count = 4;
+    refuse_sequence(&wrong, 0);
+    wrong.prompt_count = -1;
+    refuse_sequence(&wrong, 0);
+    wrong = right;
+    wrong.sampling.bias_count = OCT_MAX_LOGIT_BIASES + 1;
+    refuse_sequence(&wrong, 0);
+    wrong.sampling.bias_count = 1;
+    wrong.sampling.biases[0].token = 1000;
+    refuse_sequence(&wrong, 0);
+    refuse(pack(OCT_CONTROL_SEQUENCE, &right, sizeof right - 8));
+}
+
 static void what_is_out_of_range_is_refused(void **state)
 {
     (void)state;
@@ -158,14 +201,7 @@ static void what_is_out_of_range_is_refused(void **state)
     refuse(pack(OCT_CONTROL_LOGITS, &(int32_t){COLUMNS}, sizeof(int32_t)));
     refuse(pack(OCT_CONTROL_LOGITS, &(int32_t){-1}, sizeof(int32_t)));
     refuse(pack(OCT_CONTROL_TOUCH, &(int64_t){257}, sizeof(int64_t)));
-    oct_control_sequence begun = {.slot = 4, .sampling = oct_sampling_default()};
-    refuse(pack(OCT_CONTROL_SEQUENCE, &begun, sizeof begun));
-    begun.slot = 3;
-    begun.sampling.bias_count = OCT_MAX_LOGIT_BIASES + 1;
-    refuse(pack(OCT_CONTROL_SEQUENCE, &begun, sizeof begun));
-    begun.sampling.bias_count = 1;
-    begun.sampling.biases[0].token = 1000;
-    refuse(pack(OCT_CONTROL_SEQUENCE, &begun, sizeof begun));
+    what_is_wrong_with_a_sequence_is_refused();
 }
 
 static void send_or_receive(oct_control *control, uint64_t number)
