@@ -194,6 +194,7 @@ void oct_figures_describe_run(const oct_session *session, json_t *object)
     json_object_set_new(object, "encoding", json_string(main_encoding(session)));
     json_object_set_new(object, "activations", json_string(session->options.activations));
     json_object_set_new(object, "exchange", json_string(engine->exchange));
+    json_object_set_new(object, "control", json_string(engine->control));
     json_object_set_new(object, "ranks", json_integer(session->world.size));
     json_object_set_new(object, "hosts", json_integer(session->world.host_count));
     json_object_set_new(object, "threads_per_rank", json_integer(engine->threads));

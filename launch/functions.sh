@@ -14,7 +14,7 @@ smollm2_gguf_sha256=b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110
 
 # What building needs, as Debian names it.
 build_packages=(gcc libc6-dev cmake ninja-build pkg-config openmpi-bin libopenmpi-dev libhdf5-openmpi-dev
-    libhwloc-dev libjansson-dev libpcre2-dev libxxhash-dev)
+    libhwloc-dev libucx-dev libjansson-dev libpcre2-dev libxxhash-dev)
 # What fetching a model needs.
 fetch_packages=(python3 python3-pip ca-certificates)
 

@@ -9,6 +9,7 @@
 #include "launch/guard.h"
 #include "launch/options.h"
 #include "launch/version.h"
+#include "ranks/control.h"
 #include "ranks/launch_check.h"
 #include "runtime/progress.h"
 #include "runtime/status.h"
@@ -73,6 +74,7 @@ static void open_standard_descriptors(void)
 int main(int argc, char **argv)
 {
     open_standard_descriptors();
+    oct_control_restore_signals();
     signal(SIGUSR1, SIG_IGN); // the drain signal of batch systems: there is nothing to drain to yet
     bool speaks = oct_launch_read().rank == 0;
     const char *name = argc > 1 ? argv[1] : "";

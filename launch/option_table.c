@@ -74,6 +74,8 @@ const oct_option_row oct_option_rows[] = {
     {RUN, 0, "activations", CHOICE("int8|fp32", activations, "int8"), "fp32: slow, for comparisons with other programs"},
     {RUN, 0, "exchange", CHOICE("auto|memory|mpi", exchange, "auto"),
      "how partial sums travel between ranks; changes speed, never tokens"},
+    {RUN, 0, "control", CHOICE("auto|ucx|mpi", control, "auto"),
+     "how rank 0 tells the others what to do; auto: ucx where it is built in and works; never changes tokens"},
     {RUN, 0, "deadline", NUMBER("SECONDS", deadline, 0, 1e9, "-1"),
      "end the job when a rank makes no progress for so long (10 while decoding, 600 before); 0: never"},
     {GENERATE, 0, "batch", WHOLE("N", sequences, 1, 1024, "16"), "decode up to so many requests of --prompts at once"},

@@ -80,6 +80,7 @@ static oct_engine_options engine_options(const oct_session *session)
     const int32_t verified = slots * (1 + draft_tokens_of(session));
     static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
     static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
+    static const char *const controls[] = {"auto", "ucx", "mpi", NULL};
     int64_t context = options->context;
     if (options->command == OCT_COMMAND_BENCH && context == 0)
         context = bench_positions(options);
@@ -93,6 +94,7 @@ static oct_engine_options engine_options(const oct_session *session)
         .step_columns = verified > columns ? verified : columns,
         .kv_tokens = (int32_t)options->kv_tokens,
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
+        .control = (oct_control_path)index_of(options->control, controls),
     };
 }
 
@@ -283,10 +285,10 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %d %d", (int)options->command,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %d %d", (int)options->command,
                                 engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
-                                engine.kv_tokens,
-                                options->activations, options->exchange, options->instructions,
+                                engine.kv_tokens, options->activations, options->exchange, options->control,
+                                options->instructions,
                                 options->reference != NULL, options->synthetic != NULL);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
@@ -294,8 +296,8 @@ static oct_status compare_options(oct_session *session)
     oct_status status = OCT_OK;
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
-                          "--prefill-chunk, --activations, --exchange, --instructions, --reference, --synthetic, "
-                          "--columns, --batch, --draft-tokens, --kv-tokens); give all the same");
+                          "--prefill-chunk, --activations, --exchange, --control, --instructions, --reference, "
+                          "--synthetic, --columns, --batch, --draft-tokens, --kv-tokens); give all the same");
     return oct_world_agree(&session->world, status);
 }
 

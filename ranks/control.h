@@ -1,6 +1,6 @@
 // The control channel: rank 0 tells the other ranks what to do next. A message is one of a few kinds with a plain
-// payload; every rank gets every message, in order. Today it travels by MPI; another carrier implements the
-// same functions.
+// payload; every rank gets every message, in order, by UCX active messages or by MPI, whichever was chosen
+// (ranks/control_carrier.h); nothing that a rank does depends on which.
 #ifndef OCT_RANKS_CONTROL_H
 #define OCT_RANKS_CONTROL_H
 
@@ -55,17 +55,43 @@ typedef struct oct_control_truncate {
     int32_t slot, length;
 } oct_control_truncate;
 
+// What a message may ask for; the same on all ranks.
+typedef struct oct_control_limits {
+    int32_t slots;      // of sequences
+    int32_t columns;    // of a step
+    int32_t vocabulary; // tokens
+    int64_t context;    // positions of a sequence
+} oct_control_limits;
+
+// What carries the messages.
+typedef enum oct_control_path {
+    OCT_CONTROL_AUTO, // UCX where it is built in and works, otherwise MPI
+    OCT_CONTROL_UCX,
+    OCT_CONTROL_MPI
+} oct_control_path;
+
 typedef struct oct_control oct_control;
 
-// A channel for payloads of up to max_bytes. COLLECTIVE. Errors: OCT_ERR_MACHINE (memory), agreed on.
-oct_status oct_control_open(oct_control **control, oct_world *world, size_t max_bytes);
+// Opens a channel. COLLECTIVE over the world. Errors, agreed on and printed: OCT_ERR_MACHINE (memory; UCX is asked for
+// and not in this build or does not work, with its reason).
+oct_status oct_control_open(oct_control **control, oct_world *world, oct_control_path path,
+                            const oct_control_limits *limits);
+
+// Lets what was sent arrive and frees everything. COLLECTIVE over the world; control may be NULL (on all ranks).
 void oct_control_close(oct_control *control);
+
+// What carries the messages: "ucx", "mpi", or "none" where one rank is all.
+const char *oct_control_name(const oct_control *control);
 
 // Rank 0: sends a message to all other ranks; returns when the payload may be changed again. Errors: OCT_ERR_LOST.
 oct_status oct_control_send(oct_control *control, oct_control_kind kind, const void *payload, size_t bytes);
 
-// Other ranks: waits for the next message. *payload (8-byte aligned) is valid until the next call. Errors:
-// OCT_ERR_LOST; OCT_ERR_INTERNAL for a message that is malformed.
+// Other ranks: waits for the next message. *payload (8-byte aligned) is valid until the next call; it is what its kind
+// says and within the limits. Errors: OCT_ERR_LOST; OCT_ERR_INTERNAL for a message that is malformed.
 oct_status oct_control_receive(oct_control *control, oct_control_kind *kind, const void **payload, size_t *bytes);
+
+// Gives signals back the actions that they had before UCX's library was loaded: it catches those of crashes and SIGHUP
+// when the process starts, but what becomes of a crashed rank is its guard's affair. Once, at the start. LOCAL.
+void oct_control_restore_signals(void);
 
 #endif

@@ -1,116 +1,122 @@
 // The control channel over MPI: point-to-point messages from rank 0 to each rank, in two buffers in turn, so
 // that sending the next message waits only for the one before the last.
-#include "ranks/control.h"
-
 #include <stdlib.h>
 #include <string.h>
 
+#include "ranks/control_carrier.h"
 #include "ranks/wait.h"
 
 enum { CONTROL_TAG = 7 };
 
-typedef struct message_header {
-    int32_t kind;
-    int32_t bytes;
-} message_header;
-
-struct oct_control {
+typedef struct mpi_carrier {
     oct_world *world;
-    size_t max_bytes;
+    size_t message_bytes;
     uint8_t *buffers[2];   // rank 0: messages under way; others: the first holds the message received
     MPI_Request *requests; // rank 0: [2][ranks]
     int32_t next;
-};
+} mpi_carrier;
 
-oct_status oct_control_open(oct_control **out, oct_world *world, size_t max_bytes)
+static void free_all(mpi_carrier *carrier)
 {
-    oct_control *control = calloc(1, sizeof *control);
-    oct_status status = OCT_OK;
-    const size_t ranks = (size_t)world->size;
-    if (control != NULL) {
-        control->world = world;
-        control->max_bytes = max_bytes;
-        control->requests = malloc(2 * ranks * sizeof *control->requests);
-        for (size_t i = 0; control->requests != NULL && i < 2 * ranks; i++)
-            control->requests[i] = MPI_REQUEST_NULL;
-        for (int i = 0; i < 2; i++)
-            control->buffers[i] = malloc(sizeof(message_header) + max_bytes);
-    }
-    if (control == NULL || control->requests == NULL || control->buffers[0] == NULL || control->buffers[1] == NULL)
-        status = oct_fail(OCT_ERR_MACHINE, "no memory for the control channel");
-    status = oct_world_agree(world, status);
-    if (status != OCT_OK) {
-        oct_control_close(control);
-        return status;
-    }
-    *out = control;
-    return OCT_OK;
-}
-
-void oct_control_close(oct_control *control)
-{
-    if (control == NULL)
+    if (carrier == NULL)
         return;
     for (int i = 0; i < 2; i++)
-        free(control->buffers[i]);
-    free(control->requests);
-    free(control);
+        free(carrier->buffers[i]);
+    free(carrier->requests);
+    free(carrier);
 }
 
-oct_status oct_control_send(oct_control *control, oct_control_kind kind, const void *payload, size_t bytes)
+static oct_status open_mpi(void **state, oct_world *world, size_t message_bytes)
 {
-    const int32_t ranks = control->world->size;
-    MPI_Request *requests = control->requests + (size_t)control->next * (size_t)ranks;
-    uint8_t *buffer = control->buffers[control->next];
-    if (bytes > control->max_bytes)
-        return oct_fail(OCT_ERR_INTERNAL, "a control message of %zu bytes passes the limit of %zu", bytes,
-                        control->max_bytes);
-    for (int32_t rank = 1; rank < ranks; rank++) {
-        const oct_status status = oct_wait_request(&requests[rank], rank);
-        if (status != OCT_OK)
-            return status;
+    mpi_carrier *carrier = calloc(1, sizeof *carrier);
+    const size_t ranks = (size_t)world->size;
+    if (carrier != NULL) {
+        carrier->world = world;
+        carrier->message_bytes = message_bytes;
+        carrier->requests = malloc(2 * ranks * sizeof *carrier->requests);
+        for (size_t i = 0; carrier->requests != NULL && i < 2 * ranks; i++)
+            carrier->requests[i] = MPI_REQUEST_NULL;
+        for (int i = 0; i < 2; i++)
+            carrier->buffers[i] = malloc(message_bytes);
     }
-    const message_header header = {.kind = (int32_t)kind, .bytes = (int32_t)bytes};
-    memcpy(buffer, &header, sizeof header);
-    if (bytes > 0)
-        memcpy(buffer + sizeof header, payload, bytes);
-    for (int32_t rank = 1; rank < ranks; rank++) {
-        const int code = MPI_Isend(buffer, (int)(sizeof header + bytes), MPI_BYTE, rank, CONTROL_TAG,
-                                   control->world->all, &requests[rank]);
-        if (code != MPI_SUCCESS)
-            return oct_fail(OCT_ERR_LOST, "MPI cannot send a control message to rank %d", rank);
+    int failed = carrier == NULL || carrier->requests == NULL || carrier->buffers[0] == NULL ||
+                 carrier->buffers[1] == NULL;
+    if (failed)
+        oct_fail(OCT_ERR_MACHINE, "no memory for control messages of %zu bytes", message_bytes);
+    oct_world_allreduce(world, &failed, 1, MPI_INT, MPI_MAX);
+    if (failed) {
+        free_all(carrier);
+        return OCT_ERR_MACHINE;
     }
-    control->next ^= 1;
-    if (kind != OCT_CONTROL_FINISH)
-        return OCT_OK;
-    for (int32_t rank = 1; rank < ranks; rank++) {
-        const oct_status status = oct_wait_request(&requests[rank], rank);
-        if (status != OCT_OK)
-            return status;
-    }
+    *state = carrier;
     return OCT_OK;
 }
 
-oct_status oct_control_receive(oct_control *control, oct_control_kind *kind, const void **payload, size_t *bytes)
+// Waits until all ranks have one of the buffers' message.
+static oct_status complete(mpi_carrier *carrier, int32_t buffer)
 {
+    MPI_Request *requests = carrier->requests + (size_t)buffer * (size_t)carrier->world->size;
+    oct_status status = OCT_OK;
+    for (int32_t rank = 1; status == OCT_OK && rank < carrier->world->size; rank++)
+        status = oct_wait_request(&requests[rank], rank);
+    return status;
+}
+
+static void close_mpi(void *state)
+{
+    mpi_carrier *carrier = state;
+    oct_status status = complete(carrier, 0);
+    if (status == OCT_OK)
+        status = complete(carrier, 1);
+    if (status != OCT_OK)
+        oct_world_abort(carrier->world, status);
+    free_all(carrier);
+}
+
+static oct_status prepare_mpi(void *state, uint8_t **message)
+{
+    mpi_carrier *carrier = state;
+    const oct_status status = complete(carrier, carrier->next);
+    *message = carrier->buffers[carrier->next];
+    return status;
+}
+
+static oct_status send_mpi(void *state, size_t bytes)
+{
+    mpi_carrier *carrier = state;
+    const int32_t ranks = carrier->world->size;
+    MPI_Request *requests = carrier->requests + (size_t)carrier->next * (size_t)ranks;
+    for (int32_t rank = 1; rank < ranks; rank++)
+        if (MPI_Isend(carrier->buffers[carrier->next], (int)bytes, MPI_BYTE, rank, CONTROL_TAG, carrier->world->all,
+                      &requests[rank]) != MPI_SUCCESS)
+            return oct_fail(OCT_ERR_LOST, "MPI cannot send a control message to rank %d", rank);
+    carrier->next ^= 1;
+    return OCT_OK;
+}
+
+static oct_status receive_mpi(void *state, const uint8_t **message, size_t *bytes)
+{
+    mpi_carrier *carrier = state;
     MPI_Request request;
-    uint8_t *buffer = control->buffers[0];
-    memset(buffer, 0, sizeof(message_header));
-    const int code = MPI_Irecv(buffer, (int)(sizeof(message_header) + control->max_bytes), MPI_BYTE, 0, CONTROL_TAG,
-                               control->world->all, &request);
-    if (code != MPI_SUCCESS)
+    MPI_Status arrived;
+    if (MPI_Irecv(carrier->buffers[0], (int)carrier->message_bytes, MPI_BYTE, 0, CONTROL_TAG, carrier->world->all,
+                  &request) != MPI_SUCCESS)
         return oct_fail(OCT_ERR_LOST, "MPI cannot receive control messages");
-    const oct_status status = oct_wait_request(&request, 0);
+    const oct_status status = oct_wait_arrival(&request, 0, &arrived);
     if (status != OCT_OK)
         return status;
-    message_header header;
-    memcpy(&header, buffer, sizeof header);
-    if (header.kind < 0 || header.kind > OCT_CONTROL_FINISH || header.bytes < 0 ||
-        (size_t)header.bytes > control->max_bytes)
-        return oct_fail(OCT_ERR_INTERNAL, "rank %d received a malformed control message (kind %d, %d bytes)",
-                        control->world->rank, header.kind, header.bytes);
-    *kind = (oct_control_kind)header.kind;
-    *payload = buffer + sizeof header;
-    *bytes = (size_t)header.bytes;
+    int count = 0;
+    MPI_Get_count(&arrived, MPI_BYTE, &count);
+    *message = carrier->buffers[0];
+    *bytes = (size_t)count;
     return OCT_OK;
 }
+
+const oct_control_carrier oct_control_mpi = {
+    .name = "mpi",
+    .open = open_mpi,
+    .close = close_mpi,
+    .prepare = prepare_mpi,
+    .send = send_mpi,
+    .receive = receive_mpi,
+};

@@ -104,6 +104,15 @@ oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked
     return status;
 }
 
+// Rank 0 asks for logits of the last step, which only the engine knows.
+static oct_status gather_asked(oct_engine *engine, int32_t column)
+{
+    if (column >= engine->step.logit_columns)
+        return oct_fail(OCT_ERR_INTERNAL, "the logits of column %d are asked for, the last step has %d", column,
+                        engine->step.logit_columns);
+    return oct_engine_gather(engine, column);
+}
+
 static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *payload)
 {
     double measured;
@@ -117,7 +126,7 @@ static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *
         status = oct_engine_run_step(engine, payload);
         return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
     case OCT_CONTROL_LOGITS:
-        return oct_engine_gather(engine, *(const int32_t *)payload);
+        return gather_asked(engine, *(const int32_t *)payload);
     case OCT_CONTROL_PROBE:
         return oct_engine_run_probe(engine, &measured);
     case OCT_CONTROL_TOUCH:

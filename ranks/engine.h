@@ -23,6 +23,7 @@ typedef struct oct_engine_options {
                            // memory does not hold it, but at least that of one
     int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
     oct_exchange_path exchange;
+    oct_control_path control;
     void (*when_open)(void *context); // every rank, when all have opened the file and before it is loaded; or NULL
     void *when_open_context;
 } oct_engine_options;
@@ -32,6 +33,7 @@ typedef struct oct_engine_figures {
     int32_t threads;
     const char *instructions;
     const char *exchange; // "memory", "mpi" or "none"
+    const char *control;  // "ucx", "mpi" or "none"
     int32_t context, prefill_chunk, slots;
     int32_t kv_pages;     // of all sequences together, 64 tokens each
     int32_t step_columns; // of one step, at most
@@ -48,7 +50,7 @@ typedef struct oct_engine_figures {
 // Opens the checkpoint and loads it. COLLECTIVE over the world; failures are agreed on and printed. Errors:
 // OCT_ERR_FILE, OCT_ERR_MACHINE.
 oct_status oct_engine_open(oct_engine **engine, oct_world *world, const char *path, const oct_engine_options *options);
-void oct_engine_close(oct_engine *engine); // LOCAL
+void oct_engine_close(oct_engine *engine); // COLLECTIVE over the world; engine may be NULL (on all ranks)
 
 const oct_model *oct_engine_model(const oct_engine *engine);
 const oct_vocabulary *oct_engine_vocabulary(const oct_engine *engine);

@@ -280,11 +280,14 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     figures->exchange = world->size == 1                                                 ? "none"
                         : world->host_count > 1 || options->exchange == OCT_EXCHANGE_MPI ? "mpi"
                                                                                          : "memory";
-    const size_t step_bytes =
-        sizeof(oct_control_step) + (size_t)figures->step_columns * sizeof(oct_control_column);
-    status = oct_control_open(&engine->control, world, larger(step_bytes, sequence_bytes(engine)));
+    const oct_control_limits limits = {.slots = figures->slots,
+                                       .columns = figures->step_columns,
+                                       .vocabulary = model->vocabulary,
+                                       .context = figures->context};
+    status = oct_control_open(&engine->control, world, options->control, &limits);
     if (status != OCT_OK)
         return status;
+    figures->control = oct_control_name(engine->control);
     size_kv_cache(engine, options);
     status = check_memory(engine, options);
     if (status == OCT_OK)

@@ -5,10 +5,10 @@
 //         ;
 //     oct_wait_end(&wait);
 //
-// A poll spins for a bounded time, then yields the core (at once where the ranks are oversubscribed; while
-// the job is idle it sleeps a little). What a spin costs others: 4 ranks on 2 cores that only spin need 4000
-// µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is short. Any thread of a
-// rank may wait: the rank counts as waiting as long as one does.
+// A poll spins for a bounded time, then lets everything move that is attached and yields the core (at once where the
+// ranks are oversubscribed; while the job is idle it sleeps a little). What a spin costs others: 4 ranks on 2 cores
+// that only spin need 4000 µs for a reduction that takes 3 µs with sched_yield. Nothing is written while the wait is
+// short. Any thread of a rank may wait: the rank counts as waiting as long as one does.
 #ifndef OCT_RANKS_WAIT_H
 #define OCT_RANKS_WAIT_H
 
@@ -61,5 +61,20 @@ static inline void oct_wait_end(oct_wait *wait)
 
 // Waits for an MPI request with the above. OCT_ERR_LOST as above, or where MPI reports an error.
 oct_status oct_wait_request(MPI_Request *request, int from);
+
+// The same for a message to be received; *arrived says what came.
+oct_status oct_wait_arrival(MPI_Request *request, int from, MPI_Status *arrived);
+
+// Something that only moves while it is asked to: MPI, a UCX worker. Once attached, it is asked in the slow part of
+// every wait of the thread that attached it (no other thread may touch it), whatever that wait is for.
+typedef struct oct_wait_mover {
+    oct_status (*move)(void *context); // OCT_ERR_LOST (kept) where it finds that a rank is lost: the wait ends with it
+    void *context;
+    struct oct_wait_mover *next;
+} oct_wait_mover;
+
+// LOCAL; `mover` stays the caller's and must live until it is detached, by the same thread.
+void oct_wait_attach(oct_wait_mover *mover);
+void oct_wait_detach(oct_wait_mover *mover);
 
 #endif

@@ -9,6 +9,7 @@
 #include <mpi.h>
 #include <stddef.h>
 
+#include "ranks/wait.h"
 #include "runtime/progress.h"
 #include "runtime/status.h"
 
@@ -37,6 +38,7 @@ typedef struct oct_world {
     char (*host_names)[OCT_HOST_NAME_BYTES]; // [host_count]
     oct_world_options options;
     struct oct_monitor *monitor;
+    oct_wait_mover mpi_mover; // every wait lets MPI move
 } oct_world;
 
 // Starts MPI (MPI_THREAD_FUNNELED, checked), fills `world`, starts the monitor. COLLECTIVE over all

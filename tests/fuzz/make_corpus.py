@@ -1,5 +1,8 @@
 #!/usr/bin/env python3
-"""Makes corpus/gguf: very small but valid GGUF models with every block type between them. Needs no packages."""
+"""Makes the folders of corpus/. Needs no packages.
+
+gguf: very small but valid models with every block type between them; control: a message of each kind as
+ranks/control_message.h has it, on a little-endian machine."""
 import pathlib
 import random
 import struct
@@ -78,7 +81,33 @@ def model(architecture, width, kinds, divisors):
     return header + bytes(-len(header) % 32) + data
 
 
+def message(kind, payload=b""):
+    return struct.pack("<QiI", 1, kind, len(payload)) + payload
+
+
+def sequence(slot, biases, tokens, prompt_count):
+    """oct_control_sequence; its sampling: seed, temperature, top-k, top-p, min-p, three penalties, logprobs, biases."""
+    sampling = struct.pack("<QfifffffiI", 7, 0.8, 40, 0.95, 0.05, 1.2, 0.4, 0.3, 2, len(biases))
+    sampling += b"".join(struct.pack("<if", token, bias) for token, bias in biases)
+    sampling = sampling.ljust(8 + 9 * 4 + 300 * 8, b"\0") + bytes(4)
+    head = struct.pack("<iiiI", slot, len(tokens), prompt_count, 0) + sampling
+    return head + struct.pack(f"<{len(tokens)}i", *tokens)
+
+
+def write_control():
+    folder = pathlib.Path(__file__).parent / "corpus" / "control"
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = [(17, 0, 0, 1), (999, 3, 1, 0), (0, 2, 2, 0)]
+    step = struct.pack("<i", len(columns)) + b"".join(struct.pack("<4i", *column) for column in columns)
+    kinds = {"sequence": sequence(3, [(17, 3.5), (30, -100)], [5, 999, 0], 2), "truncate": struct.pack("<ii", 2, 100), "step": step,
+             "logits": struct.pack("<i", 7), "probe": b"", "touch": struct.pack("<q", 256), "idle": b"", "pass": b"",
+             "finish": b""}
+    for kind, (name, payload) in enumerate(kinds.items()):
+        (folder / name).write_bytes(message(kind, payload))
+
+
 def main():
+    write_control()
     random.seed(1)
     folder = pathlib.Path(__file__).parent / "corpus" / "gguf"
     folder.mkdir(parents=True, exist_ok=True)
