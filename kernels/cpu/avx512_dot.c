@@ -23,7 +23,14 @@ enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, CACHED_BYTES = 256 <
 // column reads so fast that the processor's own prefetcher keeps up with streams of its own, so that only their ends
 // matter; in short runs of strips it never gets going, and what is on its way at a time is what the loop asks for.
 // Measured with 1 to 8 columns, two threads, on Zen 4 (docs/performance.md).
-enum { SEVERAL_AHEAD = 2048, SEVERAL_AHEAD_IN_ONE = 5120, SINGLE_AHEAD = 1024, SINGLE_AHEAD_IN_ONE = 12288 };
+enum {
+    SEVERAL_AHEAD = 2048,
+    SEVERAL_AHEAD_IN_ONE = 5120,
+    SINGLE_AHEAD = 1024,
+    SINGLE_AHEAD_SHORT = 4096, // streams of less than SHORT_BYTES
+    SINGLE_AHEAD_IN_ONE = 12288,
+    SHORT_BYTES = 64 << 10
+};
 
 #ifdef OCT_EMULATED
 #define UNROLL
@@ -323,6 +330,15 @@ OCT_INLINE ptrdiff_t bytes_ahead(ptrdiff_t onward, size_t at, size_t bytes, size
     return onward + (ptrdiff_t)distance - (ptrdiff_t)bytes;
 }
 
+OCT_INLINE size_t prefetch_distance(bool single, bool far, size_t stream_bytes)
+{
+    if (!single)
+        return far ? SEVERAL_AHEAD : SEVERAL_AHEAD_IN_ONE;
+    if (!far)
+        return SINGLE_AHEAD_IN_ONE;
+    return stream_bytes < SHORT_BYTES ? SINGLE_AHEAD_SHORT : SINGLE_AHEAD;
+}
+
 // The strips [first, last) for a panel of columns, four at a time: long ones far apart, short ones as they come,
 // since a stream that soon ends is not worth its beginning.
 OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int32_t first, int32_t last, int32_t begin)
@@ -332,9 +348,7 @@ OCT_INLINE void dot_panel(oct_traits t, const oct_dot *dot, __m512i values, int3
     const bool far = (size_t)part * strip_bytes >= STREAM_BYTES;
     const int32_t distance = far ? part : 1, step = far ? 1 : STREAMS;
     const size_t stream_bytes = (size_t)(far ? part : last - first) * strip_bytes;
-    const bool single = dot->x->columns == 1;
-    const size_t ahead = far ? (single ? SINGLE_AHEAD : SEVERAL_AHEAD)
-                             : (single ? SINGLE_AHEAD_IN_ONE : SEVERAL_AHEAD_IN_ONE);
+    const size_t ahead = prefetch_distance(dot->x->columns == 1, far, stream_bytes);
     const uint8_t *weights = dot->weights + (size_t)first * strip_bytes;
     const bool over = last == dot->strips && begin + OCT_PANEL_COLUMNS >= dot->x->columns;
     const ptrdiff_t onward = over && dot->next != NULL ? dot->next - weights : 0;
