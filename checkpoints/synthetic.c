@@ -84,7 +84,8 @@ static void make_integer_block(const oct_encoding_info *info, int n, double want
 }
 
 // A block of q2_k or q2: S varies from 8 to 15, and T = S with M = −1.5 D puts the middle of the codes at zero.
-static void make_pair_block(const oct_encoding_info *info, int n, double wanted, int rows, uint64_t *state, uint8_t *out)
+static void make_pair_block(const oct_encoding_info *info, int n, double wanted, int rows, uint64_t *state,
+                            uint8_t *out)
 {
     const double spread = sqrt(15.0 / 12), middle_factor = 11.5;
     const float unit = (float)(wanted / spread / middle_factor);
