@@ -1,6 +1,6 @@
 // Quantisers. Both alternate between what is best for the codes at hand and the codes that are best for it: either
 // half can only lessen the error, and several starts keep it out of poor corners. 16 groups go side by side, one a
-// lane, so that no sum crosses lanes; the inner loops over lanes are for the compiler's vectors.
+// lane (a pair may have 8), so that no sum crosses lanes; the inner loops over lanes are for the compiler's vectors.
 #include "checkpoints/quantise.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@
 
 #include "runtime/encoding.h"
 
-enum { LANES = 16, GROUP = 32, PAIR_GROUP = 16, PAIR_LEVEL = 3, PAIR_FACTOR = 15 };
+enum { LANES = 16, GROUP = 32, PAIR_LEVEL = 3, PAIR_FACTOR = 15 };
 enum { ROUNDS = 2, PAIR_ROUNDS = 3 }; // more lessen the error by less than a thousandth
 #define HALF_LARGEST 65504.0f
 #define HALF_SMALLEST 0x1p-24f
@@ -136,14 +136,15 @@ typedef struct affine {
 } affine;
 
 // Those that fit given levels best. `sign` −1 or 1: no minimum has the other sign; 0: they may have any.
-static void fit_affine(const lanes *w, const lanes *levels, float sign, affine *fit)
+static void fit_affine(int size, const lanes *w, const lanes *levels, float sign, affine *fit)
 {
+    const float count = (float)size;
     sums s;
-    add_up(PAIR_GROUP, w, levels, &s);
+    add_up(size, w, levels, &s);
     for (int g = 0; g < LANES; g++) {
-        const float spread = PAIR_GROUP * s.squares[g] - s.levels[g] * s.levels[g];
-        float scale = spread > 0 ? (PAIR_GROUP * s.products[g] - s.levels[g] * s.weights[g]) / spread : 0;
-        float minimum = (s.weights[g] - scale * s.levels[g]) / PAIR_GROUP;
+        const float spread = count * s.squares[g] - s.levels[g] * s.levels[g];
+        float scale = spread > 0 ? (count * s.products[g] - s.levels[g] * s.weights[g]) / spread : 0;
+        float minimum = (s.weights[g] - scale * s.levels[g]) / count;
         const bool unwanted = minimum * sign < 0;
         scale = !unwanted ? scale : s.squares[g] > 0 ? s.products[g] / s.squares[g] : 0;
         fit->scale[g] = scale > 0 ? scale : 0;
@@ -153,16 +154,16 @@ static void fit_affine(const lanes *w, const lanes *levels, float sign, affine *
 
 // Each group's own best scale and minimum. The starts lay the outer levels inside the range of the weights, by
 // parts of a step below and above: of 16 normal numbers the extremes lie half a step outside of the best levels.
-static void best_affine(const lanes *w, float sign, affine *best)
+static void best_affine(int size, const lanes *w, float sign, affine *best)
 {
     static const float inside[][2] = {{0.25f, 0.25f}, {0, 0.5f}, {0.5f, 0}};
-    lanes levels[PAIR_GROUP], low, high, errors, least = {0};
+    lanes levels[GROUP], low, high, errors, least = {0};
     affine fit;
     for (int g = 0; g < LANES; g++) {
         low[g] = sign < 0 && w[0][g] > 0 ? 0 : w[0][g];
         high[g] = w[0][g];
     }
-    for (int i = 1; i < PAIR_GROUP; i++)
+    for (int i = 1; i < size; i++)
         for (int g = 0; g < LANES; g++) {
             low[g] = w[i][g] < low[g] ? w[i][g] : low[g];
             high[g] = w[i][g] > high[g] ? w[i][g] : high[g];
@@ -175,10 +176,10 @@ static void best_affine(const lanes *w, float sign, affine *best)
             fit.minimum[g] = from + inside[start][0] * fit.scale[g];
         }
         for (int round = 0; round < ROUNDS; round++) {
-            round_levels(PAIR_GROUP, w, fit.scale, fit.minimum, 0, PAIR_LEVEL, levels, errors);
-            fit_affine(w, levels, sign, &fit);
+            round_levels(size, w, fit.scale, fit.minimum, 0, PAIR_LEVEL, levels, errors);
+            fit_affine(size, w, levels, sign, &fit);
         }
-        round_levels(PAIR_GROUP, w, fit.scale, fit.minimum, 0, PAIR_LEVEL, levels, errors);
+        round_levels(size, w, fit.scale, fit.minimum, 0, PAIR_LEVEL, levels, errors);
         for (int g = 0; g < LANES; g++) {
             const bool better = start == 0 || errors[g] < least[g];
             best->scale[g] = better ? fit.scale[g] : best->scale[g];
@@ -190,9 +191,10 @@ static void best_affine(const lanes *w, float sign, affine *best)
 
 // A pair under construction: D and M as f16 holds them; factors and levels as numbers.
 typedef struct pair {
+    int size; // weights of a group
     uint16_t half_d, half_m;
     float d, m, error;
-    lanes scales, minima, levels[PAIR_GROUP];
+    lanes scales, minima, levels[GROUP];
 } pair;
 
 static float as_factor(float factor)
@@ -212,7 +214,7 @@ static float round_pair(const lanes *w, const pair *p, const lanes scales, const
         scale[g] = p->d * scales[g];
         minimum[g] = p->m * minima[g];
     }
-    round_levels(PAIR_GROUP, w, scale, minimum, 0, PAIR_LEVEL, levels, errors);
+    round_levels(p->size, w, scale, minimum, 0, PAIR_LEVEL, levels, errors);
     for (int g = 0; g < LANES; g++)
         sum += errors[g];
     return sum;
@@ -246,12 +248,12 @@ static void fit_units(const lanes *w, float sign, pair *p)
 {
     sums s;
     float xx = 0, xt = 0, tt = 0, wx = 0, wt = 0;
-    add_up(PAIR_GROUP, w, p->levels, &s);
+    add_up(p->size, w, p->levels, &s);
     for (int g = 0; g < LANES; g++) {
         const float scale = p->scales[g], minimum = p->minima[g];
         xx += scale * scale * s.squares[g];
         xt += scale * minimum * s.levels[g];
-        tt += minimum * minimum * PAIR_GROUP;
+        tt += minimum * minimum * (float)p->size;
         wx += scale * s.products[g];
         wt += minimum * s.weights[g];
     }
@@ -269,9 +271,9 @@ static void fit_units(const lanes *w, float sign, pair *p)
 }
 
 // From each group's own scale and minimum (of one sign) to factors of a common pair.
-static void fit_pair(const lanes *w, const affine *own, float sign, pair *best)
+static void fit_pair(int size, const lanes *w, const affine *own, float sign, pair *best)
 {
-    pair p = {0};
+    pair p = {.size = size};
     float scale = 0, minimum = 0;
     for (int g = 0; g < LANES; g++) {
         scale = own->scale[g] > scale ? own->scale[g] : scale;
@@ -295,40 +297,39 @@ static void fit_pair(const lanes *w, const affine *own, float sign, pair *best)
 }
 
 // All minima of a pair have M's sign. Where the groups' own are of both, each sign is tried.
-static void best_pair(const lanes *w, pair *best)
+static void best_pair(int size, const lanes *w, pair *best)
 {
     affine own;
     bool below = false, above = false;
-    best_affine(w, 0, &own);
+    best_affine(size, w, 0, &own);
     for (int g = 0; g < LANES; g++) {
         below = below || own.minimum[g] < 0;
         above = above || own.minimum[g] > 0;
     }
     if (!below || !above) {
-        fit_pair(w, &own, above ? 1 : -1, best);
+        fit_pair(size, w, &own, above ? 1 : -1, best);
         return;
     }
     pair other;
-    best_affine(w, -1, &own);
-    fit_pair(w, &own, -1, best);
-    best_affine(w, 1, &own);
-    fit_pair(w, &own, 1, &other);
+    best_affine(size, w, -1, &own);
+    fit_pair(size, w, &own, -1, best);
+    best_affine(size, w, 1, &own);
+    fit_pair(size, w, &own, 1, &other);
     if (other.error < best->error)
         *best = other;
 }
 
-void oct_quantise_pair(const float *weights, int columns, oct_quantised_pair *out)
+void oct_quantise_pair(const float *weights, int columns, int size, oct_quantised_pair *out)
 {
-    lanes w[PAIR_GROUP];
+    lanes w[GROUP];
     pair best;
-    take_weights(weights, PAIR_GROUP, columns / PAIR_GROUP, HALF_LARGEST * PAIR_FACTOR, w);
-    best_pair(w, &best);
-    out->d = best.half_d;
-    out->m = best.half_m;
-    for (int g = 0; g < LANES; g++) {
+    take_weights(weights, size, columns / size, HALF_LARGEST * PAIR_FACTOR, w);
+    best_pair(size, w, &best);
+    *out = (oct_quantised_pair){.d = best.half_d, .m = best.half_m};
+    for (int g = 0; g < OCT_BLOCK_COLUMNS / size; g++) {
         out->scales[g] = (uint8_t)best.scales[g];
         out->minima[g] = (uint8_t)best.minima[g];
-        for (int i = 0; i < PAIR_GROUP; i++)
-            out->codes[g * PAIR_GROUP + i] = (uint8_t)best.levels[i][g];
+        for (int i = 0; i < size; i++)
+            out->codes[g * size + i] = (uint8_t)best.levels[i][g];
     }
 }

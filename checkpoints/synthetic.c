@@ -83,15 +83,16 @@ static void make_integer_block(const oct_encoding_info *info, int n, double want
     fill_random(out, (size_t)n * 2 * (size_t)info->low_bits, state);
 }
 
-// A block of q2_k: S varies from 8 to 15, and T = S with M = −1.5 D puts the middle of the codes at zero.
-static void make_pair_block(int n, double wanted, int rows, uint64_t *state, uint8_t *out)
+// A block of q2_k or q2: S varies from 8 to 15, and T = S with M = −1.5 D puts the middle of the codes at zero.
+static void make_pair_block(const oct_encoding_info *info, int n, double wanted, int rows, uint64_t *state,
+                            uint8_t *out)
 {
     const double spread = sqrt(15.0 / 12), middle_factor = 11.5;
     const float unit = (float)(wanted / spread / middle_factor);
     const uint16_t d = oct_f32_to_f16(unit), m = oct_f32_to_f16(-1.5f * unit);
     for (int row = 0; row < 32; row++, out += 2)
         memcpy(out, row % 16 >= rows ? &(uint16_t){0} : row < 16 ? &d : &m, 2);
-    for (int at = 0; at < n; at++) { // 16 rows of n / 16 groups
+    for (int at = 0; at < 16 * n / info->group; at++) {
         const uint8_t factor = (uint8_t)(8 + (next_random(state) & 7));
         *out++ = (uint8_t)(factor | factor << 4);
     }
@@ -128,8 +129,8 @@ static void make_strip(oct_source *source, int32_t index, int64_t tile, oct_enco
         int used = rows < OCT_TILE_ROWS ? (int)rows : OCT_TILE_ROWS;
         if (info->float_bytes)
             make_float_block(encoding, n, wanted, used, &state, strip);
-        else if (encoding == OCT_Q2_K)
-            make_pair_block(n, wanted, used, &state, strip);
+        else if (info->scale == OCT_SCALE_FACTOR_U4)
+            make_pair_block(info, n, wanted, used, &state, strip);
         else
             make_integer_block(info, n, wanted, used, &state, strip);
         strip += oct_block_bytes(encoding, n);

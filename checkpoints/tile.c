@@ -180,17 +180,18 @@ static void quantise_pairs(oct_tile *tile, int row, const float *weights)
 {
     uint8_t *codes = tile->codes + row * tile->columns;
     uint16_t *scales = tile->scales + row * oct_tile_groups(tile), *minima = tile->minima + row * oct_tile_groups(tile);
+    const int group = oct_encoding_describe(tile->encoding)->group;
     for (int64_t p = 0; p < oct_tile_pairs(tile); p++) {
         const int64_t first = p * OCT_BLOCK_COLUMNS, left = tile->columns - first;
         const int n = left < OCT_BLOCK_COLUMNS ? (int)left : OCT_BLOCK_COLUMNS;
         oct_quantised_pair pair;
-        oct_quantise_pair(weights + first, n, &pair);
+        oct_quantise_pair(weights + first, n, group, &pair);
         tile->pair_d[row * oct_tile_pairs(tile) + p] = pair.d;
         tile->pair_m[row * oct_tile_pairs(tile) + p] = pair.m;
         memcpy(codes + first, pair.codes, (size_t)n);
-        for (int g = 0; g < n / 16; g++) {
-            scales[first / 16 + g] = pair.scales[g];
-            minima[first / 16 + g] = pair.minima[g];
+        for (int g = 0; g < n / group; g++) {
+            scales[first / group + g] = pair.scales[g];
+            minima[first / group + g] = pair.minima[g];
         }
     }
 }
@@ -208,6 +209,7 @@ void oct_tile_quantise_row(oct_tile *tile, int row, const float *weights)
             floats[c] = tile->encoding == OCT_F16 ? oct_f32_to_f16(weights[c]) : oct_f32_to_bf16(weights[c]);
         return;
     case OCT_Q2_K:
+    case OCT_Q2:
         quantise_pairs(tile, row, weights);
         return;
     default:

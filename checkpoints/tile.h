@@ -44,7 +44,7 @@ void oct_tile_pack(const oct_tile *tile, int64_t first, int64_t last, uint8_t *s
 void oct_tile_decode_row(const oct_tile *tile, int row, float *out);
 
 // Quantises a row of fp32 weights [columns] into row `row` of a tile whose encoding is bf16, f16, f32, q8,
-// q4 or q2_k. Rounding: to nearest even for floating point; the others as in checkpoints/quantise.h. LOCAL.
+// q4, q2_k or q2. Rounding: to nearest even for floating point; the others as in checkpoints/quantise.h. LOCAL.
 void oct_tile_quantise_row(oct_tile *tile, int row, const float *weights);
 
 #endif

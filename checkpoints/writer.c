@@ -19,6 +19,7 @@
 #include "checkpoints/layout.h"
 #include "checkpoints/part_file.h"
 #include "checkpoints/sections.h"
+#include "checkpoints/two_bits.h"
 #include "runtime/progress.h"
 
 enum { THREADS_MAX = 64 };
@@ -30,6 +31,7 @@ typedef struct writer {
     char *part; // NAME.part, owned
     int fd;     // of the same file: reserving and syncing
     hid_t file;
+    oct_encoding *targets; // of the matrices
     oct_catalogue_row *rows;
     oct_granule_row *granules;
     float *vectors;
@@ -56,11 +58,6 @@ typedef struct encoder {
     float *row; // decoded
 } encoder;
 
-static oct_encoding target_encoding(const writer *w, int32_t index)
-{
-    return w->options->encoding < 0 ? w->source->tensors[index].encoding : (oct_encoding)w->options->encoding;
-}
-
 static oct_status cannot_write(const writer *w, int code)
 {
     return oct_fail(OCT_ERR_FILE, "cannot write %s: %s", w->part, code ? strerror(code) : "HDF5 refuses");
@@ -70,7 +67,7 @@ static oct_status cannot_write(const writer *w, int code)
 static void encode_strip(encoder *e, int64_t tile, int64_t first, int64_t last, uint8_t *out)
 {
     writer *w = e->job->writer;
-    oct_encoding encoding = target_encoding(w, e->job->index);
+    oct_encoding encoding = w->targets[e->job->index];
     if (w->source->make_strip)
         w->source->make_strip(w->source, e->job->index, tile, encoding, first, last, out);
     else
@@ -81,7 +78,7 @@ static oct_status prepare_tile(encoder *e, int64_t tile)
 {
     encoding_job *job = e->job;
     oct_source *source = job->writer->source;
-    oct_encoding encoding = target_encoding(job->writer, job->index);
+    oct_encoding encoding = job->writer->targets[job->index];
     oct_progress_bump();
     if (source->make_strip)
         return OCT_OK;
@@ -103,7 +100,7 @@ static void place_tile(encoder *e, int64_t tile)
 {
     const encoding_job *job = e->job;
     const oct_tensor_spec *spec = &job->writer->source->specs[job->index];
-    oct_encoding encoding = target_encoding(job->writer, job->index);
+    oct_encoding encoding = job->writer->targets[job->index];
     for (int32_t g = 0; g < spec->partition.granules; g++) {
         oct_extent part = oct_granule_extent(spec, g);
         if (tile * OCT_TILE_ROWS < part.first_row || tile * OCT_TILE_ROWS >= part.last_row)
@@ -205,7 +202,7 @@ static void fill_row(const writer *w, int32_t index, oct_catalogue_row *row)
     static const char *const splits[] = {"vector", "rows", "columns"};
     const oct_tensor_spec *spec = &w->source->specs[index];
     bool vector = spec->split == OCT_SPLIT_NONE;
-    oct_encoding encoding = vector ? OCT_F32 : target_encoding(w, index);
+    oct_encoding encoding = vector ? OCT_F32 : w->targets[index];
     memcpy(row->name, spec->name, sizeof row->name);
     memcpy(row->source, w->source->tensors[index].type, sizeof row->source);
     snprintf(row->encoding, sizeof row->encoding, "%s", oct_encoding_describe(encoding)->name);
@@ -226,7 +223,7 @@ static oct_status write_matrix(writer *w, int32_t index)
     if (spec->partition.granules > OCT_MAX_VOCABULARY_GRANULES)
         all = malloc(((size_t)spec->partition.granules + 1) * sizeof *all);
     fill_row(w, index, row);
-    row->bytes = oct_matrix_bytes(spec, target_encoding(w, index), all);
+    row->bytes = oct_matrix_bytes(spec, w->targets[index], all);
     uint8_t *bytes = calloc(1, row->bytes);
     oct_status status = bytes ? encode_matrix(w, index, all, bytes)
                               : oct_fail(OCT_ERR_MACHINE, "no memory for the %llu bytes of %s",
@@ -283,6 +280,20 @@ static oct_status write_sections(writer *w)
     return status;
 }
 
+static oct_status choose_targets(writer *w)
+{
+    const oct_source *source = w->source;
+    const int encoding = w->options->encoding;
+    w->targets = calloc((size_t)source->count, sizeof *w->targets);
+    if (!w->targets)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the list of encodings");
+    for (int32_t i = 0; i < source->count; i++)
+        w->targets[i] = encoding < 0 ? source->tensors[i].encoding : (oct_encoding)encoding;
+    if (encoding == OCT_Q2)
+        oct_two_bits_choose(source->specs, source->count, w->targets);
+    return OCT_OK;
+}
+
 // Takes memory for the tables and adds up what the file will hold.
 static oct_status prepare(writer *w, uint64_t *file_bytes)
 {
@@ -297,7 +308,7 @@ static oct_status prepare(writer *w, uint64_t *file_bytes)
             vectors += (uint64_t)spec->rows;
             continue;
         }
-        uint64_t bytes = oct_matrix_bytes(spec, target_encoding(w, i), NULL);
+        uint64_t bytes = oct_matrix_bytes(spec, w->targets[i], NULL);
         granules += (uint64_t)spec->partition.granules;
         w->total_bytes += bytes;
         *file_bytes += bytes + (bytes >= ALIGN_FROM ? ALIGN_TO : 0);
@@ -357,7 +368,9 @@ static oct_status close_file(writer *w)
 static oct_status write_file(writer *w, const char *path, uint64_t *file_bytes)
 {
     uint64_t needed;
-    oct_status status = prepare(w, &needed);
+    oct_status status = choose_targets(w);
+    if (!status)
+        status = prepare(w, &needed);
     if (!status)
         status = oct_part_take(w->part, &w->fd);
     if (!status)
@@ -412,6 +425,7 @@ oct_status oct_checkpoint_write(oct_source *source, const char *path, const oct_
     if (!status && report)
         *report =
             (oct_write_report){w.total_bytes, weights, file_bytes, (double)(oct_now_ns() - start) * 1e-9};
+    free(w.targets);
     free(w.rows);
     free(w.granules);
     free(w.vectors);

@@ -7,7 +7,9 @@
 #include "checkpoints/source.h"
 
 typedef struct oct_write_options {
-    int encoding; // oct_encoding of all matrices (bf16, f16, f32, q8, q4 or q2_k), or −1: as the source has them
+    // oct_encoding of all matrices (bf16, f16, f32, q8, q4 or q2_k), or −1: as the source has them, or OCT_Q2: q2_k or
+    // q2, as oct_two_bits_choose() has it.
+    int encoding;
     int threads;  // that encode, at least 1 (0 counts as 1)
     // Called after each tensor, may be NULL: bytes of tensors written so far, of all of them.
     void (*progress)(void *context, uint64_t bytes, uint64_t total);

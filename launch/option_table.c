@@ -26,7 +26,7 @@ const oct_option_row oct_option_rows[] = {
     {IMPORT | BENCH, 0, "scale", NUMBER("F", scale, 1e-3, 1e3, "1"), "multiplies the random weights"},
     {IMPORT, 0, "encoding", CHOICE("keep|bf16|f16|q8|q4|q2", encoding, "keep"),
      "how matrices are stored; keep: exactly as the source has them (q4 for synthetic weights); "
-     "q2: 2.63 bits a weight in whole blocks, listed as q2_k"},
+     "q2: q2_k, and q2 in part where a model would take more than 2.7 bits a weight"},
     {BENCH, 0, "synthetic", TEXT("SHAPE", synthetic),
      "random weights in a named shape (see octet import --help) instead of a MODEL.h5; they stand in a file in $TMPDIR "
      "(default /tmp) until they are open"},

@@ -309,8 +309,6 @@ oct_status oct_options_parse(oct_options *options, oct_command command, int argc
 
 int oct_options_encoding(const oct_options *options)
 {
-    if (strcmp(options->encoding, "q2") == 0)
-        return OCT_Q2_K;
     return strcmp(options->encoding, "keep") == 0 ? -1 : oct_encoding_find(options->encoding);
 }
 

@@ -73,8 +73,8 @@ oct_status oct_options_parse(oct_options *options, oct_command command, int argc
 // Did the option called `name` (without dashes) stand on the command line? LOCAL.
 bool oct_options_given(const oct_options *options, const char *name);
 
-// The encoding that --encoding asks for, or −1 for "keep". Its words are the encodings' own names, but for q2: there
-// is one encoding of 2 bits, q2_k. LOCAL.
+// The encoding that --encoding asks for, or −1 for "keep". Its words are the encodings' own names; of q2 the writer
+// makes q2_k as well (checkpoints/two_bits.h). LOCAL.
 int oct_options_encoding(const oct_options *options);
 
 // Prints usage, options and defaults of a subcommand. LOCAL.

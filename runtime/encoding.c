@@ -25,6 +25,7 @@ static const oct_encoding_info table[OCT_ENCODING_COUNT] = {
     [OCT_Q4_K] = {"q4_k", 0, 4, 0, 32, OCT_SCALE_FACTOR_U8, 0, NULL},
     [OCT_Q5_K] = {"q5_k", 0, 4, 1, 32, OCT_SCALE_FACTOR_U8, 0, NULL},
     [OCT_Q6_K] = {"q6_k", 0, 4, 2, 16, OCT_SCALE_FACTOR_S8, 32, NULL},
+    [OCT_Q2] = {"q2", 0, 2, 0, 32, OCT_SCALE_FACTOR_U4, 0, NULL},
 };
 
 const oct_encoding_info *oct_encoding_describe(oct_encoding encoding)

@@ -53,6 +53,7 @@ typedef enum oct_encoding {
     OCT_Q4_K,   // 4-bit, groups of 32, FACTOR_U8
     OCT_Q5_K,   // 5-bit, groups of 32, FACTOR_U8
     OCT_Q6_K,   // 6-bit, zero 32, groups of 16, FACTOR_S8
+    OCT_Q2,     // 2-bit, groups of 32, FACTOR_U4: no GGUF type
     OCT_ENCODING_COUNT
 } oct_encoding;
 

@@ -34,7 +34,8 @@ typedef struct oct_traits {
     X(OCT_Q3_K, q3_k, 2, 1, 16, OCT_SCALE_FACTOR_S8, 4, false)                                               \
     X(OCT_Q4_K, q4_k, 4, 0, 32, OCT_SCALE_FACTOR_U8, 0, false)                                               \
     X(OCT_Q5_K, q5_k, 4, 1, 32, OCT_SCALE_FACTOR_U8, 0, false)                                               \
-    X(OCT_Q6_K, q6_k, 4, 2, 16, OCT_SCALE_FACTOR_S8, 32, false)
+    X(OCT_Q6_K, q6_k, 4, 2, 16, OCT_SCALE_FACTOR_S8, 32, false)                                              \
+    X(OCT_Q2, q2, 2, 0, 32, OCT_SCALE_FACTOR_U4, 0, false)
 
 #define OCT_FLOAT_ENCODINGS(X)                                                                               \
     X(OCT_F32, f32)                                                                                          \

@@ -20,6 +20,7 @@ INTEGERS = {
     "iq4_nl": (4, 0, 32, "f16", 127, IQ4_NL), "q2_k": (2, 0, 16, "factor_u4", 0, None),
     "q3_k": (2, 1, 16, "factor_s8", 4, None), "q4_k": (4, 0, 32, "factor_u8", 0, None),
     "q5_k": (4, 1, 32, "factor_u8", 0, None), "q6_k": (4, 2, 16, "factor_s8", 32, None),
+    "q2": (2, 0, 32, "factor_u4", 0, None),
 }
 GGUF_NAMES = {"embedding": "token_embd.weight", "output_norm": "output_norm.weight", "head": "output.weight",
               "attention_norm": "attn_norm.weight", "q": "attn_q.weight", "k": "attn_k.weight", "v": "attn_v.weight",

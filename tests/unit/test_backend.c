@@ -437,6 +437,7 @@ static void same_bits_integer_encodings(void **state)
     check_model(nine_heads, OCT_Q4_1);
     check_model(many_heads, OCT_Q4_K);
     check_model(biased, OCT_Q6_K);
+    check_model(nine_heads, OCT_Q2);
 }
 
 static void same_bits_floating_encodings(void **state)

@@ -13,6 +13,7 @@
 
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/layout.h"
+#include "checkpoints/two_bits.h"
 #include "checkpoints/writer.h"
 
 // HDF5 1.10 forgets buffers of its own when it refuses a damaged file; ours are still checked.
@@ -167,7 +168,7 @@ static void test_reencoding(void **context)
         oct_encoding encoding;
         double bound; // of the squared error over the squared weights
     } cases[] = {{OCT_F32, 0}, {OCT_BF16, 4e-6}, {OCT_Q8, 1e-4}, {OCT_Q4, 1e-2},
-                 {OCT_Q2_K, 9e-2}};
+                 {OCT_Q2_K, 9e-2}, {OCT_Q2, 1.2e-1}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         oct_source source;
         oct_checkpoint *checkpoint;
@@ -213,29 +214,38 @@ static void test_same_bytes(void **context)
     free(second);
 }
 
-// Bits a weight of whole models. A block of q2_k has a pair of its own, so narrow granules cost more: the wide models
-// stay below 2.7, the small ones do not.
+// Bits a weight of whole models, and how many of two bits are q2: of wide models none, as all in q2_k take less than
+// 2.7 bits; of the small ones a kind or more.
 static void test_bits(void **context)
 {
     (void)context;
     static const struct {
         const char *shape;
-        double q4, q2;
-    } cases[] = {{"smollm2-135m", 4.5, 2.86}, {"llama-1.1b", 4.5, 2.73}, {"llama-3b", 4.5, 2.7},
-                 {"llama-8b", 4.5, 2.7},      {"llama-70b", 4.5, 2.7}};
+        int q2; // matrices a layer
+    } cases[] = {{"smollm2-135m", 4}, {"llama-1.1b", 1}, {"llama-3b", 0}, {"llama-8b", 0}, {"llama-70b", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         oct_source source;
-        double weights = 0, q4 = 0, q2 = 0;
+        double weights = 0, q4 = 0, two = 0;
+        int q2 = 0;
         assert_int_equal(oct_source_open_synthetic(&source, cases[i].shape, 1), OCT_OK);
+        oct_encoding *encodings = calloc((size_t)source.count, sizeof *encodings);
+        oct_two_bits_choose(source.specs, source.count, encodings);
         for (int32_t t = 0; t < source.count; t++) {
-            if (source.specs[t].split == OCT_SPLIT_NONE)
+            const oct_tensor_spec *spec = &source.specs[t];
+            if (spec->split == OCT_SPLIT_NONE) {
+                assert_int_equal(encodings[t], 0);
                 continue;
-            weights += (double)(source.specs[t].rows * source.specs[t].columns);
-            q4 += 8 * (double)oct_matrix_bytes(&source.specs[t], OCT_Q4, NULL);
-            q2 += 8 * (double)oct_matrix_bytes(&source.specs[t], OCT_Q2_K, NULL);
+            }
+            assert_true(encodings[t] == OCT_Q2_K || encodings[t] == OCT_Q2);
+            q2 += encodings[t] == OCT_Q2;
+            weights += (double)(spec->rows * spec->columns);
+            q4 += 8 * (double)oct_matrix_bytes(spec, OCT_Q4, NULL);
+            two += 8 * (double)oct_matrix_bytes(spec, encodings[t], NULL);
         }
-        printf("%s: %.4f and %.4f bits a weight\n", cases[i].shape, q4 / weights, q2 / weights);
-        assert_true(q4 <= weights * cases[i].q4 && q2 <= weights * cases[i].q2);
+        printf("%s: %.4f and %.4f bits a weight\n", cases[i].shape, q4 / weights, two / weights);
+        assert_true(q4 <= weights * 4.5 && two <= weights * OCT_TWO_BITS_MOST);
+        assert_int_equal(q2, cases[i].q2 * source.model.layers);
+        free(encodings);
         oct_source_close(&source);
     }
 }
@@ -244,7 +254,7 @@ static void test_bits(void **context)
 static void test_writer_threads(void **context)
 {
     (void)context;
-    static const oct_encoding encodings[] = {OCT_Q4, OCT_Q2_K};
+    static const oct_encoding encodings[] = {OCT_Q4, OCT_Q2};
     for (int synthetic = 0; synthetic < 2; synthetic++)
         for (size_t i = 0; i < sizeof encodings / sizeof encodings[0]; i++) {
             size_t size[2];

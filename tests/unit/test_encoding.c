@@ -107,7 +107,7 @@ static void test_sizes(void **context)
     } cases[] = {{OCT_F32, 32},     {OCT_F16, 16},     {OCT_BF16, 16},     {OCT_Q8, 8.5},
                  {OCT_Q4, 4.5},     {OCT_Q4_1, 5},     {OCT_Q5_0, 5.5},    {OCT_Q5_1, 6},
                  {OCT_IQ4_NL, 4.5}, {OCT_Q2_K, 2.625}, {OCT_Q3_K, 3.5625}, {OCT_Q4_K, 4.625},
-                 {OCT_Q5_K, 5.625}, {OCT_Q6_K, 6.5625}};
+                 {OCT_Q5_K, 5.625}, {OCT_Q6_K, 6.5625}, {OCT_Q2, 2.375}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         oct_encoding e = cases[i].encoding;
         assert_int_equal(oct_block_bytes(e, 256), (size_t)(cases[i].bits * 512));
