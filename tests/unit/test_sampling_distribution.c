@@ -1,61 +1,13 @@
 // Do sampled tokens follow the distribution that was asked for? Chi-square tests over a toy vocabulary
-// against probabilities computed here in double precision, by sorting and summing. Seeds are fixed, so that a
-// test gives the same verdict every time; each p-value must be above 1e-4 (with the 36 tests here a correct
-// sampler would fail for one set of seeds in 270).
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "runtime/sampling.h"
+// against probabilities computed in double precision, by sorting and summing. Seeds are fixed, so that a test gives the
+// same verdict every time; each p-value must be above 1e-4 (with the 36 tests here a correct sampler would fail for one
+// set of seeds in 270). test_sampling_tail.c does the same with a large vocabulary.
+#include "tests/unit/distribution.h"
 
 enum { VOCABULARY = 40, SAMPLES = 25000 };
 
-// Upper tail of the chi-square distribution by the cube-root approximation of Wilson and Hilferty (1931).
-static double chi_square_tail(double chi_square, int freedom)
-{
-    double spread = 2.0 / (9.0 * freedom);
-    double z = (cbrt(chi_square / freedom) - (1 - spread)) / sqrt(spread);
-    return 0.5 * erfc(z / sqrt(2));
-}
-
-// Probabilities of the kept tokens, 0 for the others.
-static void expected_probabilities(const oct_sampling *s, const double *logits, double *probabilities)
-{
-    int order[VOCABULARY], kept = VOCABULARY;
-    double mass[VOCABULARY], sum = 0, before = 0;
-    for (int i = 0; i < VOCABULARY; i++) {
-        int at = i;
-        for (; at > 0 && logits[order[at - 1]] < logits[i]; at--)
-            order[at] = order[at - 1];
-        order[at] = i;
-    }
-    if (s->top_k > 0 && s->top_k < kept)
-        kept = s->top_k;
-    for (int i = 0; i < kept; i++)
-        sum += mass[i] = exp((logits[order[i]] - logits[order[0]]) / (double)s->temperature);
-    int end = 0;
-    while (end < kept && before < (double)s->top_p * sum)
-        before += mass[end++];
-    kept = end;
-    while (kept > 1 && mass[kept - 1] < (double)s->min_p * mass[0])
-        kept--;
-    sum = 0;
-    for (int i = 0; i < kept; i++)
-        sum += mass[i];
-    memset(probabilities, 0, sizeof *probabilities * VOCABULARY);
-    for (int i = 0; i < kept; i++)
-        probabilities[order[i]] = mass[i] / sum;
-}
-
 // Samples with a counter in the seed or in the position, over three ranks.
-static void sample(const oct_sampling *s, const float *logits, int by_seed, int *counts)
+static void sample(const oct_sampling *s, const float *logits, int by_seed, int32_t *counts)
 {
     static const int32_t cuts[] = {0, 11, 30, VOCABULARY};
     float maximum = oct_sampling_maximum(logits, VOCABULARY);
@@ -75,30 +27,6 @@ static void sample(const oct_sampling *s, const float *logits, int by_seed, int 
     }
 }
 
-// Tokens with fewer than 10 expected samples are counted as one.
-static double p_value(const int *counts, const double *probabilities)
-{
-    double chi_square = 0, rest_expected = 0;
-    int freedom = -1, rest = 0;
-    for (int t = 0; t < VOCABULARY; t++) {
-        double expected = probabilities[t] * SAMPLES;
-        if (probabilities[t] == 0)
-            assert_int_equal(counts[t], 0);
-        if (expected < 10) {
-            rest_expected += expected;
-            rest += counts[t];
-            continue;
-        }
-        chi_square += (counts[t] - expected) * (counts[t] - expected) / expected;
-        freedom++;
-    }
-    if (rest_expected >= 1) {
-        chi_square += (rest - rest_expected) * (rest - rest_expected) / rest_expected;
-        freedom++;
-    }
-    return freedom < 1 ? 1 : chi_square_tail(chi_square, freedom);
-}
-
 static void toy_logits(uint32_t seed, float *logits)
 {
     for (int t = 0; t < VOCABULARY; t++) {
@@ -107,25 +35,14 @@ static void toy_logits(uint32_t seed, float *logits)
     }
 }
 
-static oct_sampling with(float temperature, int32_t top_k, float top_p, float min_p)
-{
-    oct_sampling s = oct_sampling_default();
-    s.seed = 99;
-    s.temperature = temperature;
-    s.top_k = top_k;
-    s.top_p = top_p;
-    s.min_p = min_p;
-    return s;
-}
-
 static void check(const oct_sampling *s, const float *logits, const double *adjusted)
 {
     double probabilities[VOCABULARY];
-    int counts[VOCABULARY];
-    expected_probabilities(s, adjusted, probabilities);
+    int32_t counts[VOCABULARY];
+    distribution_expect(s, adjusted, VOCABULARY, probabilities);
     for (int by_seed = 0; by_seed < 2; by_seed++) {
         sample(s, logits, by_seed, counts);
-        double p = p_value(counts, probabilities);
+        double p = distribution_p_value(counts, probabilities, VOCABULARY, SAMPLES);
         if (!(p > 1e-4))
             fail_msg("T %g top-k %d top-p %g min-p %g: p-value %g", (double)s->temperature, (int)s->top_k,
                      (double)s->top_p, (double)s->min_p, p);
@@ -135,11 +52,15 @@ static void check(const oct_sampling *s, const float *logits, const double *adju
 static void truncated_sampling_follows_its_probabilities(void **state)
 {
     (void)state;
-    const oct_sampling cases[] = {with(1, 0, 1, 0),       with(0.7f, 0, 1, 0),     with(2, 0, 1, 0),
-                                  with(1, 5, 1, 0),       with(1, 1, 1, 0),        with(0.8f, 0, 0.95f, 0),
-                                  with(1, 0, 0.5f, 0),    with(1.5f, 0, 0.05f, 0), with(1, 0, 1, 0.1f),
-                                  with(0.8f, 0, 1, 0.3f), with(1, 12, 0.8f, 0),    with(1, 12, 0.8f, 0.2f),
-                                  with(3, 30, 0.9f, 0.1f)};
+    const oct_sampling cases[] = {
+        distribution_sampling(1, 0, 1, 0),        distribution_sampling(0.7f, 0, 1, 0),
+        distribution_sampling(2, 0, 1, 0),        distribution_sampling(1, 5, 1, 0),
+        distribution_sampling(1, 1, 1, 0),        distribution_sampling(0.8f, 0, 0.95f, 0),
+        distribution_sampling(1, 0, 0.5f, 0),     distribution_sampling(1.5f, 0, 0.05f, 0),
+        distribution_sampling(1, 0, 1, 0.1f),     distribution_sampling(0.8f, 0, 1, 0.3f),
+        distribution_sampling(1, 12, 0.8f, 0),    distribution_sampling(1, 12, 0.8f, 0.2f),
+        distribution_sampling(3, 30, 0.9f, 0.1f),
+    };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         float logits[VOCABULARY];
         double adjusted[VOCABULARY];
@@ -159,7 +80,7 @@ static void penalised_sampling_follows_its_probabilities(void **state)
     assert_int_equal(oct_history_append_prompt(&history, prompt, 6), OCT_OK);
     assert_int_equal(oct_history_append_output(&history, output, 8), OCT_OK);
     for (int kind = 0; kind < 5; kind++) {
-        oct_sampling s = with(0.9f, kind == 4 ? 20 : 0, kind >= 3 ? 0.9f : 1, 0);
+        oct_sampling s = distribution_sampling(0.9f, kind == 4 ? 20 : 0, kind >= 3 ? 0.9f : 1, 0);
         s.repetition_penalty = kind == 0 || kind >= 3 ? 1.3f : 1;
         s.presence_penalty = kind == 1 || kind >= 3 ? 0.8f : 0;
         s.frequency_penalty = kind == 2 || kind >= 3 ? 0.4f : 0;
@@ -169,18 +90,7 @@ static void penalised_sampling_follows_its_probabilities(void **state)
         float logits[VOCABULARY];
         double adjusted[VOCABULARY];
         toy_logits((uint32_t)kind + 50, logits);
-        for (int t = 0; t < VOCABULARY; t++) {
-            int in_prompt = 0, in_output = 0;
-            for (size_t i = 0; i < 6; i++)
-                in_prompt += prompt[i] == t;
-            for (size_t i = 0; i < 8; i++)
-                in_output += output[i] == t;
-            double l = (double)logits[t] + (t == 7 ? 1.5 : t == 8 ? -100 : 0);
-            if (in_prompt + in_output > 0)
-                l = l > 0 ? l / (double)s.repetition_penalty : l * (double)s.repetition_penalty;
-            l -= (in_output > 0) * (double)s.presence_penalty + in_output * (double)s.frequency_penalty;
-            adjusted[t] = l;
-        }
+        distribution_adjust(&s, prompt, 6, output, 8, logits, VOCABULARY, adjusted);
         oct_sampling_adjust(&s, &history, history.length, logits, 0, VOCABULARY);
         check(&s, logits, adjusted);
     }
@@ -191,16 +101,16 @@ static void penalised_sampling_follows_its_probabilities(void **state)
 static void the_test_sees_a_wrong_distribution(void **state)
 {
     (void)state;
-    oct_sampling s = with(0.8f, 0, 1, 0), wrong = with(0.848f, 0, 1, 0);
+    oct_sampling s = distribution_sampling(0.8f, 0, 1, 0), wrong = distribution_sampling(0.848f, 0, 1, 0);
     float logits[VOCABULARY];
     double adjusted[VOCABULARY], probabilities[VOCABULARY];
-    int counts[VOCABULARY];
+    int32_t counts[VOCABULARY];
     toy_logits(3, logits);
     for (int t = 0; t < VOCABULARY; t++)
         adjusted[t] = (double)logits[t];
-    expected_probabilities(&wrong, adjusted, probabilities);
+    distribution_expect(&wrong, adjusted, VOCABULARY, probabilities);
     sample(&s, logits, 0, counts);
-    assert_true(p_value(counts, probabilities) < 1e-6);
+    assert_true(distribution_p_value(counts, probabilities, VOCABULARY, SAMPLES) < 1e-6);
 }
 
 int main(void)
