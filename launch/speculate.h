@@ -24,7 +24,7 @@ oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
 // The drafter for an engine's slots; NULL where it is off. Owned by the caller. Errors: OCT_ERR_MACHINE. LOCAL.
 oct_status oct_speculation_start(const oct_speculation *speculation, const oct_engine *engine, oct_drafter **drafter);
 
-// The controller over an engine's slots with up to draft_tokens each; NULL where every draft is verified, or none. Owned
+// The controller over an engine's slots with up to draft_tokens each; NULL where all drafts are verified, or none. Owned
 // by the caller. Errors: OCT_ERR_MACHINE. LOCAL.
 oct_status oct_speculation_control(const oct_speculation *speculation, const oct_engine *engine, int32_t draft_tokens,
                                    oct_controller **controller);

@@ -53,7 +53,8 @@ static void place_points(oct_controller *controller, int32_t most)
 
 oct_status oct_controller_create(oct_controller **out, int32_t sequences, int32_t draft_tokens)
 {
-    assert(sequences >= 1 && draft_tokens >= 1 && (int64_t)sequences * (1 + draft_tokens) <= 1 << (OCT_COST_POINTS - 1));
+    assert(sequences >= 1 && draft_tokens >= 1);
+    assert((int64_t)sequences * (1 + draft_tokens) <= 1 << (OCT_COST_POINTS - 1));
     oct_controller *controller = calloc(1, sizeof *controller);
     if (controller != NULL) {
         controller->candidates = calloc((size_t)sequences, sizeof *controller->candidates);

@@ -1,6 +1,6 @@
-// The controller: how many of the proposed drafts a step verifies. It knows what a step of so many columns takes, and how
-// often drafts like these were right, and chooses for all sequences together what gives the most tokens a second; often
-// that is none. It changes only the speed: a draft that is not verified is as good as never proposed.
+// The controller: how many of the proposed drafts a step verifies. It knows what a step of so many columns takes and
+// how often drafts like these were right, and chooses for all sequences together what gives the most tokens a second;
+// often that is none. It changes only the speed: a draft that is not verified is as good as never proposed.
 //
 // One thread owns a controller and makes all calls. Nothing is allocated after creation. Everything here is LOCAL; only
 // rank 0 has a controller.
@@ -37,7 +37,7 @@ int32_t oct_controller_points(const oct_controller *controller, int32_t columns[
 // shortest counts.
 void oct_controller_measured(oct_controller *controller, int32_t point, double seconds);
 
-// A step of `columns` columns, all of whose tokens were wanted, took so long: moves the costs a little. Of no effect while
+// A step of `columns` columns, all of whose tokens were wanted, took so long: moves the costs a little. No effect while
 // nothing is measured.
 void oct_controller_observe_step(oct_controller *controller, int32_t columns, double seconds);
 
@@ -55,8 +55,8 @@ double oct_controller_probability(const oct_controller *controller, const oct_dr
 // A draft behind right ones was right or wrong, whether or not it was verified.
 void oct_controller_observe_draft(oct_controller *controller, const oct_draft *draft, bool right);
 
-// Sets `chosen` of the proposals [count], `room` in all at the most, so that the expected tokens of the step over what it
-// takes are most. `columns` are in the step in any case, each worth a token.
+// Sets `chosen` of the proposals [count], `room` in all at the most, so that the expected tokens of the step over what
+// it takes are most. `columns` are in the step in any case, each worth a token.
 void oct_controller_choose(oct_controller *controller, int32_t columns, int32_t room, oct_proposal *proposals,
                            int32_t count);
 

@@ -12,16 +12,17 @@ static const double budget_s = 0.1;
 // One step of so many columns behind nothing.
 static oct_status time_step(oct_coordinator *c, int32_t columns, double *seconds)
 {
+    const int32_t vocabulary = oct_engine_model(c->engine)->vocabulary;
     for (int32_t i = 0; i < columns; i++)
-        c->columns[i] = (oct_control_column){.token = i % oct_engine_model(c->engine)->vocabulary, .want = OCT_WANT_TOKEN};
+        c->columns[i] = (oct_control_column){.token = i % vocabulary, .want = OCT_WANT_TOKEN};
     const int64_t begin = oct_now_ns();
     oct_status status = oct_engine_step(c->engine, c->columns, columns, c->choices, NULL, NULL);
     *seconds = (double)(oct_now_ns() - begin) * 1e-9;
     return status != OCT_OK ? status : oct_engine_truncate(c->engine, 0, 0);
 }
 
-// In rounds over the points, each time as far as the budget lasts; a point that has not been measured is expected to take
-// twice as long as the one before it. Of several rounds the least disturbed counts. The first step of all brings
+// In rounds over the points, each time as far as the budget lasts; a point that has not been measured is expected to
+// take twice as long as the one before it. Of several rounds the least disturbed counts. The first step of all brings
 // everything near, and does not.
 oct_status oct_coordinator_measure_costs(oct_coordinator *c)
 {
