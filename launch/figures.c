@@ -251,6 +251,18 @@ static void describe_counts(json_t *object, const char *name, const int64_t *cou
     json_object_set_new(object, name, list);
 }
 
+// What steps take by their columns, as the controller believes now.
+static void describe_costs(const oct_controller *controller, json_t *object)
+{
+    oct_step_cost costs[OCT_COST_POINTS];
+    const int32_t count = controller != NULL ? oct_controller_read_costs(controller, costs) : 0;
+    json_t *list = json_array();
+    for (int32_t i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:i, s:f}", "columns", (int)costs[i].columns, "step_us",
+                                              costs[i].seconds * 1e6));
+    json_object_set_new(object, "step_costs", list);
+}
+
 // Drafts by place in their run and by source, and what the coordinator itself took.
 static void describe_coordinator(const oct_figures *figures, const oct_session *session, json_t *object)
 {
@@ -272,6 +284,8 @@ static void describe_coordinator(const oct_figures *figures, const oct_session *
                                           (json_int_t)counts->accepted_by[i]));
     json_object_set_new(object, "drafts_by_source", by_source);
     json_object_set_new(object, "draft_s", json_real(counts->draft_s));
+    json_object_set_new(object, "verify_s", json_real(counts->verify_s));
+    describe_costs(session->controller, object);
     json_object_set_new(object, "coordinator_us_p50",
                         json_real(oct_percentile(figures->own_s, (size_t)figures->steps, 50) * 1e6));
     json_object_set_new(object, "preempted_sequences", json_integer((json_int_t)counts->preempted));

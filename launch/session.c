@@ -149,7 +149,9 @@ static size_t longest_piece(const oct_tokenizer *tokenizer)
 
 static oct_status start_coordinator(oct_session *session)
 {
-    const oct_coordinator_options options = {.drafter = session->drafter, .draft_tokens = draft_tokens_of(session)};
+    const oct_coordinator_options options = {.drafter = session->drafter,
+                                             .draft_tokens = draft_tokens_of(session),
+                                             .controller = session->controller};
     return oct_coordinator_create(&session->coordinator, session->engine, &options);
 }
 
@@ -157,7 +159,10 @@ static oct_status prepare_to_decode(oct_session *session)
 {
     session->longest_piece_bytes = longest_piece(session->tokenizer);
     session->records = session->speculation.kind == OCT_SPECULATE_SYNTHETIC;
-    const oct_status status = oct_speculation_start(&session->speculation, session->engine, &session->drafter);
+    oct_status status = oct_speculation_start(&session->speculation, session->engine, &session->drafter);
+    if (status == OCT_OK)
+        status = oct_speculation_control(&session->speculation, session->engine, draft_tokens_of(session),
+                                         &session->controller);
     return status != OCT_OK ? status : start_coordinator(session);
 }
 
@@ -226,7 +231,10 @@ static oct_status work_together(oct_session *session, oct_session_work work)
     if (status != OCT_OK)
         return status;
     if (session->world.rank == 0) {
-        status = work(session);
+        if (session->coordinator != NULL)
+            status = oct_coordinator_measure_costs(session->coordinator);
+        if (status == OCT_OK)
+            status = work(session);
         if (!oct_session_can_go_on(session, status))
             oct_world_abort(&session->world, status);
         const oct_status finished = oct_engine_finish(session->engine);
@@ -339,6 +347,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     oct_coordinator_destroy(session.coordinator);
     if (session.drafter != NULL)
         session.drafter->destroy(session.drafter);
+    oct_controller_destroy(session.controller);
     oct_figures_free(&session.figures);
     oct_chat_template_free(&session.chat_template);
     oct_tokenizer_destroy(session.tokenizer);

@@ -21,6 +21,7 @@ typedef struct oct_session {
     oct_engine *reference;           // of `score --reference`, or NULL; it is the first that the other ranks serve
     oct_coordinator *coordinator;    // rank 0 of generate and chat
     oct_drafter *drafter;            // rank 0, or NULL
+    oct_controller *controller;      // rank 0 with --speculate auto, or NULL
     oct_speculation speculation;
     bool records;             // rank 0: this pass is plain, recorded by the synthetic drafter and shown to nobody
     oct_tokenizer *tokenizer; // rank 0

@@ -12,9 +12,11 @@ static const size_t finished_bytes = (size_t)64 << 20;
 oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
 {
     static const char synthetic[] = "synthetic:";
-    const bool suffix = strcmp(text, "suffix") == 0;
-    *speculation = (oct_speculation){.kind = suffix ? OCT_SPECULATE_SUFFIX : OCT_SPECULATE_OFF};
-    if (suffix || strcmp(text, "off") == 0)
+    const bool suffix = strcmp(text, "suffix") == 0, chosen = strcmp(text, "auto") == 0;
+    *speculation = (oct_speculation){.kind = suffix   ? OCT_SPECULATE_SUFFIX
+                                             : chosen ? OCT_SPECULATE_AUTO
+                                                      : OCT_SPECULATE_OFF};
+    if (suffix || chosen || strcmp(text, "off") == 0)
         return OCT_OK;
     if (strncmp(text, synthetic, strlen(synthetic)) == 0) {
         char *end;
@@ -24,7 +26,8 @@ oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
         if (end != number && *end == '\0' && speculation->probability >= 0 && speculation->probability <= 1)
             return OCT_OK;
     }
-    return oct_fail(OCT_ERR_USAGE, "--speculate is \"%s\", expected off, suffix or synthetic:P (P from 0 to 1)", text);
+    return oct_fail(OCT_ERR_USAGE, "--speculate is \"%s\", expected off, suffix, auto or synthetic:P (P from 0 to 1)",
+                    text);
 }
 
 oct_status oct_speculation_start(const oct_speculation *speculation, const oct_engine *engine, oct_drafter **drafter)
@@ -36,9 +39,19 @@ oct_status oct_speculation_start(const oct_speculation *speculation, const oct_e
     case OCT_SPECULATE_OFF:
         break;
     case OCT_SPECULATE_SUFFIX:
+    case OCT_SPECULATE_AUTO:
         return oct_drafter_suffix_create(drafter, figures->slots, figures->context, vocabulary, finished_bytes);
     case OCT_SPECULATE_SYNTHETIC:
         return oct_drafter_synthetic_create(drafter, figures->slots, vocabulary, speculation->probability);
     }
     return OCT_OK;
+}
+
+oct_status oct_speculation_control(const oct_speculation *speculation, const oct_engine *engine, int32_t draft_tokens,
+                                   oct_controller **controller)
+{
+    *controller = NULL;
+    if (speculation->kind != OCT_SPECULATE_AUTO || draft_tokens == 0)
+        return OCT_OK;
+    return oct_controller_create(controller, oct_engine_read_figures(engine)->slots, draft_tokens);
 }

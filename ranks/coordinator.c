@@ -19,8 +19,9 @@ static oct_status allocate(oct_coordinator *c)
     c->columns = malloc((size_t)c->step_columns * sizeof *c->columns);
     c->choices = malloc((size_t)c->step_columns * sizeof *c->choices);
     c->parts = malloc(slots * sizeof *c->parts);
+    c->proposals = malloc(slots * sizeof *c->proposals);
     if (c->sequences == NULL || c->live == NULL || c->unused == NULL || c->slots == NULL || c->token_memory == NULL ||
-        c->columns == NULL || c->choices == NULL || c->parts == NULL)
+        c->columns == NULL || c->choices == NULL || c->parts == NULL || c->proposals == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory to coordinate %d sequences of %d tokens", c->slot_count, c->context);
     for (int32_t i = 0; i < c->capacity; i++) {
         c->sequences[i].tokens = c->token_memory + (size_t)i * context;
@@ -80,6 +81,7 @@ void oct_coordinator_destroy(oct_coordinator *c)
     free(c->columns);
     free(c->choices);
     free(c->parts);
+    free(c->proposals);
     free(c);
 }
 
@@ -231,6 +233,8 @@ oct_status oct_coordinator_step(oct_coordinator *c, oct_step_report *report)
     if (status == OCT_OK)
         status = oct_coordinator_take(c, report);
     report->engine_s = (double)(stepped - planned) * 1e-9;
+    if (status == OCT_OK)
+        oct_coordinator_time(c, report);
     report->seconds = (double)(oct_now_ns() - begin) * 1e-9;
     return status;
 }

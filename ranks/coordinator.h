@@ -12,6 +12,7 @@
 #ifndef OCT_RANKS_COORDINATOR_H
 #define OCT_RANKS_COORDINATOR_H
 
+#include "ranks/controller.h"
 #include "ranks/drafter.h"
 #include "ranks/engine.h"
 
@@ -22,6 +23,7 @@ typedef struct oct_coordinator oct_coordinator;
 typedef struct oct_coordinator_options {
     oct_drafter *drafter; // borrowed; NULL: no speculation
     int32_t draft_tokens; // of a sequence in a step, at most; 0 … OCT_MAX_DRAFT_TOKENS
+    oct_controller *controller; // borrowed; chooses how many of them are verified, and learns; NULL: all
 } oct_coordinator_options;
 
 // Why a sequence ended.
@@ -63,6 +65,7 @@ typedef struct oct_coordinator_figures {
     int64_t preempted;     // sequences that gave up their slots
     int64_t shared_tokens; // that sequences found in the KV cache when they began
     double draft_s;        // inside the drafter
+    double verify_s;       // inside the engine, of the steps with drafts
 } oct_coordinator_figures;
 
 // A coordinator over all slots of an engine, whose sequences nobody else touches meanwhile. Errors: OCT_ERR_MACHINE
@@ -70,6 +73,11 @@ typedef struct oct_coordinator_figures {
 // none for a whole context.
 oct_status oct_coordinator_create(oct_coordinator **coordinator, oct_engine *engine,
                                   const oct_coordinator_options *options);
+
+// Measures for the controller what steps of 1, 2, 4, … columns take, within about a tenth of a second, and longer only
+// where that does not suffice for the first two. No effect without a controller. The coordinator must be idle. Errors:
+// the engine's.
+oct_status oct_coordinator_measure_costs(oct_coordinator *coordinator);
 
 // Sequences that have not ended are dropped without a call. NULL is allowed.
 void oct_coordinator_destroy(oct_coordinator *coordinator);

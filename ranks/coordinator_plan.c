@@ -50,7 +50,7 @@ static oct_step_part *add_part(oct_coordinator *c, oct_sequence *sequence, bool 
     part->sequence = sequence;
     part->decodes = decodes;
     part->first_choice = c->choice_count;
-    part->choices = part->draft_count = 0;
+    part->choices = part->draft_count = part->proposed = 0;
     return part;
 }
 
@@ -71,26 +71,46 @@ static int32_t page_room(const oct_coordinator *c, int32_t certain)
     return unpromised(c) * OCT_PAGE_POSITIONS + in_page;
 }
 
-// Drafts behind the newest token of a sequence: at most `room`, no more than it may still gain, and only within pages
-// that are free.
-static oct_status add_drafts(oct_coordinator *c, oct_step_part *part, int32_t room)
+// What the drafter guesses behind the newest token of a sequence: no more than it may still gain.
+static oct_status propose(oct_coordinator *c, oct_step_part *part)
 {
     oct_drafter *drafter = c->options.drafter;
     const oct_sequence *sequence = part->sequence;
-    const int32_t certain = oct_sequence_length(c, sequence) + 1;
-    int32_t most = smaller(smaller(c->options.draft_tokens, room), sequence->limit - sequence->count - 1);
-    most = smaller(most, page_room(c, certain));
+    const int32_t most = smaller(c->options.draft_tokens, sequence->limit - sequence->count - 1);
     if (drafter == NULL || most <= 0)
         return OCT_OK;
     const int64_t begin = oct_now_ns();
-    const oct_status status = drafter->propose(drafter, sequence->slot, most, part->drafts, &part->draft_count);
+    const oct_status status = drafter->propose(drafter, sequence->slot, most, part->drafts, &part->proposed);
     c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
-    if (status != OCT_OK)
-        return status;
+    return status;
+}
+
+// How many of the proposals of all parts are to be verified, beside `columns` that stand in the step anyway.
+static void choose_drafts(oct_coordinator *c, int32_t columns, int32_t room)
+{
+    for (int32_t i = 0; i < c->part_count; i++) {
+        oct_step_part *part = &c->parts[i];
+        part->draft_count = part->proposed;
+        c->proposals[i] = (oct_proposal){.drafts = part->drafts, .count = part->proposed};
+    }
+    if (c->options.controller == NULL)
+        return;
+    oct_controller_choose(c->options.controller, columns, room, c->proposals, c->part_count);
+    for (int32_t i = 0; i < c->part_count; i++)
+        c->parts[i].draft_count = c->proposals[i].chosen;
+}
+
+// The newest token of a sequence and its drafts, of which `room` and the free pages may leave out the last.
+static void add_decoding(oct_coordinator *c, oct_step_part *part, int32_t room)
+{
+    const oct_sequence *sequence = part->sequence;
+    const int32_t certain = oct_sequence_length(c, sequence) + 1;
+    part->draft_count = smaller(smaller(part->draft_count, room), page_room(c, certain));
     c->promised += oct_page_count(certain + part->draft_count) - oct_page_count(certain);
+    part->first_choice = c->choice_count;
+    add_column(c, part, sequence->tokens[sequence->count - 1], false, true);
     for (int32_t i = 0; i < part->draft_count; i++)
         add_column(c, part, part->drafts[i].token, false, true);
-    return OCT_OK;
 }
 
 // Tokens of prompts that could be in this step, and sequences that decode.
@@ -113,17 +133,18 @@ static oct_status plan_decoding(oct_coordinator *c, oct_step_report *report)
     count_work(c, &prompt_tokens, &decoding);
     const int32_t half = (c->chunk + 1) / 2;
     int32_t room = c->step_columns - decoding - (prompt_tokens < half ? (int32_t)prompt_tokens : half);
-    for (int32_t i = 0; status == OCT_OK && i < c->running; i++) {
-        oct_sequence *sequence = c->live[i];
-        if (!oct_sequence_decodes(c, sequence))
-            continue;
-        oct_step_part *part = add_part(c, sequence, true);
-        add_column(c, part, sequence->tokens[sequence->count - 1], false, true);
-        status = add_drafts(c, part, room);
-        room -= part->draft_count;
+    for (int32_t i = 0; status == OCT_OK && i < c->running; i++)
+        if (oct_sequence_decodes(c, c->live[i]))
+            status = propose(c, add_part(c, c->live[i], true));
+    if (status != OCT_OK)
+        return status;
+    choose_drafts(c, decoding + (prompt_tokens < c->chunk ? (int32_t)prompt_tokens : c->chunk), room);
+    for (int32_t i = 0; i < decoding; i++) {
+        add_decoding(c, &c->parts[i], room);
+        room -= c->parts[i].draft_count;
     }
     report->decoding = decoding;
-    return status;
+    return OCT_OK;
 }
 
 // A piece of a prompt, or of a sequence that is decoded again: at most `room` tokens, and within pages that are free.

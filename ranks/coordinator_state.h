@@ -21,6 +21,7 @@ typedef struct oct_step_part {
     bool decodes;
     int32_t first_choice, choices; // of the step's; none while more of the prompt follows
     int32_t draft_count;           // choices - 1, where it decodes
+    int32_t proposed;              // drafts, of which the first draft_count are verified
     oct_draft drafts[OCT_MAX_DRAFT_TOKENS];
 } oct_step_part;
 
@@ -44,6 +45,7 @@ struct oct_coordinator {
     oct_control_column *columns; // [step_columns]
     oct_choice *choices;         // [step_columns]
     oct_step_part *parts;        // [slot_count]
+    oct_proposal *proposals;     // [slot_count] of the first parts, for the controller
     int32_t column_count, choice_count, part_count;
     int32_t promised; // pages that the columns will take
 };
@@ -71,6 +73,9 @@ oct_status oct_coordinator_retire(oct_coordinator *coordinator, oct_sequence *se
 
 // Writes the columns of the next step and whose they are.
 oct_status oct_coordinator_plan(oct_coordinator *coordinator, oct_step_report *report);
+
+// What the step took, for the figures and the controller.
+void oct_coordinator_time(oct_coordinator *coordinator, const oct_step_report *report);
 
 // Hands the step's choices to their sequences, and takes wrong drafts back.
 oct_status oct_coordinator_take(oct_coordinator *coordinator, oct_step_report *report);

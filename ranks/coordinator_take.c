@@ -26,6 +26,16 @@ static void count_drafts(oct_coordinator_figures *figures, const oct_step_part *
     }
 }
 
+// What was proposed and not verified counts too: so the controller sees where drafts get better that it leaves out.
+static void learn(oct_controller *controller, const oct_step_part *part, const oct_choice *choices, int32_t gained)
+{
+    bool right = controller != NULL;
+    for (int32_t i = 0; right && i < part->proposed && i < gained; i++) {
+        right = part->drafts[i].token == choices[i].token;
+        oct_controller_observe_draft(controller, &part->drafts[i], right);
+    }
+}
+
 static oct_status append_draft(oct_coordinator *c, const oct_sequence *sequence, int32_t gained)
 {
     oct_drafter *drafter = c->options.drafter;
@@ -68,6 +78,7 @@ static oct_status take_part(oct_coordinator *c, const oct_step_part *part, oct_s
             break;
     }
     count_drafts(&c->figures, part, gained > 0 ? gained - 1 : 0);
+    learn(c->options.controller, part, choices, gained);
     report->first_tokens += first && gained > 0;
     report->decoded_tokens += gained - (first && gained > 0);
     oct_status status = append_draft(c, sequence, gained);
@@ -76,6 +87,17 @@ static oct_status take_part(oct_coordinator *c, const oct_step_part *part, oct_s
     if (status == OCT_OK && oct_sequence_length(c, sequence) > sequence->count - 1)
         status = oct_engine_truncate(c->engine, sequence->slot, sequence->count - 1);
     return status;
+}
+
+void oct_coordinator_time(oct_coordinator *c, const oct_step_report *report)
+{
+    int32_t drafts = 0;
+    for (int32_t i = 0; i < c->part_count; i++)
+        drafts += c->parts[i].draft_count;
+    if (drafts > 0)
+        c->figures.verify_s += report->engine_s;
+    if (c->options.controller != NULL && report->prompt_columns == 0)
+        oct_controller_observe_step(c->options.controller, report->columns, report->engine_s);
 }
 
 oct_status oct_coordinator_take(oct_coordinator *c, oct_step_report *report)

@@ -55,12 +55,18 @@ static oct_sequence_request request_of(int32_t number, int32_t max_tokens, outco
                                   .context = o};
 }
 
-static oct_coordinator *create(oct_drafter *drafter)
+static oct_coordinator *create_with(oct_drafter *drafter, oct_controller *controller)
 {
     oct_coordinator *c = NULL;
-    const oct_coordinator_options options = {.drafter = drafter, .draft_tokens = drafter != NULL ? DRAFTS : 0};
+    const oct_coordinator_options options = {
+        .drafter = drafter, .draft_tokens = drafter != NULL ? DRAFTS : 0, .controller = controller};
     assert_int_equal(oct_coordinator_create(&c, engine, &options), OCT_OK);
     return c;
+}
+
+static oct_coordinator *create(oct_drafter *drafter)
+{
+    return create_with(drafter, NULL);
 }
 
 // Steps until nothing is left, with what must hold of each step.
@@ -159,7 +165,8 @@ static void in_company(void **state)
     oct_coordinator_destroy(c);
 }
 
-// A drafter that proposes what comes, but for one token in three.
+// A drafter that proposes what comes, but for one token in three, and says that it is less sure.
+#define SAID 0.3f
 typedef struct scripted {
     oct_drafter drafter;
     int64_t request[SLOTS];
@@ -191,7 +198,9 @@ static oct_status script_propose(oct_drafter *drafter, int32_t slot, int32_t mos
     *count = (at + slot) % (most + 1);
     for (int32_t i = 0; i < *count; i++) {
         const int32_t right = alone[s->request[slot]][at + i];
-        drafts[i] = (oct_draft){.token = (at + i) % 3 == 2 ? right ^ 1 : right, .source = OCT_DRAFT_SUFFIX_OWN};
+        drafts[i] = (oct_draft){.token = (at + i) % 3 == 2 ? right ^ 1 : right,
+                                .probability = SAID,
+                                .source = OCT_DRAFT_SUFFIX_OWN};
     }
     return OCT_OK;
 }
@@ -245,6 +254,37 @@ static void with_synthetic_drafts(void **state)
             assert_int_equal(figures->accepted, i == 0 ? 0 : figures->drafted);
         oct_coordinator_destroy(c);
         drafter->destroy(drafter);
+    }
+}
+
+// By what it believes that columns cost, the controller takes all drafts, none, or some: the tokens are the same. What it
+// leaves out it learns from all the same.
+static void with_a_controller(void **state)
+{
+    (void)state;
+    const double growth[] = {1, 4}; // from a point to the next
+    for (int i = 0; i < 3; i++) {
+        scripted script = {.drafter = {.begin = script_begin, .append = script_append, .propose = script_propose}};
+        oct_controller *controller = NULL;
+        int32_t columns[OCT_COST_POINTS];
+        oct_step_cost costs[OCT_COST_POINTS];
+        assert_int_equal(oct_controller_create(&controller, SLOTS, DRAFTS), OCT_OK);
+        const int32_t points = oct_controller_points(controller, columns);
+        oct_coordinator *c = create_with(&script.drafter, controller);
+        if (i == 2)
+            assert_int_equal(oct_coordinator_measure_costs(c), OCT_OK);
+        double seconds = 1e-3;
+        for (int32_t point = 0; i < 2 && point < points; point++, seconds *= growth[i])
+            oct_controller_measured(controller, point, seconds);
+        assert_true(oct_controller_read_costs(controller, costs) >= 2);
+        run_requests(c, i, TOKENS);
+        const oct_coordinator_figures *figures = oct_coordinator_read_figures(c);
+        const oct_draft likewise = {.probability = SAID, .source = OCT_DRAFT_SUFFIX_OWN};
+        if (i < 2)
+            assert_true(i == 0 ? figures->drafted > 100 && figures->verify_s > 0 : figures->drafted == 0);
+        assert_true(oct_controller_probability(controller, &likewise) > 1.5 * SAID);
+        oct_coordinator_destroy(c);
+        oct_controller_destroy(controller);
     }
 }
 
@@ -359,6 +399,7 @@ static int run_all(void)
         cmocka_unit_test(in_company),
         cmocka_unit_test(with_scripted_drafts),
         cmocka_unit_test(with_synthetic_drafts),
+        cmocka_unit_test(with_a_controller),
         cmocka_unit_test(pages_run_out),
         cmocka_unit_test(stopped_inside_a_run),
         cmocka_unit_test(what_cannot_be),
