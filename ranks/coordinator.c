@@ -19,8 +19,9 @@ static oct_status allocate(oct_coordinator *c)
     c->columns = malloc((size_t)c->step_columns * sizeof *c->columns);
     c->choices = malloc((size_t)c->step_columns * sizeof *c->choices);
     c->parts = malloc(slots * sizeof *c->parts);
+    c->wishes = malloc(slots * sizeof *c->wishes);
     if (c->sequences == NULL || c->live == NULL || c->unused == NULL || c->slots == NULL || c->token_memory == NULL ||
-        c->columns == NULL || c->choices == NULL || c->parts == NULL)
+        c->columns == NULL || c->choices == NULL || c->parts == NULL || c->wishes == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory to coordinate %d sequences of %d tokens", c->slot_count, c->context);
     for (int32_t i = 0; i < c->capacity; i++) {
         c->sequences[i].tokens = c->token_memory + (size_t)i * context;
@@ -80,6 +81,7 @@ void oct_coordinator_destroy(oct_coordinator *c)
     free(c->columns);
     free(c->choices);
     free(c->parts);
+    free(c->wishes);
     free(c);
 }
 
@@ -156,7 +158,8 @@ static oct_status tell_drafter(oct_coordinator *c, const oct_sequence *sequence)
     const int32_t prompt = sequence->request.prompt_tokens;
     oct_status status = OCT_OK;
     if (drafter != NULL && drafter->begin != NULL)
-        status = drafter->begin(drafter, sequence->slot, sequence->request.number, sequence->tokens, prompt);
+        status = drafter->begin(drafter, sequence->slot, sequence->request.number, sequence->tokens, prompt,
+                                sequence->request.sampling);
     if (status == OCT_OK && drafter != NULL && drafter->append != NULL && sequence->count > prompt)
         status = drafter->append(drafter, sequence->slot, sequence->tokens + prompt, sequence->count - prompt);
     return status;

@@ -49,7 +49,6 @@ static oct_step_part *add_part(oct_coordinator *c, oct_sequence *sequence, bool 
     oct_step_part *part = &c->parts[c->part_count++];
     part->sequence = sequence;
     part->decodes = decodes;
-    part->first_choice = c->choice_count;
     part->choices = part->draft_count = 0;
     return part;
 }
@@ -60,6 +59,8 @@ static void add_column(oct_coordinator *c, oct_step_part *part, int32_t token, b
                                                          .slot = part->sequence->slot,
                                                          .want = wanted ? OCT_WANT_TOKEN : OCT_WANT_NOTHING,
                                                          .prompt = prompt};
+    if (part->choices == 0)
+        part->first_choice = c->choice_count;
     part->choices += wanted;
     c->choice_count += wanted;
 }
@@ -71,9 +72,18 @@ static int32_t page_room(const oct_coordinator *c, int32_t certain)
     return unpromised(c) * OCT_PAGE_POSITIONS + in_page;
 }
 
+static oct_status propose(oct_coordinator *c, oct_step_part *part, int32_t most)
+{
+    oct_drafter *drafter = c->options.drafter;
+    const int64_t begin = oct_now_ns();
+    const oct_status status = drafter->propose(drafter, part->sequence->slot, most, part->drafts, &part->draft_count);
+    c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
+    return status;
+}
+
 // Drafts behind the newest token of a sequence: at most `room`, no more than it may still gain, and only within pages
-// that are free.
-static oct_status add_drafts(oct_coordinator *c, oct_step_part *part, int32_t room)
+// that are free. Where they are proposed for all sequences at once, room and pages for the most that may come.
+static oct_status reserve_drafts(oct_coordinator *c, oct_step_part *part, int32_t room)
 {
     oct_drafter *drafter = c->options.drafter;
     const oct_sequence *sequence = part->sequence;
@@ -82,15 +92,45 @@ static oct_status add_drafts(oct_coordinator *c, oct_step_part *part, int32_t ro
     most = smaller(most, page_room(c, certain));
     if (drafter == NULL || most <= 0)
         return OCT_OK;
-    const int64_t begin = oct_now_ns();
-    const oct_status status = drafter->propose(drafter, sequence->slot, most, part->drafts, &part->draft_count);
-    c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
-    if (status != OCT_OK)
-        return status;
+    oct_status status = OCT_OK;
+    if (drafter->propose_all == NULL) {
+        status = propose(c, part, most);
+    } else {
+        c->wishes[c->wish_count++] =
+            (oct_draft_wish){.slot = sequence->slot, .most = most, .drafts = part->drafts};
+        part->draft_count = most;
+    }
     c->promised += oct_page_count(certain + part->draft_count) - oct_page_count(certain);
+    return status;
+}
+
+// The proposals for all sequences at once; pages that they do not take are free again.
+static oct_status propose_all(oct_coordinator *c)
+{
+    if (c->wish_count == 0)
+        return OCT_OK;
+    const int64_t begin = oct_now_ns();
+    const oct_status status = c->options.drafter->propose_all(c->options.drafter, c->wishes, c->wish_count);
+    c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
+    const oct_draft_wish *wish = c->wishes;
+    for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++) {
+        oct_step_part *part = &c->parts[i];
+        if (part->draft_count == 0)
+            continue;
+        const int32_t certain = oct_sequence_length(c, part->sequence) + 1;
+        part->draft_count = wish->count;
+        c->promised -= oct_page_count(certain + wish->most) - oct_page_count(certain + wish->count);
+        wish++;
+    }
+    return status;
+}
+
+static void add_decoding(oct_coordinator *c, oct_step_part *part)
+{
+    const oct_sequence *sequence = part->sequence;
+    add_column(c, part, sequence->tokens[sequence->count - 1], false, true);
     for (int32_t i = 0; i < part->draft_count; i++)
         add_column(c, part, part->drafts[i].token, false, true);
-    return OCT_OK;
 }
 
 // Tokens of prompts that could be in this step, and sequences that decode.
@@ -118,10 +158,13 @@ static oct_status plan_decoding(oct_coordinator *c, oct_step_report *report)
         if (!oct_sequence_decodes(c, sequence))
             continue;
         oct_step_part *part = add_part(c, sequence, true);
-        add_column(c, part, sequence->tokens[sequence->count - 1], false, true);
-        status = add_drafts(c, part, room);
+        status = reserve_drafts(c, part, room);
         room -= part->draft_count;
     }
+    if (status == OCT_OK)
+        status = propose_all(c);
+    for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++)
+        add_decoding(c, &c->parts[i]);
     report->decoding = decoding;
     return status;
 }
@@ -159,7 +202,7 @@ static void plan_prompts(oct_coordinator *c, oct_step_report *report)
 
 oct_status oct_coordinator_plan(oct_coordinator *c, oct_step_report *report)
 {
-    c->column_count = c->choice_count = c->part_count = c->promised = 0;
+    c->column_count = c->choice_count = c->part_count = c->wish_count = c->promised = 0;
     oct_status status = promise_all(c);
     if (status == OCT_OK)
         status = plan_decoding(c, report);

@@ -44,7 +44,8 @@ struct oct_coordinator {
     oct_control_column *columns; // [step_columns]
     oct_choice *choices;         // [step_columns]
     oct_step_part *parts;        // [slot_count]
-    int32_t column_count, choice_count, part_count;
+    oct_draft_wish *wishes;      // [slot_count] of the parts that may have drafts
+    int32_t column_count, choice_count, part_count, wish_count;
     int32_t promised; // pages that the columns will take
 };
 
