@@ -14,11 +14,11 @@
 
 typedef struct sequence {
     bool running;
-    bool begun; // in the draft engine's slot
     bool broken; // the draft's logits are not numbers
     oct_sampling sampling;
     int32_t *tokens; // [context] the known ones, then the last proposal's
     int32_t count, prompt_count;
+    int32_t begun_count; // tokens that it was begun with in the draft engine's slot, 0: it was not
     int32_t proposed; // tokens behind the known ones
     int32_t held;     // tokens at its beginning that the draft's KV cache has
 } sequence;
@@ -133,31 +133,39 @@ static void end(oct_drafter *drafter, int32_t slot, bool finished)
 static oct_status release_ended(model_drafter *m)
 {
     oct_status status = OCT_OK;
-    for (int32_t slot = 0; status == OCT_OK && slot < m->slots; slot++) {
-        sequence *s = &m->sequences[slot];
-        if (s->running || oct_engine_length(m->draft, slot) == 0)
-            continue;
-        s->begun = false;
-        status = oct_engine_truncate(m->draft, slot, 0);
-    }
+    for (int32_t slot = 0; status == OCT_OK && slot < m->slots; slot++)
+        if (!m->sequences[slot].running && oct_engine_length(m->draft, slot) > 0)
+            status = oct_engine_truncate(m->draft, slot, 0);
     return status;
+}
+
+static oct_status check_wish(const model_drafter *m, const oct_draft_wish *wish)
+{
+    const oct_status status = check_slot(m, wish->slot, true);
+    if (status != OCT_OK)
+        return status;
+    const int32_t known = m->sequences[wish->slot].count;
+    if (known >= 1 && wish->most >= 1 && wish->most <= m->context - known)
+        return OCT_OK;
+    return oct_fail(OCT_ERR_INTERNAL, "draft model: %d drafts after %d tokens of a context of %d", (int)wish->most,
+                    (int)known, (int)m->context);
 }
 
 // Brings the draft engine's slot to where the known tokens are its own, at least one of them still to be read.
 static oct_status settle(model_drafter *m, oct_draft_wish *wish)
 {
     sequence *s = &m->sequences[wish->slot];
-    oct_status status = check_slot(m, wish->slot, true);
-    if (status == OCT_OK && (wish->most < 1 || wish->most > m->context - s->count))
-        status = oct_fail(OCT_ERR_INTERNAL, "draft model: %d drafts after %d tokens, but only %d fit", (int)wish->most,
-                          (int)s->count, (int)m->context);
-    if (status != OCT_OK)
-        return status;
     wish->count = s->proposed = 0;
-    if (s->begun && s->held < s->count)
-        return oct_engine_truncate(m->draft, wish->slot, s->held);
-    s->begun = true; // a second proposal without a token in between begins again
-    return oct_engine_begin_sequence(m->draft, wish->slot, &s->sampling, s->tokens, s->count, s->prompt_count);
+    if (s->begun_count > 0 && (s->held < s->count || s->begun_count < s->count)) {
+        s->held = smaller(s->held, s->count - 1);
+        return oct_engine_length(m->draft, wish->slot) > s->held ? oct_engine_truncate(m->draft, wish->slot, s->held)
+                                                                 : OCT_OK;
+    }
+    s->begun_count = s->count; // also for a second proposal before its next token: what it was begun with is not cut
+    const oct_status status =
+        oct_engine_begin_sequence(m->draft, wish->slot, &s->sampling, s->tokens, s->count, s->prompt_count);
+    s->held = oct_engine_length(m->draft, wish->slot);
+    return status;
 }
 
 // Tokens, guesses included, that the draft model has not read yet.
@@ -262,7 +270,11 @@ static oct_status decode(model_drafter *m, oct_draft_wish *wishes, int32_t count
 static oct_status propose_all(oct_drafter *drafter, oct_draft_wish *wishes, int32_t count)
 {
     model_drafter *m = (model_drafter *)drafter;
-    oct_status status = oct_engine_pass(m->target);
+    oct_status status = OCT_OK;
+    for (int32_t i = 0; status == OCT_OK && i < count; i++)
+        status = check_wish(m, &wishes[i]);
+    if (status == OCT_OK)
+        status = oct_engine_pass(m->target);
     if (status == OCT_OK)
         status = decode(m, wishes, count);
     return status == OCT_OK ? oct_engine_pass(m->draft) : status;

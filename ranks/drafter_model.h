@@ -12,8 +12,8 @@
 // agrees with the target as often as their distributions allow (drafter-invariant coupling: Daliri et al. 2024,
 // arXiv:2408.07978). A sequence whose tokens the draft model has not read yet has no drafts, and holds up none
 // of the others; where the draft's KV cache is full, sequences have fewer drafts or none. Rank 0. Errors: OCT_ERR_MACHINE
-// (memory); OCT_ERR_USAGE where the models have different tokens, with both names. Those of a proposal are its engine's;
-// the job can only end then.
+// (memory); OCT_ERR_USAGE where the models have different tokens, with both names. Errors of a
+// proposal are the draft engine's besides; the job can only end then.
 oct_status oct_drafter_model_create(oct_drafter **drafter, oct_engine *target, oct_engine *draft);
 
 #endif
