@@ -21,8 +21,9 @@ typedef struct oct_speculation {
 // Reads the option's value: off, suffix, draft=MODEL.h5 or synthetic:P. Errors: OCT_ERR_USAGE with the list. LOCAL.
 oct_status oct_speculation_parse(oct_speculation *speculation, const char *text);
 
-// The drafter for an engine's slots, by a small model that is open as `second` where it is that kind; NULL where it is off.
-// Owned by the caller. Errors: OCT_ERR_MACHINE; OCT_ERR_USAGE where the models have different tokens. Rank 0. LOCAL.
+// The drafter for an engine's slots, by a small model that is open as `second` where it is that kind; NULL where it
+// is off. Owned by the caller. Errors: OCT_ERR_MACHINE; OCT_ERR_USAGE where the models have different tokens. Rank 0.
+// LOCAL.
 oct_status oct_speculation_start(const oct_speculation *speculation, oct_engine *engine, oct_engine *second,
                                  oct_drafter **drafter);
 

@@ -39,9 +39,10 @@ typedef struct oct_draft_wish {
     int32_t count;     // how many there are, set by the drafter
 } oct_draft_wish;
 
-// The functions of a drafter; one that has nothing to do may be NULL (not both `propose` and `propose_all`). Slots are 0 … slots − 1, tokens 0
-// … vocabulary − 1. Arrays are the caller's and only read, or written, during the call. Errors of those that return a
-// status: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing changes then.
+// The functions of a drafter; one that has nothing to do may be NULL (not both `propose` and `propose_all`). Slots
+// are 0 … slots − 1, tokens 0 … vocabulary − 1. Arrays are the caller's and only read, or written, during the call.
+// Errors of those that return a status: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing
+// changes then.
 typedef struct oct_drafter oct_drafter;
 struct oct_drafter {
     const char *name;

@@ -1,9 +1,10 @@
 // A small model that decodes ahead. What the coordinator says of a sequence is only written down here; the draft engine
 // hears of it in the next proposal, so that the ranks change engines twice a step and not at every call.
 //
-// The draft's KV cache holds a sequence's known tokens and, behind them, all but the last of its own guesses. The next
-// known tokens show how many of those were right (`held`); the rest is cut off before anything is put behind it. Then all
-// slots of the proposal go through the draft model together: first what it has not read yet, then a token each a step.
+// The draft's KV cache holds a sequence's known tokens and, behind them, all but the last of its own guesses. The
+// next known tokens show how many of those were right (`held`); the rest is cut off before anything is put behind it.
+// Then all slots of the proposal go through the draft model together: first what it has not read yet, then a token
+// each a step.
 #include "ranks/drafter_model.h"
 
 #include <assert.h>
@@ -174,8 +175,8 @@ static int32_t unread(const model_drafter *m, const oct_draft_wish *wish)
     return m->sequences[wish->slot].count + wish->count - oct_engine_length(m->draft, wish->slot);
 }
 
-// The sequences of the next step: those that want more. As soon as some have a draft, the others, of which more is unread
-// than a step takes, wait for the next proposal.
+// The sequences of the next step: those that want more. As soon as some have a draft, the others, of which more is
+// unread than a step takes, wait for the next proposal.
 static void choose_parts(model_drafter *m, oct_draft_wish *wishes, int32_t count)
 {
     bool some = false;
@@ -296,13 +297,16 @@ static oct_status compare_vocabularies(const oct_engine *target, const oct_engin
     const oct_model *model = oct_engine_model(target), *small = oct_engine_model(draft);
     const oct_vocabulary *own = oct_engine_vocabulary(target), *other = oct_engine_vocabulary(draft);
     if (model->vocabulary != small->vocabulary || own->tokens.count != other->tokens.count)
-        return oct_fail(OCT_ERR_USAGE, "the draft model '%s' has a vocabulary of %d tokens, the model '%s' one of %d; give "
-                        "a draft model with the same tokenizer", small->name, small->vocabulary, model->name,
-                        model->vocabulary);
+        return oct_fail(OCT_ERR_USAGE,
+                        "the draft model '%s' has a vocabulary of %d tokens, the model '%s' one of %d; give a draft "
+                        "model with the same tokenizer",
+                        small->name, small->vocabulary, model->name, model->vocabulary);
     const int32_t different = oct_vocabulary_find_difference(own, other);
     if (different >= 0)
-        return oct_fail(OCT_ERR_USAGE, "token %d of the draft model '%s' has another text than that of the model '%s'; give "
-                        "a draft model with the same tokenizer", different, small->name, model->name);
+        return oct_fail(OCT_ERR_USAGE,
+                        "token %d of the draft model '%s' has another text than that of the model '%s'; give a draft "
+                        "model with the same tokenizer",
+                        different, small->name, model->name);
     return OCT_OK;
 }
 

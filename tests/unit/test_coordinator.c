@@ -166,8 +166,8 @@ typedef struct scripted {
     int32_t length[SLOTS];
 } scripted;
 
-static oct_status script_begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count,
-                               const oct_sampling *sampling)
+static oct_status script_begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt,
+                               int32_t count, const oct_sampling *sampling)
 {
     scripted *s = (scripted *)drafter;
     assert_ptr_equal(sampling, &samplings[request]);

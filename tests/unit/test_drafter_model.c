@@ -1,6 +1,6 @@
-// The drafter by a small model, here the model itself: what it guesses is what plain decoding of the same tokens gives,
-// whatever became of its earlier guesses, for greedy and sampled sequences, with penalties, side by side. With one rank as
-// a unit test, with several by tests/integration/check-steps.
+// The drafter by a small model, here the model itself: what it guesses is what plain decoding of the same tokens
+// gives, whatever became of its earlier guesses, for greedy and sampled sequences, with penalties, side by side. With
+// one rank as a unit test, with several by tests/integration/check-steps.
 #include "tests/unit/tiny_engine.h"
 
 #include "ranks/drafter_model.h"
