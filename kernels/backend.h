@@ -24,6 +24,7 @@ typedef struct oct_backend_options {
     int32_t max_logit_columns;
     int32_t context;         // positions of a sequence
     int32_t pages;           // of the KV pool, 64 positions each
+    oct_backend *companion;  // runs by turns with this one, as many threads, which both share; it lives longer. Or NULL
 } oct_backend_options;
 
 // Bytes that a backend would allocate, by purpose; a dry pass before anything is allocated.

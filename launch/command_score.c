@@ -177,7 +177,9 @@ static oct_status score_sequence(score *s, size_t i)
     s->length = (int32_t)(s->work.begins[i + 1] - s->work.begins[i]);
     oct_status status = OCT_OK;
     if (s->reference != NULL) {
-        status = oct_engine_begin_sequence(s->reference, 0, &greedy, NULL, 0, 0);
+        status = oct_engine_pass(s->session->engine);
+        if (status == OCT_OK)
+            status = oct_engine_begin_sequence(s->reference, 0, &greedy, NULL, 0, 0);
         if (status == OCT_OK)
             status = oct_engine_forward(s->reference, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, keep_reference, s);
         if (status == OCT_OK)
@@ -252,14 +254,10 @@ static oct_status prepare(score *s)
 
 static oct_status run(oct_session *session)
 {
-    score s = {.session = session, .reference = session->reference};
+    score s = {.session = session, .reference = session->second};
     oct_status status = prepare(&s);
-    for (size_t i = 0; status == OCT_OK && i < s.work.count; i++) {
-        if (i > 0 && s.reference != NULL)
-            status = oct_engine_pass(session->engine);
-        if (status == OCT_OK)
-            status = score_sequence(&s, i);
-    }
+    for (size_t i = 0; status == OCT_OK && i < s.work.count; i++)
+        status = score_sequence(&s, i);
     if (s.logits_file != NULL && (fclose(s.logits_file) != 0 || s.broken) && status == OCT_OK)
         status = oct_fail(OCT_ERR_FILE, "'%s' cannot be written: %s", session->options.logits, strerror(errno));
     if (status == OCT_OK && !(isfinite(s.log_likelihood) && isfinite(s.divergence)))

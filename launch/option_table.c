@@ -81,9 +81,10 @@ const oct_option_row oct_option_rows[] = {
     {GENERATE, 0, "batch", WHOLE("N", sequences, 1, 1024, "16"), "decode up to so many requests of --prompts at once"},
     {DECODE, 0, "kv-tokens", WHOLE("TOKENS", kv_tokens, 0, 2147483647, "0"),
      "room in the KV cache for so many tokens of all sequences together; 0: by --batch, --context and free memory"},
-    {DECODE, 0, "speculate", TEXT("off|suffix|auto|synthetic:P", speculate),
+    {DECODE, 0, "speculate", TEXT("off|suffix|auto|draft=MODEL.h5|synthetic:P", speculate),
      "guess tokens ahead and verify them; changes speed, never tokens; suffix: by what followed the same tokens before; "
      "auto: the same, but verifies in each step only as many guesses as pay, by measured times and acceptance; "
+     "draft: by a smaller model with the same tokenizer, which samples alike; "
      "synthetic: for measurements, decodes everything plainly first and then with guesses of which a part of P is right "
      "[off]"},
     {DECODE, 0, "draft-tokens", WHOLE("K", draft_tokens, 0, 32, "7"), "guess at most so many tokens ahead"},

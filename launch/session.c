@@ -106,6 +106,22 @@ static void remove_synthetic(void *context)
     session->synthetic[0] = '\0';
 }
 
+// The file of the model that takes turns with the first one; NULL: there is none.
+static const char *second_model(const oct_session *session)
+{
+    return session->speculation.kind == OCT_SPECULATE_MODEL ? session->speculation.path : session->options.reference;
+}
+
+// It has room for the same sequences.
+static oct_status open_second(oct_session *session)
+{
+    oct_engine_options options = engine_options(session);
+    options.context = oct_engine_read_figures(session->engine)->context;
+    options.companion = session->engine;
+    options.step_columns = 0;
+    return oct_engine_open(&session->second, &session->world, second_model(session), &options);
+}
+
 static oct_status open_engines(oct_session *session)
 {
     oct_engine_options options = engine_options(session);
@@ -119,20 +135,18 @@ static oct_status open_engines(oct_session *session)
     if (status == OCT_OK)
         status = oct_engine_open(&session->engine, &session->world, session->options.operand, &options);
     remove_synthetic(session); // where it could not be opened
-    if (status == OCT_OK && session->options.reference != NULL)
-        status = oct_engine_open(&session->reference, &session->world, session->options.reference, &options);
-    return status;
+    return status == OCT_OK && second_model(session) != NULL ? open_second(session) : status;
 }
 
-// Ranks other than 0: engines take turns as rank 0 says, the reference first.
+// Ranks other than 0: engines take turns as rank 0 says.
 static oct_status serve(oct_session *session)
 {
-    oct_engine *engine = session->reference != NULL ? session->reference : session->engine;
+    oct_engine *engine = session->engine;
     for (bool finished = false;;) {
         const oct_status status = oct_engine_serve(engine, &finished);
         if (status != OCT_OK || finished)
             return status;
-        engine = engine == session->engine ? session->reference : session->engine;
+        engine = engine == session->engine ? session->second : session->engine;
     }
 }
 
@@ -159,7 +173,8 @@ static oct_status prepare_to_decode(oct_session *session)
 {
     session->longest_piece_bytes = longest_piece(session->tokenizer);
     session->records = session->speculation.kind == OCT_SPECULATE_SYNTHETIC;
-    oct_status status = oct_speculation_start(&session->speculation, session->engine, &session->drafter);
+    oct_status status =
+        oct_speculation_start(&session->speculation, session->engine, session->second, &session->drafter);
     if (status == OCT_OK)
         status = oct_speculation_control(&session->speculation, session->engine, draft_tokens_of(session),
                                          &session->controller);
@@ -220,7 +235,7 @@ static bool is_broken(const oct_engine *engine)
 
 bool oct_session_can_go_on(const oct_session *session, oct_status status)
 {
-    if (is_broken(session->engine) || is_broken(session->reference))
+    if (is_broken(session->engine) || is_broken(session->second))
         return false;
     return status != OCT_ERR_LOST && status != OCT_ERR_DISAGREE && status != OCT_ERR_INTERNAL;
 }
@@ -293,11 +308,11 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %d %d", (int)options->command,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %d %d %d", (int)options->command,
                                 engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
                                 engine.kv_tokens, options->activations, options->exchange, options->control,
                                 options->instructions,
-                                options->reference != NULL, options->synthetic != NULL);
+                                options->reference != NULL, options->synthetic != NULL, (int)session->speculation.kind);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
     oct_world_allreduce(&session->world, both, 2, MPI_UINT64_T, MPI_MAX);
@@ -305,7 +320,8 @@ static oct_status compare_options(oct_session *session)
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
                           "--prefill-chunk, --activations, --exchange, --control, --instructions, --reference, "
-                          "--synthetic, --columns, --batch, --draft-tokens, --kv-tokens); give all the same");
+                          "--synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); give all "
+                          "the same");
     return oct_world_agree(&session->world, status);
 }
 
@@ -351,7 +367,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     oct_figures_free(&session.figures);
     oct_chat_template_free(&session.chat_template);
     oct_tokenizer_destroy(session.tokenizer);
-    oct_engine_close(session.reference);
+    oct_engine_close(session.second);
     oct_engine_close(session.engine);
     oct_world_finish(&session.world);
     return status;

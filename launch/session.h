@@ -18,7 +18,7 @@ typedef struct oct_session {
     oct_options options;
     oct_world world;
     oct_engine *engine;
-    oct_engine *reference;           // of `score --reference`, or NULL; it is the first that the other ranks serve
+    oct_engine *second;              // of --reference or --speculate draft=…, which takes turns with it; or NULL
     oct_coordinator *coordinator;    // rank 0 of generate and chat
     oct_drafter *drafter;            // rank 0, or NULL
     oct_controller *controller;      // rank 0 with --speculate auto, or NULL

@@ -20,8 +20,11 @@ static oct_status allocate(oct_coordinator *c)
     c->choices = malloc((size_t)c->step_columns * sizeof *c->choices);
     c->parts = malloc(slots * sizeof *c->parts);
     c->proposals = malloc(slots * sizeof *c->proposals);
+    c->wishes = malloc(slots * sizeof *c->wishes);
+    c->most = malloc(slots * sizeof *c->most);
     if (c->sequences == NULL || c->live == NULL || c->unused == NULL || c->slots == NULL || c->token_memory == NULL ||
-        c->columns == NULL || c->choices == NULL || c->parts == NULL || c->proposals == NULL)
+        c->columns == NULL || c->choices == NULL || c->parts == NULL || c->proposals == NULL || c->wishes == NULL ||
+        c->most == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory to coordinate %d sequences of %d tokens", c->slot_count, c->context);
     for (int32_t i = 0; i < c->capacity; i++) {
         c->sequences[i].tokens = c->token_memory + (size_t)i * context;
@@ -82,6 +85,8 @@ void oct_coordinator_destroy(oct_coordinator *c)
     free(c->choices);
     free(c->parts);
     free(c->proposals);
+    free(c->wishes);
+    free(c->most);
     free(c);
 }
 
@@ -158,7 +163,8 @@ static oct_status tell_drafter(oct_coordinator *c, const oct_sequence *sequence)
     const int32_t prompt = sequence->request.prompt_tokens;
     oct_status status = OCT_OK;
     if (drafter != NULL && drafter->begin != NULL)
-        status = drafter->begin(drafter, sequence->slot, sequence->request.number, sequence->tokens, prompt);
+        status = drafter->begin(drafter, sequence->slot, sequence->request.number, sequence->tokens, prompt,
+                                sequence->request.sampling);
     if (status == OCT_OK && drafter != NULL && drafter->append != NULL && sequence->count > prompt)
         status = drafter->append(drafter, sequence->slot, sequence->tokens + prompt, sequence->count - prompt);
     return status;

@@ -49,7 +49,6 @@ static oct_step_part *add_part(oct_coordinator *c, oct_sequence *sequence, bool 
     oct_step_part *part = &c->parts[c->part_count++];
     part->sequence = sequence;
     part->decodes = decodes;
-    part->first_choice = c->choice_count;
     part->choices = part->draft_count = part->proposed = 0;
     return part;
 }
@@ -60,6 +59,8 @@ static void add_column(oct_coordinator *c, oct_step_part *part, int32_t token, b
                                                          .slot = part->sequence->slot,
                                                          .want = wanted ? OCT_WANT_TOKEN : OCT_WANT_NOTHING,
                                                          .prompt = prompt};
+    if (part->choices == 0)
+        part->first_choice = c->choice_count;
     part->choices += wanted;
     c->choice_count += wanted;
 }
@@ -71,16 +72,46 @@ static int32_t page_room(const oct_coordinator *c, int32_t certain)
     return unpromised(c) * OCT_PAGE_POSITIONS + in_page;
 }
 
-// What the drafter guesses behind the newest token of a sequence: no more than it may still gain.
-static oct_status propose(oct_coordinator *c, oct_step_part *part)
+static oct_status propose_one(oct_coordinator *c, oct_step_part *part, int32_t most)
 {
     oct_drafter *drafter = c->options.drafter;
-    const oct_sequence *sequence = part->sequence;
-    const int32_t most = smaller(c->options.draft_tokens, sequence->limit - sequence->count - 1);
-    if (drafter == NULL || most <= 0)
+    return drafter->propose(drafter, part->sequence->slot, most, part->drafts, &part->proposed);
+}
+
+// The same for all parts at once.
+static oct_status propose_together(oct_coordinator *c, const int32_t most[])
+{
+    oct_drafter *drafter = c->options.drafter;
+    int32_t count = 0;
+    for (int32_t i = 0; i < c->part_count; i++)
+        if (most[i] > 0)
+            c->wishes[count++] = (oct_draft_wish){
+                .slot = c->parts[i].sequence->slot, .most = most[i], .drafts = c->parts[i].drafts};
+    const oct_status status = count > 0 ? drafter->propose_all(drafter, c->wishes, count) : OCT_OK;
+    const oct_draft_wish *wish = c->wishes;
+    for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++)
+        if (most[i] > 0)
+            c->parts[i].proposed = wish++->count;
+    return status;
+}
+
+// What the drafter guesses behind the newest tokens of all parts' sequences: no more than each may still gain.
+static oct_status propose(oct_coordinator *c)
+{
+    oct_status status = OCT_OK;
+    if (c->options.drafter == NULL)
         return OCT_OK;
+    for (int32_t i = 0; i < c->part_count; i++) {
+        const oct_sequence *sequence = c->parts[i].sequence;
+        c->most[i] = smaller(c->options.draft_tokens, sequence->limit - sequence->count - 1);
+    }
     const int64_t begin = oct_now_ns();
-    const oct_status status = drafter->propose(drafter, sequence->slot, most, part->drafts, &part->proposed);
+    if (c->options.drafter->propose_all != NULL)
+        status = propose_together(c, c->most);
+    else
+        for (int32_t i = 0; status == OCT_OK && i < c->part_count; i++)
+            if (c->most[i] > 0)
+                status = propose_one(c, &c->parts[i], c->most[i]);
     c->figures.draft_s += (double)(oct_now_ns() - begin) * 1e-9;
     return status;
 }
@@ -107,7 +138,6 @@ static void add_decoding(oct_coordinator *c, oct_step_part *part, int32_t room)
     const int32_t certain = oct_sequence_length(c, sequence) + 1;
     part->draft_count = smaller(smaller(part->draft_count, room), page_room(c, certain));
     c->promised += oct_page_count(certain + part->draft_count) - oct_page_count(certain);
-    part->first_choice = c->choice_count;
     add_column(c, part, sequence->tokens[sequence->count - 1], false, true);
     for (int32_t i = 0; i < part->draft_count; i++)
         add_column(c, part, part->drafts[i].token, false, true);
@@ -129,13 +159,13 @@ static oct_status plan_decoding(oct_coordinator *c, oct_step_report *report)
 {
     int64_t prompt_tokens;
     int32_t decoding;
-    oct_status status = OCT_OK;
     count_work(c, &prompt_tokens, &decoding);
     const int32_t half = (c->chunk + 1) / 2;
     int32_t room = c->step_columns - decoding - (prompt_tokens < half ? (int32_t)prompt_tokens : half);
-    for (int32_t i = 0; status == OCT_OK && i < c->running; i++)
+    for (int32_t i = 0; i < c->running; i++)
         if (oct_sequence_decodes(c, c->live[i]))
-            status = propose(c, add_part(c, c->live[i], true));
+            add_part(c, c->live[i], true);
+    const oct_status status = propose(c);
     if (status != OCT_OK)
         return status;
     choose_drafts(c, decoding + (prompt_tokens < c->chunk ? (int32_t)prompt_tokens : c->chunk), room);

@@ -46,6 +46,8 @@ struct oct_coordinator {
     oct_choice *choices;         // [step_columns]
     oct_step_part *parts;        // [slot_count]
     oct_proposal *proposals;     // [slot_count] of the first parts, for the controller
+    oct_draft_wish *wishes;      // [slot_count] of those of them that may have drafts
+    int32_t *most;               // [slot_count] drafts that they may have
     int32_t column_count, choice_count, part_count;
     int32_t promised; // pages that the columns will take
 };

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/sampling.h"
 #include "runtime/status.h"
 
 // Where a draft token comes from; acceptance is counted by it.
@@ -30,16 +31,27 @@ typedef struct oct_draft {
     int16_t match;     // suffix: how many tokens before it, earlier drafts included, agree with its source; else 0
 } oct_draft;
 
-// The functions of a drafter; one that has nothing to do may be NULL (not `propose`). Slots are 0 … slots − 1, tokens 0
-// … vocabulary − 1. Arrays are the caller's and only read, or written, during the call. Errors of those that return a
-// status: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing changes then.
+// What a sequence may have of a proposal for several.
+typedef struct oct_draft_wish {
+    int32_t slot;
+    int32_t most;      // tokens, at least one
+    oct_draft *drafts; // [most]
+    int32_t count;     // how many there are, set by the drafter
+} oct_draft_wish;
+
+// The functions of a drafter; one that has nothing to do may be NULL (not both `propose` and `propose_all`). Slots
+// are 0 … slots − 1, tokens 0 … vocabulary − 1. Arrays are the caller's and only read, or written, during the call.
+// Errors of those that return a status: OCT_ERR_INTERNAL for a slot, token or order of calls that cannot be; nothing
+// changes then.
 typedef struct oct_drafter oct_drafter;
 struct oct_drafter {
     const char *name;
 
     // A new sequence in a free slot: the number of its request in the run (the same again after a pre-emption) and its
-    // prompt [count], or, to take up a pre-empted sequence, whatever of its tokens are known.
-    oct_status (*begin)(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count);
+    // prompt [count], or, to take up a pre-empted sequence, whatever of its tokens are known; and how its tokens are
+    // sampled, borrowed for the call (NULL only for drafters that do not sample).
+    oct_status (*begin)(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count,
+                        const oct_sampling *sampling);
 
     // The tokens [count] that were appended to the slot's sequence, accepted or sampled; never rejected ones.
     oct_status (*append)(oct_drafter *drafter, int32_t slot, const int32_t *tokens, int32_t count);
@@ -47,6 +59,9 @@ struct oct_drafter {
     // Guesses up to `most` tokens that follow the slot's sequence into drafts [most], and sets *count to how many
     // (often 0). Changes nothing that a later proposal would depend on.
     oct_status (*propose)(oct_drafter *drafter, int32_t slot, int32_t most, oct_draft *drafts, int32_t *count);
+
+    // The same for several slots at once, each of them in one wish [count]; a drafter has one of the two functions.
+    oct_status (*propose_all)(oct_drafter *drafter, oct_draft_wish *wishes, int32_t count);
 
     // The slot's sequence has ended (finished: it may be learnt from) or was pre-empted or cancelled (not finished);
     // the slot is free. No effect on a free slot.

@@ -86,8 +86,10 @@ static void take(suffix_drafter *suffix, int32_t slot, const int32_t *tokens, in
         oct_suffix_index_chain(&suffix->finished, (int64_t)count * CHAINED_A_TOKEN);
 }
 
-static oct_status begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count)
+static oct_status begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count,
+                        const oct_sampling *sampling)
 {
+    (void)sampling;
     (void)request;
     suffix_drafter *suffix = own(drafter);
     oct_status status = check_slot(suffix, slot, false);
@@ -244,7 +246,7 @@ oct_status oct_drafter_suffix_create(oct_drafter **drafter, int32_t slots, int32
     suffix_drafter *suffix = calloc(1, sizeof *suffix + sizeof *suffix->sequences * (size_t)slots);
     if (suffix == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the suffix drafter of %d slots", (int)slots);
-    suffix->drafter = (oct_drafter){"suffix", begin, append, propose, end, destroy};
+    suffix->drafter = (oct_drafter){"suffix", begin, append, propose, NULL, end, destroy};
     suffix->slots = slots;
     suffix->context = context;
     suffix->vocabulary = vocabulary;

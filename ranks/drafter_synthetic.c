@@ -67,8 +67,10 @@ static oct_status add_recording(synthetic *s, int64_t request)
     return OCT_OK;
 }
 
-static oct_status begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count)
+static oct_status begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count,
+                        const oct_sampling *sampling)
 {
+    (void)sampling;
     synthetic *s = (synthetic *)drafter;
     (void)prompt;
     (void)count;

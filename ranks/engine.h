@@ -24,6 +24,8 @@ typedef struct oct_engine_options {
     int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
     oct_exchange_path exchange;
     oct_control_path control;
+    oct_engine *companion; // of the same ranks, open longer than this one, with which it takes turns: both run on the
+                           // same threads, and there must be memory for both. Or NULL
     void (*when_open)(void *context); // every rank, when all have opened the file and before it is loaded; or NULL
     void *when_open_context;
 } oct_engine_options;

@@ -125,6 +125,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .max_logit_columns = engine->figures.step_columns,
         .context = engine->figures.context,
         .pages = engine->figures.kv_pages,
+        .companion = options->companion != NULL ? options->companion->backend : NULL,
     };
 }
 
@@ -185,6 +186,12 @@ static oct_status load(oct_engine *engine)
     return OCT_OK;
 }
 
+// What a companion has not yet taken of the memory that looks free.
+static uint64_t promised_bytes(const oct_engine_options *options)
+{
+    return options->companion != NULL ? options->companion->later_bytes : 0;
+}
+
 static void measure_memory(const oct_engine *engine, const oct_engine_options *options, oct_backend_sizes *sizes)
 {
     const oct_backend_options backend = backend_options(engine, options, 0);
@@ -198,7 +205,8 @@ static uint64_t pages_that_fit(oct_engine *engine, const oct_engine_options *opt
     oct_world *world = engine->world;
     oct_backend_sizes sizes;
     measure_memory(engine, options, &sizes);
-    uint64_t most[] = {sizes.kv_cache / (uint64_t)engine->figures.kv_pages, sizes.weights + sizes.buffers};
+    uint64_t most[] = {sizes.kv_cache / (uint64_t)engine->figures.kv_pages,
+                       sizes.weights + sizes.buffers + promised_bytes(options)};
     oct_world_allreduce(world, most, 2, MPI_UINT64_T, MPI_MAX); // of the largest rank
     const uint64_t room = oct_memory_available_bytes() / 8 * 7 / (uint64_t)world->host_size;
     uint64_t pages = room > most[1] ? (room - most[1]) / most[0] : 0;
@@ -230,13 +238,25 @@ static oct_status check_memory(oct_engine *engine, const oct_engine_options *opt
     oct_world *world = engine->world;
     oct_backend_sizes sizes;
     measure_memory(engine, options, &sizes);
-    uint64_t most = sizes.weights + sizes.kv_cache + sizes.buffers;
-    oct_world_allreduce(world, &most, 1, MPI_UINT64_T, MPI_MAX);
+    const uint64_t later = sizes.kv_cache + sizes.buffers + promised_bytes(options);
+    uint64_t both[] = {sizes.weights + later, later};
+    oct_world_allreduce(world, both, 2, MPI_UINT64_T, MPI_MAX);
+    const uint64_t most = both[0];
+    engine->later_bytes = both[1];
     oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
              (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
              (double)most * 1e-6);
     return oct_launch_check_memory(most, world->host_size, oct_memory_available_bytes(),
                                    world->host_names[world->host_index]);
+}
+
+static oct_status choose_placement(oct_engine *engine, const oct_engine_options *options)
+{
+    if (options->companion == NULL)
+        return oct_placement_choose(&engine->placement, engine->world, options->threads);
+    engine->placement = options->companion->placement;
+    engine->shares_placement = true;
+    return OCT_OK;
 }
 
 static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
@@ -264,7 +284,7 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
         oct_warn("--context %d is longer than the %d tokens that the model was made for: expect worse text "
                  "behind them",
                  figures->context, model->context);
-    status = oct_placement_choose(&engine->placement, world, options->threads);
+    status = choose_placement(engine, options);
     if (status != OCT_OK)
         return status;
     figures->threads = engine->placement.threads;
@@ -333,7 +353,8 @@ void oct_engine_close(oct_engine *engine)
         free(engine->slots[slot].begun);
     }
     free(engine->slots);
-    oct_placement_free(&engine->placement);
+    if (!engine->shares_placement)
+        oct_placement_free(&engine->placement);
     oct_page_table_destroy(&engine->page_table);
     free(engine->beginning);
     free(engine->descriptor);

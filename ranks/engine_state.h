@@ -28,6 +28,9 @@ struct oct_engine {
     oct_control *control;
     oct_backend *backend;
     oct_engine_figures figures;
+    bool shares_placement; // with its companion, whose the lists are
+    uint64_t later_bytes;  // KV cache and buffers of the largest rank and its companion: they count as free memory
+                           // until they are used
     uint64_t probe_bytes;  // that all ranks read in one pass of the bandwidth probe
     int32_t touch_streams; // of a thread, as was fastest in the last probe
     oct_operation_times *times; // rank 0: where steps add their times, or NULL

@@ -69,6 +69,19 @@ oct_status oct_vocabulary_check(const oct_vocabulary *vocabulary)
     return OCT_OK;
 }
 
+int32_t oct_vocabulary_find_difference(const oct_vocabulary *a, const oct_vocabulary *b)
+{
+    const oct_strings *left = &a->tokens, *right = &b->tokens;
+    const int32_t both = left->count < right->count ? left->count : right->count;
+    for (int32_t i = 0; i < both; i++) {
+        const uint64_t bytes = left->offsets[i + 1] - left->offsets[i];
+        if (bytes != right->offsets[i + 1] - right->offsets[i] ||
+            memcmp(left->bytes + left->offsets[i], right->bytes + right->offsets[i], (size_t)bytes) != 0)
+            return i;
+    }
+    return left->count == right->count ? -1 : both;
+}
+
 void oct_vocabulary_free(oct_vocabulary *vocabulary)
 {
     free(vocabulary->kind);

@@ -41,6 +41,10 @@ typedef struct oct_vocabulary {
 // Errors: OCT_ERR_FILE with the first inconsistency. LOCAL.
 oct_status oct_vocabulary_check(const oct_vocabulary *vocabulary);
 
+// The first token id whose text is not the same in both, the end of the shorter one included; -1: they have the same
+// tokens. LOCAL.
+int32_t oct_vocabulary_find_difference(const oct_vocabulary *a, const oct_vocabulary *b);
+
 // Frees everything the vocabulary owns and zeroes it; a zeroed vocabulary is allowed. LOCAL.
 void oct_vocabulary_free(oct_vocabulary *vocabulary);
 

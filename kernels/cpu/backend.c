@@ -1,4 +1,5 @@
 // The CPU backend: its memory, and the walk through the step program.
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -215,6 +216,16 @@ static const oct_cpu_kernels *kernels_of_level(int32_t level)
     }
 }
 
+static oct_status create_team(oct_backend *backend)
+{
+    const oct_backend_options *options = &backend->options;
+    if (options->companion == NULL)
+        return oct_team_create(&backend->team, options->threads, options->cpus, options->oversubscribed);
+    assert(options->threads == options->companion->options.threads);
+    backend->team = options->companion->team;
+    return OCT_OK;
+}
+
 oct_status oct_backend_create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
                               const size_t *matrix_bytes, const float *const *vectors, const float *rope,
                               const oct_exchange *exchange, const oct_backend_options *options)
@@ -241,7 +252,7 @@ oct_status oct_backend_create(oct_backend **out, const oct_step_program *program
     if (status == OCT_OK)
         status = allocate(backend, matrix_bytes);
     if (status == OCT_OK)
-        status = oct_team_create(&backend->team, options->threads, options->cpus, options->oversubscribed);
+        status = create_team(backend);
     if (status != OCT_OK) {
         oct_backend_destroy(backend);
         return status;
@@ -255,7 +266,8 @@ void oct_backend_destroy(oct_backend *backend)
 {
     if (backend == NULL)
         return;
-    oct_team_destroy(backend->team);
+    if (backend->options.companion == NULL)
+        oct_team_destroy(backend->team);
     oct_huge_unmap(backend->weights, backend->weights_bytes);
     oct_huge_unmap(backend->kv_cache, backend->kv_cache_bytes);
     oct_huge_unmap(backend->buffers, backend->buffers_bytes);

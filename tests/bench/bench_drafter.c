@@ -71,7 +71,7 @@ static void measure(oct_drafter *drafter, text_kind kind, int32_t *text, int32_t
         write_text(kind, text, tokens);
         const int32_t prompt_tokens = tokens - MEASURED;
         int64_t start = oct_now_ns(), appending = 0, proposing = 0;
-        drafter->begin(drafter, 0, 0, text, prompt_tokens);
+        drafter->begin(drafter, 0, 0, text, prompt_tokens, NULL);
         prompt[repeat] = (double)(oct_now_ns() - start) / prompt_tokens;
         for (int32_t i = prompt_tokens; i < tokens; i++) {
             oct_draft drafts[MOST];
@@ -110,7 +110,7 @@ int main(int argc, char **argv)
     // The arena is filled by sequences of all kinds in turn; 40 bytes a token are fewer than it takes.
     for (int64_t filled = 0, kind = 0; filled * 40 < (int64_t)arena_bytes; filled += tokens, kind++) {
         write_text((text_kind)(kind % KINDS), text, tokens);
-        drafter->begin(drafter, 1, 0, text, tokens);
+        drafter->begin(drafter, 1, 0, text, tokens, NULL);
         drafter->end(drafter, 1, true);
     }
     printf("%d tokens, arena %zu MiB; ns a token\n", tokens, arena_bytes >> 20);

@@ -173,9 +173,11 @@ typedef struct scripted {
     int32_t length[SLOTS];
 } scripted;
 
-static oct_status script_begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt, int32_t count)
+static oct_status script_begin(oct_drafter *drafter, int32_t slot, int64_t request, const int32_t *prompt,
+                               int32_t count, const oct_sampling *sampling)
 {
     scripted *s = (scripted *)drafter;
+    assert_ptr_equal(sampling, &samplings[request]);
     assert_int_equal(count, prompt_tokens((int32_t)request));
     assert_memory_equal(prompt, prompts[request], (size_t)count * sizeof *prompt);
     s->request[slot] = request;

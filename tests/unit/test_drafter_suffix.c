@@ -129,7 +129,7 @@ static void grow_and_compare(int32_t length, int32_t alphabet)
     int32_t text[TEXT], count = random_below(length + 1), expected_count;
     oct_draft drafts[MOST], expected[MOST];
     fill(text, count, alphabet);
-    assert_int_equal(drafter->begin(drafter, 0, 0, text, count), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, 0, 0, text, count, NULL), OCT_OK);
     for (;;) {
         const int32_t drafted = propose(drafter, 0, drafts);
         reference(text, count, text, count, OCT_DRAFT_SUFFIX_OWN, expected, &expected_count);
@@ -167,7 +167,7 @@ static void a_copy_is_proposed_exactly(void **state)
     int32_t text[LENGTH];
     oct_draft drafts[MOST];
     fill(text, LENGTH, VOCABULARY);
-    assert_int_equal(drafter->begin(drafter, 1, 3, text, LENGTH), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, 1, 3, text, LENGTH, NULL), OCT_OK);
     for (int32_t copied = 1; copied < LENGTH; copied++) {
         assert_int_equal(drafter->append(drafter, 1, text + copied - 1, 1), OCT_OK);
         const int32_t count = propose(drafter, 1, drafts);
@@ -194,7 +194,7 @@ static void a_list_is_repeated(void **state)
         oct_draft drafts[MOST];
         for (int32_t i = 0; i < 3 * period; i++)
             text[i] = i % period + 100;
-        assert_int_equal(drafter->begin(drafter, 0, 0, text, 2 * period), OCT_OK);
+        assert_int_equal(drafter->begin(drafter, 0, 0, text, 2 * period, NULL), OCT_OK);
         assert_int_equal(drafter->append(drafter, 0, text + 2 * period, period), OCT_OK);
         const int32_t count = propose(drafter, 0, drafts);
         assert_true(count == MOST || (period < 10 && count >= 3 * period));
@@ -206,7 +206,7 @@ static void a_list_is_repeated(void **state)
 
 static void finish(oct_drafter *drafter, int32_t slot, const int32_t *text, int32_t count, bool finished)
 {
-    assert_int_equal(drafter->begin(drafter, slot, 0, text, count / 2), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, slot, 0, text, count / 2, NULL), OCT_OK);
     assert_int_equal(drafter->append(drafter, slot, text + count / 2, count - count / 2), OCT_OK);
     drafter->end(drafter, slot, finished);
 }
@@ -214,7 +214,7 @@ static void finish(oct_drafter *drafter, int32_t slot, const int32_t *text, int3
 // A prompt of the given tokens in slot 0: the proposal's length, which is checked to be the text behind them.
 static int32_t continuation(oct_drafter *drafter, const int32_t *text, int32_t begins, int32_t count, oct_draft *drafts)
 {
-    assert_int_equal(drafter->begin(drafter, 0, 0, text + begins, 40), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, 0, 0, text + begins, 40, NULL), OCT_OK);
     const int32_t drafted = propose(drafter, 0, drafts);
     for (int32_t i = 0; i < drafted; i++) {
         assert_true(begins + 40 + i < count);
@@ -267,7 +267,7 @@ static void chaining_is_spread(void **state)
         for (int32_t i = 0; i < LENGTH; i++)
             text[i] = round * LENGTH + i + 2;
         finish(drafter, 0, text, LENGTH, true);
-        assert_int_equal(drafter->begin(drafter, 1, 0, NULL, 0), OCT_OK);
+        assert_int_equal(drafter->begin(drafter, 1, 0, NULL, 0, NULL), OCT_OK);
         // The newest 2047 tokens are held; 16 a token, and 40 of each prompt that asks, are chained.
         assert_int_equal(continuation(drafter, text, LENGTH - 1200, LENGTH, drafts), 0);
         for (int32_t i = 0; i < 20; i++)
@@ -308,7 +308,7 @@ static void own_and_finished_by_brute_force(void **state)
         if (count[slot] + more > LONGEST)
             continue;
         fill(text[slot] + count[slot], more, alphabet);
-        assert_int_equal(count[slot] == 0 ? drafter->begin(drafter, slot, round, text[slot], more)
+        assert_int_equal(count[slot] == 0 ? drafter->begin(drafter, slot, round, text[slot], more, NULL)
                                           : drafter->append(drafter, slot, text[slot] + count[slot], more), OCT_OK);
         count[slot] += more;
         since += more;
@@ -340,8 +340,8 @@ static void preemption_changes_nothing(void **state)
     int32_t text[LENGTH], noise[LENGTH], slot = 0;
     oct_draft drafts[MOST], expected[MOST];
     fill(text, LENGTH, 5);
-    assert_int_equal(plain->begin(plain, 0, 9, text, 20), OCT_OK);
-    assert_int_equal(disturbed->begin(disturbed, slot, 9, text, 20), OCT_OK);
+    assert_int_equal(plain->begin(plain, 0, 9, text, 20, NULL), OCT_OK);
+    assert_int_equal(disturbed->begin(disturbed, slot, 9, text, 20, NULL), OCT_OK);
     for (int32_t count = 20; count < LENGTH; count++) {
         assert_int_equal(plain->append(plain, 0, text + count, 1), OCT_OK);
         assert_int_equal(disturbed->append(disturbed, slot, text + count, 1), OCT_OK);
@@ -351,7 +351,7 @@ static void preemption_changes_nothing(void **state)
             finish(disturbed, slot, noise, random_below(LENGTH), false);
             slot = random_below(3);
             const int32_t known = 20 + random_below(count + 1 - 20);
-            assert_int_equal(disturbed->begin(disturbed, slot, 9, text, known), OCT_OK);
+            assert_int_equal(disturbed->begin(disturbed, slot, 9, text, known, NULL), OCT_OK);
             assert_int_equal(disturbed->append(disturbed, slot, text + known, count + 1 - known), OCT_OK);
         }
         const int32_t expected_count = propose(plain, 0, expected), drafted = propose(disturbed, slot, drafts);
@@ -371,22 +371,22 @@ static void what_cannot_be_is_refused(void **state)
     assert_int_equal(drafter->propose(drafter, 0, MOST, drafts, &count), OCT_ERR_INTERNAL);
     assert_int_equal(count, 77);
     assert_int_equal(drafter->append(drafter, 0, text, 1), OCT_ERR_INTERNAL);
-    assert_int_equal(drafter->begin(drafter, 2, 0, text, 1), OCT_ERR_INTERNAL);
-    assert_int_equal(drafter->begin(drafter, -1, 0, text, 1), OCT_ERR_INTERNAL);
-    assert_int_equal(drafter->begin(drafter, 0, 0, text, 9), OCT_ERR_INTERNAL);
-    assert_int_equal(drafter->begin(drafter, 0, 0, &negative, 1), OCT_ERR_INTERNAL);
+    assert_int_equal(drafter->begin(drafter, 2, 0, text, 1, NULL), OCT_ERR_INTERNAL);
+    assert_int_equal(drafter->begin(drafter, -1, 0, text, 1, NULL), OCT_ERR_INTERNAL);
+    assert_int_equal(drafter->begin(drafter, 0, 0, text, 9, NULL), OCT_ERR_INTERNAL);
+    assert_int_equal(drafter->begin(drafter, 0, 0, &negative, 1, NULL), OCT_ERR_INTERNAL);
     drafter->end(drafter, 0, true);
-    assert_int_equal(drafter->begin(drafter, 0, 0, text, 6), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, 0, 0, text, 6, NULL), OCT_OK);
     const int32_t before = propose(drafter, 0, drafts);
     assert_true(before > 0);
-    assert_int_equal(drafter->begin(drafter, 0, 0, text, 1), OCT_ERR_INTERNAL);
+    assert_int_equal(drafter->begin(drafter, 0, 0, text, 1, NULL), OCT_ERR_INTERNAL);
     assert_int_equal(drafter->append(drafter, 0, text, 3), OCT_ERR_INTERNAL);
     assert_int_equal(drafter->append(drafter, 0, text, -1), OCT_ERR_INTERNAL);
     assert_int_equal(drafter->append(drafter, 0, wrong, 2), OCT_ERR_INTERNAL);
     check_drafts(after, propose(drafter, 0, after), drafts, before);
     assert_int_equal(drafter->append(drafter, 0, text, 2), OCT_OK);
     drafter->end(drafter, 0, true);
-    assert_int_equal(drafter->begin(drafter, 1, 0, text, 3), OCT_OK);
+    assert_int_equal(drafter->begin(drafter, 1, 0, text, 3, NULL), OCT_OK);
     assert_int_equal(propose(drafter, 1, drafts), 0);
     oct_failure_clear();
     drafter->destroy(drafter);
@@ -406,7 +406,7 @@ static void nothing_is_allocated_after_creation(void **state)
         const int32_t slot = random_below(4), count = random_below(1000);
         fill(text, count, 2 + round);
         finish(drafter, slot, text, count, round % 3 != 0);
-        assert_int_equal(drafter->begin(drafter, slot, 0, text, count), OCT_OK);
+        assert_int_equal(drafter->begin(drafter, slot, 0, text, count, NULL), OCT_OK);
         drafted += propose(drafter, slot, drafts);
         drafter->end(drafter, slot, true);
     }

@@ -19,6 +19,7 @@
 
 static oct_world world;
 static oct_engine *engine;
+static oct_engine *companion; // takes turns with it; or NULL
 
 static oct_status write_tiny_model(const char *path)
 {
@@ -31,9 +32,31 @@ static oct_status write_tiny_model(const char *path)
     return status;
 }
 
-// Opens the engine, runs the tests on rank 0, and returns their exit code. The model stands in a file named by the first
-// argument, or in one of this process's own.
-static int run_with_tiny_engine(int argc, char **argv, const oct_engine_options *wanted, int (*run_all)(void))
+static oct_status open_tiny_engines(const char *path, const oct_engine_options *wanted,
+                                    const oct_engine_options *wanted_companion)
+{
+    oct_status status = oct_engine_open(&engine, &world, path, wanted);
+    if (status != OCT_OK || wanted_companion == NULL)
+        return status;
+    oct_engine_options options = *wanted_companion;
+    options.companion = engine;
+    return oct_engine_open(&companion, &world, path, &options);
+}
+
+// Ranks other than 0.
+static oct_status serve_tiny_engines(void)
+{
+    bool finished = false;
+    oct_status status = OCT_OK;
+    for (oct_engine *at = engine; status == OCT_OK && !finished; at = at == engine ? companion : engine)
+        status = oct_engine_serve(at, &finished);
+    return status;
+}
+
+// Opens the engine and, where wanted, a companion over the same model, runs the tests on rank 0, and returns their exit
+// code. The model stands in a file named by the first argument, or in one of this process's own.
+static int run_with_tiny_engines(int argc, char **argv, const oct_engine_options *wanted,
+                                 const oct_engine_options *wanted_companion, int (*run_all)(void))
 {
     char path[256];
     const oct_world_options options = oct_world_options_default();
@@ -44,21 +67,26 @@ static int run_with_tiny_engine(int argc, char **argv, const oct_engine_options 
     if (status == OCT_OK)
         status = oct_world_agree(&world, world.rank == 0 ? write_tiny_model(path) : OCT_OK);
     if (status == OCT_OK)
-        status = oct_engine_open(&engine, &world, path, wanted);
+        status = open_tiny_engines(path, wanted, wanted_companion);
     if (world.rank == 0)
         unlink(path);
     int code = (int)status;
-    bool finished = false;
     if (status == OCT_OK && world.rank == 0) {
         code = run_all();
         if (oct_engine_is_broken(engine) || oct_engine_finish(engine) != OCT_OK)
             oct_world_abort(&world, OCT_ERR_INTERNAL);
     } else if (status == OCT_OK) {
-        code = (int)oct_engine_serve(engine, &finished);
+        code = (int)serve_tiny_engines();
     }
+    oct_engine_close(companion);
     oct_engine_close(engine);
     oct_world_finish(&world);
     return code;
+}
+
+static inline int run_with_tiny_engine(int argc, char **argv, const oct_engine_options *wanted, int (*run_all)(void))
+{
+    return run_with_tiny_engines(argc, argv, wanted, NULL, run_all);
 }
 
 #endif
