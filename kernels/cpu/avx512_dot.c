@@ -27,7 +27,7 @@ enum {
     SEVERAL_AHEAD = 2048,
     SEVERAL_AHEAD_IN_ONE = 5120,
     SINGLE_AHEAD = 1024,
-    SINGLE_AHEAD_SHORT = 4096, // streams of less than SHORT_BYTES
+    SINGLE_AHEAD_SHORT = 8192, // streams of less than SHORT_BYTES
     SINGLE_AHEAD_IN_ONE = 12288,
     SHORT_BYTES = 64 << 10
 };
