@@ -1,2 +1,2 @@
-#pragma once
+// In place of NVIDIA's <cuda_runtime.h>, whose device half only nvcc understands.
 #include "cuda_emulation.h"

@@ -1,0 +1,204 @@
+// Memory of the device (plain memory of the process, filled with 0xff bytes: NaN) and pinned memory, and copies
+// between all kinds.
+#include "device_memory.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <vector>
+
+#include "sanitizers.h"
+#include "settings.h"
+#include "streams.h"
+
+namespace cuda_emulation
+{
+enum { ALIGNMENT = 256 };
+
+struct Allocation {
+    size_t bytes;
+    Memory memory;
+    bool owned;
+};
+
+static std::map<const char *, Allocation> allocations;
+static size_t device_bytes;
+
+static size_t round_up(size_t bytes)
+{
+    return bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : (size_t)ALIGNMENT;
+}
+
+Memory memory_of(const void *at, size_t bytes)
+{
+    const char *first = (const char *)at;
+    auto next = allocations.upper_bound(first);
+    if (next != allocations.begin()) {
+        auto found = std::prev(next);
+        const char *end = found->first + found->second.bytes;
+        if (first < end || first == found->first) {
+            if (first + bytes > end)
+                die("%zu bytes at %p: the allocation ends %zu bytes behind", bytes, at, (size_t)(end - first));
+            return found->second.memory;
+        }
+    }
+    if (next != allocations.end() && first + bytes > next->first)
+        die("%zu bytes at %p: they begin before an allocation", bytes, at);
+    return Memory::PAGEABLE;
+}
+
+void device_memory_add(void *at, size_t bytes)
+{
+    allocations[(const char *)at] = {bytes, Memory::DEVICE, false};
+}
+
+void device_memory_remove(void *at)
+{
+    allocations.erase((const char *)at);
+}
+
+static cudaError_t allocate(void **at, size_t bytes, Memory memory)
+{
+    if (captures_active() && memory == Memory::DEVICE)
+        return failed(cudaErrorStreamCaptureUnsupported);
+    if (memory == Memory::DEVICE && device_bytes + round_up(bytes) > settings.memory_bytes)
+        return failed(cudaErrorMemoryAllocation);
+    *at = aligned_alloc(ALIGNMENT, round_up(bytes));
+    if (!*at)
+        return failed(cudaErrorMemoryAllocation);
+    memset(*at, 0xff, bytes);
+    sanitizers::forbid((char *)*at + bytes, round_up(bytes) - bytes);
+    allocations[(const char *)*at] = {bytes, memory, true};
+    if (memory == Memory::DEVICE)
+        device_bytes += round_up(bytes);
+    return cudaSuccess;
+}
+
+static cudaError_t release(void *at, Memory memory)
+{
+    if (!at)
+        return cudaSuccess;
+    cudaError_t error = cudaDeviceSynchronize();
+    if (error)
+        return error;
+    auto found = allocations.find((const char *)at);
+    if (found == allocations.end() || found->second.memory != memory || !found->second.owned)
+        return failed(cudaErrorInvalidValue);
+    if (memory == Memory::DEVICE)
+        device_bytes -= round_up(found->second.bytes);
+    sanitizers::allow(at, round_up(found->second.bytes));
+    allocations.erase(found);
+    free(at);
+    return cudaSuccess;
+}
+
+static bool kind_fits(cudaMemcpyKind kind, Memory to, Memory from)
+{
+    bool to_device = to == Memory::DEVICE, from_device = from == Memory::DEVICE;
+    switch (kind) {
+    case cudaMemcpyHostToDevice:
+        return to_device && !from_device;
+    case cudaMemcpyDeviceToHost:
+        return !to_device && from_device;
+    case cudaMemcpyDeviceToDevice:
+        return to_device && from_device;
+    case cudaMemcpyHostToHost:
+        return !to_device && !from_device;
+    default:
+        return true;
+    }
+}
+
+// A copy from pageable memory has taken its bytes when the call returns, one to pageable memory has given them;
+// one from or to pinned memory is under way.
+static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t handle, bool wait)
+{
+    Memory to_memory = memory_of(to, bytes), from_memory = memory_of(from, bytes);
+    if (!kind_fits(kind, to_memory, from_memory))
+        return failed(cudaErrorInvalidValue);
+    CUstream_st *stream = stream_of(handle);
+    if (settings.lazy_streams && !wait && from_memory == Memory::PAGEABLE && !stream->position.capture) {
+        std::vector<char> staged((const char *)from, (const char *)from + bytes);
+        return submit(handle, [to, staged = std::move(staged)]() { memcpy(to, staged.data(), staged.size()); });
+    }
+    cudaError_t error = submit(handle, [=]() { memmove(to, from, bytes); });
+    if (!error && !stream->position.capture && (wait || to_memory == Memory::PAGEABLE))
+        error = wait_for(stream->position.operation);
+    return error;
+}
+
+static cudaError_t fill(void *at, int value, size_t bytes, cudaStream_t stream)
+{
+    if (memory_of(at, bytes) == Memory::PAGEABLE)
+        return failed(cudaErrorInvalidValue);
+    return submit(stream, [=]() { memset(at, value, bytes); });
+}
+} // namespace cuda_emulation
+
+using namespace cuda_emulation;
+
+extern "C" {
+cudaError_t cudaMalloc(void **at, size_t bytes)
+{
+    return allocate(at, bytes, Memory::DEVICE);
+}
+
+cudaError_t cudaFree(void *at)
+{
+    return release(at, Memory::DEVICE);
+}
+
+cudaError_t cudaMallocHost(void **at, size_t bytes)
+{
+    return allocate(at, bytes, Memory::PINNED);
+}
+
+cudaError_t cudaHostAlloc(void **at, size_t bytes, unsigned)
+{
+    return allocate(at, bytes, Memory::PINNED);
+}
+
+cudaError_t cudaFreeHost(void *at)
+{
+    return release(at, Memory::PINNED);
+}
+
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
+{
+    *total_bytes = settings.memory_bytes;
+    *free_bytes = settings.memory_bytes - device_bytes;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
+{
+    return copy(to, from, bytes, kind, nullptr, true);
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+{
+    return copy(to, from, bytes, kind, stream, false);
+}
+
+cudaError_t cudaMemset(void *at, int value, size_t bytes)
+{
+    return fill(at, value, bytes, nullptr);
+}
+
+cudaError_t cudaMemsetAsync(void *at, int value, size_t bytes, cudaStream_t stream)
+{
+    return fill(at, value, bytes, stream);
+}
+
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *attributes, const void *at)
+{
+    Memory memory = memory_of(at, 0);
+    *attributes = {};
+    attributes->type = memory == Memory::DEVICE   ? cudaMemoryTypeDevice
+                       : memory == Memory::PINNED ? cudaMemoryTypeHost
+                                                  : cudaMemoryTypeUnregistered;
+    attributes->devicePointer = memory == Memory::PAGEABLE ? nullptr : (void *)at;
+    attributes->hostPointer = memory == Memory::DEVICE ? nullptr : (void *)at;
+    return cudaSuccess;
+}
+}

@@ -1,0 +1,215 @@
+// The devices that the emulation pretends to have, and the checks of a launch against their limits: compute
+// capability 9.0 ("CUDA C++ Programming Guide", table of technical specifications per compute capability).
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <map>
+
+#include "grid.h"
+#include "settings.h"
+#include "streams.h"
+
+namespace cuda_emulation
+{
+enum {
+    CAPABILITY_MAJOR = 9,
+    CAPABILITY_MINOR = 0,
+    THREADS_OF_PROCESSOR = 2048,
+    BLOCKS_OF_PROCESSOR = 32,
+    SHARED_BYTES_OF_PROCESSOR = 228 << 10,
+    SHARED_BYTES_OF_BLOCK = 227 << 10,
+    SHARED_BYTES_RESERVED = 1 << 10, // by the system in every block
+    SHARED_BYTES_UNASKED = 48 << 10, // more must be asked for by cudaFuncSetAttribute()
+    REGISTERS_OF_BLOCK = 65536
+};
+
+static int current_device;
+static std::map<const void *, size_t> dynamic_bytes_asked;
+
+static int resident_blocks(size_t threads, size_t dynamic_bytes)
+{
+    size_t by_threads = THREADS_OF_PROCESSOR / threads;
+    size_t by_shared = SHARED_BYTES_OF_PROCESSOR / (dynamic_bytes + SHARED_BYTES_RESERVED);
+    return (int)std::min({by_threads, by_shared, (size_t)BLOCKS_OF_PROCESSOR});
+}
+
+static cudaError_t check_launch(dim3 blocks, dim3 threads, size_t dynamic_bytes, bool cooperative, const void *function)
+{
+    size_t count = (size_t)threads.x * threads.y * threads.z;
+    if (!count || count > BLOCK_THREADS_MAX || threads.z > 64)
+        return cudaErrorInvalidConfiguration;
+    if (!blocks.x || !blocks.y || !blocks.z || blocks.y > 65535 || blocks.z > 65535)
+        return cudaErrorInvalidConfiguration;
+    auto asked = dynamic_bytes_asked.find(function);
+    if (dynamic_bytes > (asked == dynamic_bytes_asked.end() ? (size_t)SHARED_BYTES_UNASKED : asked->second))
+        return cudaErrorInvalidValue;
+    size_t resident = (size_t)settings.processors * (size_t)resident_blocks(count, dynamic_bytes);
+    if (cooperative && (size_t)blocks.x * blocks.y * blocks.z > resident)
+        return cudaErrorCooperativeLaunchTooLarge;
+    return cudaSuccess;
+}
+
+cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function, std::function<void()> body)
+{
+    bool cooperative = false;
+    for (unsigned i = 0; i < configuration->numAttrs; i++)
+        if (configuration->attrs[i].id == cudaLaunchAttributeCooperative)
+            cooperative = configuration->attrs[i].val.cooperative;
+    dim3 blocks = configuration->gridDim, threads = configuration->blockDim;
+    size_t dynamic_bytes = configuration->dynamicSmemBytes;
+    cudaError_t error = check_launch(blocks, threads, dynamic_bytes, cooperative, function);
+    if (error)
+        return failed(error);
+    return submit(configuration->stream, [=]() {
+        Grid grid{};
+        grid.blocks = blocks;
+        grid.threads = threads;
+        grid.dynamic_bytes = dynamic_bytes;
+        grid.cooperative = cooperative;
+        grid.body = body;
+        grid_run(&grid);
+    });
+}
+
+static bool is_device(int device)
+{
+    return device >= 0 && device < settings.devices;
+}
+
+static cudaError_t attribute_of(cudaDeviceAttr attribute, int *value)
+{
+    switch (attribute) {
+    case cudaDevAttrMultiProcessorCount:
+        *value = settings.processors;
+        return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+        *value = SHARED_BYTES_OF_BLOCK;
+        return cudaSuccess;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+        *value = SHARED_BYTES_OF_PROCESSOR;
+        return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMajor:
+        *value = CAPABILITY_MAJOR;
+        return cudaSuccess;
+    case cudaDevAttrComputeCapabilityMinor:
+        *value = CAPABILITY_MINOR;
+        return cudaSuccess;
+    case cudaDevAttrCooperativeLaunch:
+        *value = 1;
+        return cudaSuccess;
+    case cudaDevAttrWarpSize:
+        *value = WARP_LANES;
+        return cudaSuccess;
+    case cudaDevAttrClockRate: // kHz, of clock64()
+        *value = 1000000;
+        return cudaSuccess;
+    default:
+        return failed(cudaErrorInvalidValue);
+    }
+}
+} // namespace cuda_emulation
+
+using namespace cuda_emulation;
+
+extern "C" {
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    if (!settings.devices)
+        return failed(cudaErrorInsufficientDriver); // as on a machine without a driver, *count stays
+    *count = settings.devices;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    if (!is_device(device))
+        return failed(cudaErrorInvalidDevice);
+    current_device = device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = current_device;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int device)
+{
+    return is_device(device) ? attribute_of(attribute, value) : failed(cudaErrorInvalidDevice);
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
+{
+    if (!is_device(device))
+        return failed(cudaErrorInvalidDevice);
+    *properties = {};
+    snprintf(properties->name, sizeof properties->name, "emulated device %d", device);
+    memcpy(properties->uuid.bytes, "octet-emulated", 14);
+    properties->uuid.bytes[14] = (char)(device >> 8);
+    properties->uuid.bytes[15] = (char)device;
+    properties->pciBusID = device;
+    properties->totalGlobalMem = settings.memory_bytes;
+    properties->multiProcessorCount = settings.processors;
+    properties->major = CAPABILITY_MAJOR;
+    properties->minor = CAPABILITY_MINOR;
+    properties->warpSize = WARP_LANES;
+    properties->maxThreadsPerBlock = BLOCK_THREADS_MAX;
+    properties->maxThreadsPerMultiProcessor = THREADS_OF_PROCESSOR;
+    properties->sharedMemPerBlock = SHARED_BYTES_UNASKED;
+    properties->sharedMemPerBlockOptin = SHARED_BYTES_OF_BLOCK;
+    properties->sharedMemPerMultiprocessor = SHARED_BYTES_OF_PROCESSOR;
+    properties->regsPerBlock = REGISTERS_OF_BLOCK;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
+{
+    if (!is_device(device))
+        return failed(cudaErrorInvalidDevice);
+    snprintf(text, (size_t)bytes, "0000:%02x:00.0", device);
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = settings.devices ? CUDART_VERSION : 0;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribute, int value)
+{
+    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
+        return cudaSuccess; // advice
+    if (value < 0 || value > SHARED_BYTES_OF_BLOCK)
+        return failed(cudaErrorInvalidValue);
+    dynamic_bytes_asked[function] = (size_t)value;
+    return cudaSuccess;
+}
+
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int threads, size_t dynamic_bytes)
+{
+    if (threads <= 0 || threads > BLOCK_THREADS_MAX)
+        return failed(cudaErrorInvalidValue);
+    *blocks = resident_blocks((size_t)threads, dynamic_bytes);
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    static char text[32];
+    snprintf(text, sizeof text, "CUDA error %d", (int)error);
+    return text;
+}
+
+const char *cudaGetErrorName(cudaError_t error)
+{
+    return cudaGetErrorString(error);
+}
+}

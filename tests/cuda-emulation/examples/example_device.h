@@ -1,0 +1,33 @@
+// What the examples include for kernels/cuda/device.h, so that they stand by themselves.
+#ifndef OCT_TESTS_CUDA_EMULATION_EXAMPLE_DEVICE_H
+#define OCT_TESTS_CUDA_EMULATION_EXAMPLE_DEVICE_H
+
+#include "emulated_instructions.h"
+#include "examples.h"
+
+template <class... Parameters, class... Arguments>
+static inline cudaError_t launch(void (*kernel)(Parameters...), int blocks, int threads, size_t dynamic_bytes,
+                                 bool cooperative, cudaStream_t stream, Arguments... argument)
+{
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = cooperative;
+    cudaLaunchConfig_t configuration = {};
+    configuration.gridDim = dim3((unsigned)blocks);
+    configuration.blockDim = dim3((unsigned)threads);
+    configuration.dynamicSmemBytes = dynamic_bytes;
+    configuration.stream = stream;
+    configuration.attrs = &attribute;
+    configuration.numAttrs = 1;
+    return cudaLaunchKernelEx(&configuration, kernel, argument...);
+}
+
+static __device__ __forceinline__ float dot4(uint4 w, const float *x)
+{
+    float sum = __uint_as_float(w.x) * x[0];
+    sum = fmaf(__uint_as_float(w.y), x[1], sum);
+    sum = fmaf(__uint_as_float(w.z), x[2], sum);
+    return fmaf(__uint_as_float(w.w), x[3], sum);
+}
+
+#endif

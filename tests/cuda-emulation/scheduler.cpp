@@ -1,0 +1,397 @@
+// The scheduler: fibers for the threads of a grid, the queue of those that can run, and the life of a grid.
+// Blocks of an ordinary launch run one after another (settings.resident_blocks at once), all blocks of a
+// cooperative launch are there at once.
+#include "scheduler.h"
+
+#include <algorithm>
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <sched.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "asynchronous_copies.h"
+#include "fiber.h"
+#include "grid.h"
+#include "sanitizers.h"
+#include "settings.h"
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace cuda_emulation
+{
+// More fibers than any grid of the tests needs would slow ThreadSanitizer down, and it has a limit of its own.
+enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096, DIE_CODE = 86, SPINS_A_LOOK = 256 };
+
+static Thread host; // stands for whoever launches
+Thread *cur = &host;
+Statistics statistics;
+
+static Grid *running;
+static Thread *finished; // the thread whose end brought the scheduler back
+static const void *host_stack;
+static size_t host_stack_bytes;
+
+// One fiber per slot. Slots grow with the largest grid and are never given back.
+static char *stacks;
+static std::vector<Thread *> slots;
+static std::deque<int> free_slots;
+
+// The threads that can run, in a ring whose size is a power of two.
+static Thread **ready;
+static size_t ready_size, ready_first, ready_end;
+
+static int64_t last_progress_ns; // 0: since the last look
+static uint64_t spins;
+
+static Thread *&ready_at(size_t place)
+{
+    return ready[place & (ready_size - 1)];
+}
+
+void thread_make_ready(Thread *thread)
+{
+    thread->state = THREAD_READY;
+    ready_at(ready_end++) = thread;
+}
+
+static Thread *next_ready()
+{
+    if (ready_first == ready_end)
+        return nullptr;
+    if (settings.schedule == Schedule::LIFO)
+        return ready_at(--ready_end);
+    if (settings.schedule == Schedule::RANDOM)
+        std::swap(ready_at(ready_first), ready_at(ready_first + random_below((unsigned)(ready_end - ready_first))));
+    return ready_at(ready_first++);
+}
+
+static void change_to(Thread *thread)
+{
+    Thread *from = cur;
+    if (thread == from)
+        return;
+    statistics.switches++;
+    cur = thread;
+    if (thread != &host) {
+        threadIdx = thread->index;
+        blockIdx = thread->block->index;
+    }
+    if (sanitizers::thread())
+        __tsan_switch_to_fiber(thread->sanitizer_fiber, 1);
+    if (sanitizers::address()) {
+        void **fake_stack = from->state == THREAD_DONE ? nullptr : &from->fake_stack;
+        if (thread == &host)
+            __sanitizer_start_switch_fiber(fake_stack, host_stack, host_stack_bytes);
+        else
+            __sanitizer_start_switch_fiber(fake_stack, stacks + (size_t)thread->slot * settings.stack_bytes,
+                                           settings.stack_bytes);
+    }
+    fiber_change(&from->stack_pointer, thread->stack_pointer);
+    if (sanitizers::address())
+        __sanitizer_finish_switch_fiber(from->fake_stack, nullptr, nullptr);
+}
+
+void thread_wait(const char *file, int line)
+{
+    cur->state = THREAD_WAITS;
+    cur->file = file;
+    cur->line = line;
+    Thread *next = next_ready();
+    change_to(next ? next : &host); // the scheduler starts another block or sees the deadlock
+}
+
+void thread_yield_at_random()
+{
+    if (settings.schedule != Schedule::RANDOM)
+        return;
+    thread_make_ready(cur);
+    change_to(next_ready());
+}
+
+void progress_note()
+{
+    last_progress_ns = 0;
+}
+
+static void look_for_livelock()
+{
+    sched_yield(); // what is waited for may be another process's work
+    int64_t now = now_ns();
+    if (!last_progress_ns)
+        last_progress_ns = now;
+    else if (now - last_progress_ns > settings.spin_ms * 1000000)
+        die("livelock: threads poll memory that nothing changes (a spin loop outside a cooperative launch?)");
+}
+
+void spin()
+{
+    if (++spins % SPINS_A_LOOK == 0)
+        look_for_livelock();
+    if (settings.schedule == Schedule::LIFO) { // behind all others, or it would poll for ever
+        cur->state = THREAD_READY;
+        ready_at(--ready_first) = cur;
+        if (ready_first + 1 == ready_end) {
+            ready_first++;
+            return;
+        }
+    } else {
+        thread_make_ready(cur);
+    }
+    change_to(next_ready());
+}
+
+void report_waiting_threads()
+{
+    if (!running)
+        return;
+    std::map<std::pair<std::string, int>, int> waiting;
+    for (Thread *thread : slots)
+        if (thread->block && thread->state == THREAD_WAITS)
+            waiting[{thread->file ? thread->file : "?", thread->line}]++;
+    for (auto &place : waiting)
+        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", place.second, place.first.first.c_str(),
+                place.first.second);
+}
+
+void die(const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    fprintf(stderr, "cuda_emulation: error: ");
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    if (cur != &host) {
+        uint3 thread = cur->index, block = cur->block->index;
+        fprintf(stderr, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n", thread.x, thread.y, thread.z,
+                block.x, block.y, block.z);
+    }
+    report_waiting_threads();
+    fflush(stderr);
+    _exit(DIE_CODE);
+}
+
+static void thread_main()
+{
+    if (sanitizers::address()) {
+        const void *bottom;
+        size_t bytes;
+        __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+        if (!host_stack) { // the first fiber of all comes from the host
+            host_stack = bottom;
+            host_stack_bytes = bytes;
+        }
+    }
+    Thread *thread = cur;
+    Grid *grid = thread->block->grid;
+    sanitizers::acquire(&grid->start);
+    grid->body();
+    if (thread->copies)
+        die("a thread leaves the kernel with %d cp.async copies that it has not waited for", thread->copies);
+    sanitizers::release(&grid->end);
+    thread->state = THREAD_DONE;
+    block_leave(thread);
+    finished = thread;
+    change_to(&host);
+    __builtin_unreachable();
+}
+
+// Stacks begin at different places of their pages, or all of them would share a few sets of the cache.
+static char *stack_top(int slot)
+{
+    return stacks + (size_t)(slot + 1) * settings.stack_bytes - (size_t)slot * 832 % 16384;
+}
+
+static Thread *thread_start(Block *block, int number)
+{
+    int slot = free_slots.front();
+    free_slots.pop_front();
+    Thread *thread = slots[(size_t)slot];
+    dim3 size = block->grid->threads;
+    unsigned n = (unsigned)number;
+    thread->index = {n % size.x, n / size.x % size.y, n / (size.x * size.y)};
+    thread->lane = n % WARP_LANES;
+    thread->block = block;
+    thread->warp = &block->warp[n / WARP_LANES];
+    thread->warp->lane[thread->lane] = thread;
+    thread->warp->live |= 1u << thread->lane;
+    thread->file = nullptr;
+    thread->fake_stack = nullptr;
+    thread->fenced = false;
+    thread->reads = thread->copies = 0;
+    thread->copy_group = 0;
+    thread->stack_pointer = fiber_prepare(stack_top(slot), thread_main);
+    statistics.threads++;
+    thread_make_ready(thread);
+    return thread;
+}
+
+static void block_start(Grid *grid, unsigned number)
+{
+    Block *block = new Block();
+    dim3 size = grid->blocks;
+    block->grid = grid;
+    block->index = {number % size.x, number / size.x % size.y, number / (size.x * size.y)};
+    block->threads = block->live = (int)(grid->threads.x * grid->threads.y * grid->threads.z);
+    if (grid->dynamic_bytes)
+        block->dynamic = shared_memory_create(grid->dynamic_bytes);
+    for (int i = 0; i < block->threads; i++)
+        block->thread[i] = thread_start(block, i);
+    grid->live_blocks++;
+    statistics.blocks++;
+}
+
+static void block_finish(Block *block)
+{
+    // ThreadSanitizer: a fiber is used again as late as can be, since it orders its former block before the next.
+    for (int i = 0; i < block->threads; i++) {
+        block->thread[i]->block = nullptr;
+        if (sanitizers::thread())
+            free_slots.push_back(block->thread[i]->slot);
+        else
+            free_slots.push_front(block->thread[i]->slot);
+    }
+    for (int i = 0; i < block->shared_objects; i++)
+        shared_memory_destroy(block->shared_object[i].at, block->shared_object[i].bytes);
+    if (block->dynamic)
+        shared_memory_destroy(block->dynamic, block->grid->dynamic_bytes);
+    for (Barrier *barrier : block->barrier)
+        if (barrier)
+            barrier_destroy(barrier);
+    block->grid->live_blocks--;
+    delete block;
+}
+
+static void slots_reserve(size_t count)
+{
+    if (count <= slots.size())
+        return;
+    if (stacks)
+        munmap(stacks, slots.size() * settings.stack_bytes);
+    void *memory = mmap(nullptr, count * settings.stack_bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (memory == MAP_FAILED)
+        die("no memory for the stacks of %zu threads", count);
+    stacks = (char *)memory;
+    if (count <= GUARDED_STACKS) // a stack that overflows meets a page that nobody may touch
+        for (size_t i = 0; i < count; i++)
+            mprotect(stacks + i * settings.stack_bytes, PAGE, PROT_NONE);
+    while (slots.size() < count) {
+        Thread *thread = (Thread *)memory_never_used(sizeof(Thread));
+        thread->slot = (int)slots.size();
+        if (sanitizers::thread())
+            thread->sanitizer_fiber = __tsan_create_fiber(0);
+        slots.push_back(thread);
+    }
+    for (ready_size = 1; ready_size < count + 2; ready_size *= 2) {
+    }
+    free(ready);
+    ready = (Thread **)malloc(ready_size * sizeof *ready);
+    free_slots.clear();
+    for (size_t i = 0; i < count; i++)
+        free_slots.push_back((int)i);
+}
+
+static std::vector<unsigned> order_of_blocks(unsigned count)
+{
+    std::vector<unsigned> order(count);
+    for (unsigned i = 0; i < count; i++)
+        order[i] = settings.schedule == Schedule::LIFO ? count - 1 - i : i;
+    if (settings.schedule == Schedule::RANDOM)
+        for (unsigned i = count; i > 1; i--)
+            std::swap(order[i - 1], order[random_below(i)]);
+    return order;
+}
+
+static void grid_prepare(Grid *grid, size_t all_threads, size_t resident_threads)
+{
+    size_t fibers = resident_threads;
+    if (sanitizers::thread())
+        fibers = std::max(fibers, std::min(all_threads, (size_t)SANITIZER_FIBERS));
+    slots_reserve(fibers);
+    if (sanitizers::thread())
+        host.sanitizer_fiber = __tsan_get_current_fiber();
+    sanitizers::release(&grid->start);
+    if (grid->cooperative)
+        grid->waits = (Thread **)malloc(all_threads * sizeof(Thread *));
+    running = grid;
+    blockDim = grid->threads;
+    gridDim = grid->blocks;
+    ready_first = ready_end = ready_size; // spin() can put a thread before the first
+    statistics.launches++;
+    progress_note();
+}
+
+void grid_run(Grid *grid)
+{
+    if (cur != &host)
+        die("a kernel launches a kernel");
+    unsigned blocks = grid->blocks.x * grid->blocks.y * grid->blocks.z;
+    unsigned threads = grid->threads.x * grid->threads.y * grid->threads.z;
+    unsigned resident = grid->cooperative ? blocks : std::min(blocks, (unsigned)settings.resident_blocks);
+    grid_prepare(grid, (size_t)blocks * threads, (size_t)resident * threads);
+    std::vector<unsigned> order = order_of_blocks(blocks);
+    for (unsigned started = 0, done = 0; done < blocks;) {
+        while (started < blocks && grid->live_blocks < resident)
+            block_start(grid, order[started++]);
+        Thread *thread = next_ready();
+        if (!thread)
+            die("deadlock: no thread can run");
+        finished = nullptr;
+        change_to(thread);
+        if (!finished || finished->block->live)
+            continue;
+        block_finish(finished->block);
+        done++;
+    }
+    sanitizers::acquire(&grid->end);
+    bulk_copies_check_empty();
+    free(grid->waits);
+    grid->waits = nullptr;
+    running = nullptr;
+}
+
+void fence()
+{
+    for (int i = 0; i < std::min(cur->reads, (int)FENCED_READS_MAX); i++)
+        sanitizers::acquire(cur->read[i]);
+    cur->reads = 0;
+    cur->fenced = true;
+}
+
+void atomic_hook(void *at, bool reads, bool writes)
+{
+    if (writes)
+        progress_note();
+    if (!sanitizers::thread())
+        return;
+    if (writes && cur->fenced)
+        sanitizers::release(at);
+    if (reads)
+        cur->read[cur->reads++ % FENCED_READS_MAX] = at;
+}
+
+void hb_release(void *at)
+{
+    sanitizers::release(at);
+}
+
+void hb_acquire(void *at)
+{
+    sanitizers::acquire(at);
+}
+} // namespace cuda_emulation
+
+extern "C" uint64_t *cuda_emulation_statistics(void)
+{
+    return (uint64_t *)&cuda_emulation::statistics;
+}
