@@ -21,7 +21,7 @@ static inline void cuda_check(cudaError_t error, const char *call, const char *f
     exit(2);
 }
 
-static uint64_t random_state = 88172645463325252ull;
+inline uint64_t random_state = 88172645463325252ull;
 
 // Between -1 and 1.
 static inline double random_number()
