@@ -16,6 +16,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#ifndef OCT_ELEMENTARY // the CUDA kernels compile them for the device too
+#define OCT_ELEMENTARY static inline
+#endif
+
 #define OCT_EXP_LOG2E 0x1.715476p+0f
 #define OCT_LN2_HIGH 0x1.62e4p-1f   // 17 bits: a product with an exponent is exact
 #define OCT_LN2_LOW 0x1.7f7d1cp-20f // ln 2 − OCT_LN2_HIGH
@@ -40,14 +44,14 @@
 #define OCT_LOG_P8 0x1.5f350ep-5f
 #define OCT_LOG_BIAS 0x3f400000 // bits of 0.75: mantissas are taken in [0.75, 1.5)
 
-static inline uint32_t oct_float_bits(float x)
+OCT_ELEMENTARY uint32_t oct_float_bits(float x)
 {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
     return bits;
 }
 
-static inline float oct_bits_float(uint32_t bits)
+OCT_ELEMENTARY float oct_bits_float(uint32_t bits)
 {
     float x;
     memcpy(&x, &bits, sizeof x);
@@ -55,7 +59,7 @@ static inline float oct_bits_float(uint32_t bits)
 }
 
 // e^x. Infinity above 88.72, 0 below −87.34; NaN for NaN.
-static inline float oct_exp(float x)
+OCT_ELEMENTARY float oct_exp(float x)
 {
     x = OCT_EXP_LIMIT < x ? OCT_EXP_LIMIT : x;
     x = -OCT_EXP_LIMIT > x ? -OCT_EXP_LIMIT : x;
@@ -80,7 +84,7 @@ static inline float oct_exp(float x)
 }
 
 // log(1 + f) + k · ln 2 for f in [−1/4, 1/2).
-static inline float oct_log_reduced(float f, float k)
+OCT_ELEMENTARY float oct_log_reduced(float f, float k)
 {
     float p = fmaf(OCT_LOG_P8, f, OCT_LOG_P7);
     p = fmaf(p, f, OCT_LOG_P6);
@@ -96,7 +100,7 @@ static inline float oct_log_reduced(float f, float k)
 }
 
 // log x; −infinity for 0 and denormals, infinity for infinity, NaN for x < 0 and NaN.
-static inline float oct_log(float x)
+OCT_ELEMENTARY float oct_log(float x)
 {
     uint32_t exponent = (oct_float_bits(x) - OCT_LOG_BIAS) & 0xff800000u;
     float f = oct_bits_float(oct_float_bits(x) - exponent) - 1.0f;
@@ -107,7 +111,7 @@ static inline float oct_log(float x)
 }
 
 // log(1 + x), precise where x is small; −infinity for −1, infinity for infinity, NaN for x < −1 and NaN.
-static inline float oct_log1p(float x)
+OCT_ELEMENTARY float oct_log1p(float x)
 {
     float u = 1.0f + x;
     uint32_t exponent = (oct_float_bits(u) - OCT_LOG_BIAS) & 0xff800000u;

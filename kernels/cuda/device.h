@@ -1,0 +1,111 @@
+// What every kernel file includes first: the CUDA runtime, shared memory and launches in a spelling that nvcc and the
+// emulation of the tests (tests/cuda-emulation/) both understand. Rules for kernels that run in both:
+//   - external linkage, launched by oct_launch(), never by <<<>>>;
+//   - shared memory by SHARED(type, name) or DYN_SHARED(type, name);
+//   - instructions without a spelling in CUDA C++ are in instructions.h, exp, log, sin, cos, division and square root in
+//     elementary.h, and nowhere else; fmaf is written out, nothing is contracted (-fmad=false);
+//   - warp collectives with a full mask, in control flow that is uniform over the warp;
+//   - what changes from step to step is read from device memory, so that a captured graph can be replayed.
+#ifndef OCT_KERNELS_CUDA_DEVICE_H
+#define OCT_KERNELS_CUDA_DEVICE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef OCT_CUDA_EMULATED
+#include <cuda_runtime.h>
+#define SHARED(type, name) __shared__ type name
+#define DYN_SHARED(type, name)                                                                                         \
+    extern __shared__ __align__(1024) unsigned char oct_dynamic_shared[];                                              \
+    type *name = reinterpret_cast<type *>(oct_dynamic_shared)
+#elif !defined(__grid_constant__)
+#define __grid_constant__
+#endif
+
+#define OCT_DEVICE static __device__ __forceinline__
+
+#define OCT_WARP 32
+#define OCT_WARP_MASK 0xffffffffu
+
+#include "kernels/cuda/instructions.h"
+
+// How a kernel is launched, besides its grid.
+enum {
+    OCT_LAUNCH_PLAIN = 0,
+    OCT_LAUNCH_COOPERATIVE = 1 // all blocks are resident: grid barriers are allowed
+};
+
+// Launches `kernel` with its arguments; dynamic_bytes of shared memory (allowed beforehand by oct_allow_shared() where
+// it is above 48 KiB). Can be captured in a graph.
+template <class... Parameters, class... Arguments>
+static inline cudaError_t oct_launch(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t dynamic_bytes,
+                                     cudaStream_t stream, int kind, Arguments... arguments)
+{
+    cudaLaunchAttribute attributes[1];
+    cudaLaunchConfig_t configuration = {};
+    configuration.gridDim = grid;
+    configuration.blockDim = block;
+    configuration.dynamicSmemBytes = dynamic_bytes;
+    configuration.stream = stream;
+    configuration.attrs = attributes;
+    if (kind == OCT_LAUNCH_COOPERATIVE) {
+        attributes[0].id = cudaLaunchAttributeCooperative;
+        attributes[0].val.cooperative = 1;
+        configuration.numAttrs = 1;
+    }
+    return cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...);
+}
+
+// Lets a kernel be launched with so many bytes of dynamic shared memory; once, before the first launch.
+template <class... Parameters>
+static inline cudaError_t oct_allow_shared(void (*kernel)(Parameters...), size_t bytes)
+{
+    return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                static_cast<int>(bytes));
+}
+
+// bf16 values are bit patterns, computed with in fp32: the same on a GPU and under emulation.
+OCT_DEVICE float oct_low_bf16(uint32_t pair)
+{
+    return __uint_as_float(pair << 16);
+}
+
+OCT_DEVICE float oct_high_bf16(uint32_t pair)
+{
+    return __uint_as_float(pair & 0xffff0000u);
+}
+
+// To nearest even; NaN stays a quiet NaN. Denormals are kept.
+OCT_DEVICE uint32_t oct_to_bf16(float value)
+{
+    const uint32_t bits = __float_as_uint(value), magnitude = bits & 0x7fffffffu;
+    return magnitude > 0x7f800000u ? (bits | 0x00400000u) >> 16 : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+}
+
+OCT_DEVICE uint32_t oct_to_bf16_pair(float low, float high)
+{
+    return oct_to_bf16(low) | oct_to_bf16(high) << 16;
+}
+
+// Exact.
+OCT_DEVICE float oct_from_f16(uint32_t half)
+{
+    const uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, mantissa = half & 0x3ffu;
+    const float denormal = static_cast<float>(static_cast<int>(mantissa)) * 0x1p-24f;
+    const uint32_t bits = exponent == 31u   ? 0x7f800000u | mantissa << 13
+                          : exponent != 0u ? (exponent + 112u) << 23 | mantissa << 13
+                                           : __float_as_uint(denormal);
+    return __uint_as_float(sign | bits);
+}
+
+OCT_DEVICE int oct_lane(void)
+{
+    return static_cast<int>(threadIdx.x) % OCT_WARP;
+}
+
+OCT_DEVICE int oct_warp(void)
+{
+    return static_cast<int>(threadIdx.x) / OCT_WARP;
+}
+
+#endif
