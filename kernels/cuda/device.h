@@ -87,17 +87,6 @@ OCT_DEVICE uint32_t oct_to_bf16_pair(float low, float high)
     return oct_to_bf16(low) | oct_to_bf16(high) << 16;
 }
 
-// Exact.
-OCT_DEVICE float oct_from_f16(uint32_t half)
-{
-    const uint32_t sign = (half & 0x8000u) << 16, exponent = half >> 10 & 31u, mantissa = half & 0x3ffu;
-    const float denormal = static_cast<float>(static_cast<int>(mantissa)) * 0x1p-24f;
-    const uint32_t bits = exponent == 31u   ? 0x7f800000u | mantissa << 13
-                          : exponent != 0u ? (exponent + 112u) << 23 | mantissa << 13
-                                           : __float_as_uint(denormal);
-    return __uint_as_float(sign | bits);
-}
-
 OCT_DEVICE int oct_lane(void)
 {
     return static_cast<int>(threadIdx.x) % OCT_WARP;

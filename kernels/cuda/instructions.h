@@ -188,4 +188,21 @@ OCT_DEVICE uint32_t add_exact_bf16x2(uint32_t a, uint32_t b)
 #endif
 }
 
+// An f16 as fp32: exact (9.7.9.21, cvt).
+OCT_DEVICE float from_f16(uint32_t half)
+{
+#ifdef OCT_CUDA_EMULATED
+    const uint32_t exponent = half >> 10 & 31u, mantissa = half & 0x3ffu;
+    const float denormal = static_cast<float>(mantissa) * 0x1p-24f;
+    const uint32_t bits = exponent == 31u  ? 0x7f800000u | mantissa << 13
+                          : exponent != 0u ? (exponent + 112u) << 23 | mantissa << 13
+                                           : __float_as_uint(denormal);
+    return __uint_as_float((half & 0x8000u) << 16 | bits);
+#else
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<uint16_t>(half)));
+    return value;
+#endif
+}
+
 #endif

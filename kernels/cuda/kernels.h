@@ -13,6 +13,7 @@
 #ifndef OCT_KERNELS_CUDA_KERNELS_H
 #define OCT_KERNELS_CUDA_KERNELS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

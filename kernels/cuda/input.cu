@@ -1,0 +1,29 @@
+// The input of matrices made once in global memory: for wide steps, and where it is too large for each block to make it.
+#include "kernels/cuda/input.h"
+
+enum { PREPARE_THREADS = 256 };
+
+// A column a block.
+__global__ void __launch_bounds__(PREPARE_THREADS) oct_prepare_kernel(oct_cuda_input input)
+{
+    DYN_SHARED(float, scratch);
+    oct_prepare_columns(input, static_cast<int>(blockIdx.x), 1, scratch,
+                        oct_prepared_at(input.prepared, input.width, input.columns));
+}
+
+size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns)
+{
+    const size_t units = static_cast<size_t>(oct_units(width));
+    return units * 64 * static_cast<size_t>(columns) + units * 8 * static_cast<size_t>(oct_columns_by_8(columns));
+}
+
+oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
+{
+    if (input->prepared == nullptr || input->columns < 1 || input->columns > OCT_CUDA_MAX_COLUMNS)
+        return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns to prepare, expected 1 to %d and memory for them",
+                        static_cast<int>(input->columns), OCT_CUDA_MAX_COLUMNS);
+    const size_t scratch = input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
+    return oct_cuda_check(oct_launch(oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
+                                     dim3(PREPARE_THREADS), scratch, stream, OCT_LAUNCH_PLAIN, *input),
+                          "launching the preparation of a matrix's input");
+}

@@ -1,0 +1,113 @@
+// Matrices times columns on the device: norm and QKV, gate and up with the activation, the projections along K that
+// write nodes of the reduction tree, the vocabulary. One kernel template serves them all; what differs is the plan (how
+// K is cut and partial sums are added), the matrices and the epilogue.
+//
+// K is cut into segments by a rule of K alone: a matrix that is split by rows into at most 16 runs of whole blocks of
+// 256 columns, one that is split along K into its granules. The sum of a segment is an fp32 accumulator in ascending K;
+// the segments' sums are added by the tree of runtime/partition.h. Neither the number of columns nor the grid nor the
+// variant changes a bit.
+#ifndef OCT_KERNELS_CUDA_PROJECTION_H
+#define OCT_KERNELS_CUDA_PROJECTION_H
+
+#include "kernels/cuda/kernels.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include "runtime/encoding.h"
+#include "runtime/partition.h"
+
+#define OCT_CUDA_SEGMENTS OCT_MAX_GRANULES
+#define OCT_CUDA_ROW_SEGMENTS 16   // of a matrix that is split by rows, at most
+#define OCT_CUDA_NARROW_COLUMNS 16 // more columns take the wide variant
+#define OCT_CUDA_MAX_COLUMNS 256
+#define OCT_CUDA_MATRICES 3
+
+// A run of K and where its weights lie: tile i at offset + i · tile_bytes from the matrix's first byte.
+typedef struct oct_cuda_segment {
+    int32_t first, last; // absolute columns
+    int32_t unit;        // of the input, of 32 columns, where `first` stands
+    uint32_t tile_bytes;
+    uint64_t offset;
+} oct_cuda_segment;
+
+// How a matrix is walked; matrices with the same plan can share a launch.
+typedef struct oct_cuda_plan {
+    oct_encoding encoding; // on the device
+    int32_t segment_count;
+    int32_t nodes, depth;    // of the tree: sums that are left over, largest stack
+    uint32_t codebook[4];    // 16 bytes: levels + 1 of encodings that have a codebook
+    oct_cuda_segment segments[OCT_CUDA_SEGMENTS];
+    uint8_t merges[OCT_CUDA_SEGMENTS]; // as in oct_tree_schedule
+} oct_cuda_plan;
+
+// The plan of a matrix [rows][columns] of a checkpoint's encoding that is split by rows. On the host; LOCAL.
+void oct_cuda_plan_rows(oct_cuda_plan *plan, oct_encoding encoding, int64_t columns);
+
+// The plan of a matrix [rows][columns] split along K: the granules `own` of a partition, stored granule by granule, the
+// input beginning with the first of them. No granule: no segment and no node. On the host; LOCAL.
+void oct_cuda_plan_granules(oct_cuda_plan *plan, oct_encoding encoding, int64_t rows, int64_t columns,
+                            const oct_partition *partition, oct_run own);
+
+// The input of matrices: columns of fp32, normalised where norm weights are given, rounded to bf16.
+typedef struct oct_cuda_input {
+    const float *x;           // [..][stride]
+    int64_t stride;
+    int32_t width;            // elements of a column: K
+    int32_t columns;          // 1 … OCT_CUDA_MAX_COLUMNS
+    const int32_t *column_of; // [columns] where column c stands in x, −1: it is zero; NULL: c itself
+    const float *norm;        // [width] weights of an RMS norm, or NULL
+    float epsilon;
+    void *prepared; // NULL: made in shared memory by each block; else by oct_cuda_prepare() in
+                    // oct_cuda_prepared_bytes(), aligned to 16
+} oct_cuda_input;
+
+size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns);
+
+// x → prepared: as the order of fragments [width / 32][columns][4] of 16 bytes (lane t of a column: its registers of
+// two mma's), then the sums of the rounded inputs, [width / 32][2][columns rounded up to 8] fp32. A sum of 16 inputs:
+// lane t adds (2t + (2t + 1)) + ((2t + 8) + (2t + 9)), then t and t ^ 1, then t ^ 2.
+// The norm: (x · r) · weight, r = 1 / sqrt(S / width + epsilon), S as on the CPU (docs/numbers.md).
+// Moves: columns · width · 4 bytes in, oct_cuda_prepared_bytes() out. Errors: see kernels.h.
+oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream);
+
+typedef enum oct_cuda_epilogue {
+    OCT_CUDA_STORE,         // matrix m: out[m][column · stride + row]
+    OCT_CUDA_SILU_MULTIPLY, // matrices gate and up, of one shape: silu(gate) · up → out[0]
+    OCT_CUDA_NODES,         // one matrix: node n → out[0][(n · columns + column) · stride + row]
+    OCT_CUDA_ADD            // one matrix, one node: added to out[0][column · stride + row]
+} oct_cuda_epilogue;
+
+typedef struct oct_cuda_matrix {
+    const void *weights; // in the order of layout.h, aligned to 16
+    int64_t rows;        // not a multiple of 16: the last tile is padded
+    float *out;          // [columns][out_stride]
+} oct_cuda_matrix;
+
+// One launch: matrices with one plan and one input. Passed to the kernel by value.
+typedef struct oct_cuda_projection {
+    oct_cuda_plan plan;
+    oct_cuda_input input;
+    oct_cuda_matrix matrices[OCT_CUDA_MATRICES];
+    int32_t matrix_count;
+    oct_cuda_epilogue epilogue;
+    int64_t out_stride;
+} oct_cuda_projection;
+
+// True where the input is narrow and small enough to be made in shared memory, so that it needs no oct_cuda_prepare().
+bool oct_cuda_input_fits(const oct_cuda_device *device, const oct_cuda_projection *projection);
+
+// Allows the kernels their shared memory; once, at load, before anything is captured. Errors: OCT_ERR_MACHINE.
+oct_status oct_cuda_projection_load(const oct_cuda_device *device);
+
+// Runs a projection. With 1 … 16 columns each weight byte is read once; with more, once for 64 columns.
+// Moves oct_cuda_project_bytes(). Errors: see kernels.h.
+oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
+uint64_t oct_cuda_project_bytes(const oct_cuda_projection *projection);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,112 @@
+// How the kernels of one encoding are chosen and launched: templates that are compiled for an encoding at a time
+// (projection_*.cu), so that they are compiled side by side.
+#ifndef OCT_KERNELS_CUDA_PROJECTION_LAUNCH_H
+#define OCT_KERNELS_CUDA_PROJECTION_LAUNCH_H
+
+#include "kernels/cuda/projection_kernels.h"
+
+extern "C" {
+#include "kernels/cpu/traits.h"
+}
+
+// The functions of an encoding.
+typedef struct oct_encoding_kernels {
+    bool (*fits)(const oct_cuda_device *device, const oct_cuda_projection *projection);
+    cudaError_t (*allow)(size_t shared_bytes);
+    cudaError_t (*launch)(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
+} oct_encoding_kernels;
+
+// Names of the weights' types: oct_weights_q8, …, oct_weights_bf16.
+#define OCT_NAME_WEIGHTS(encoding, name, ...) typedef oct_integer_weights<__VA_ARGS__> oct_weights_##name;
+OCT_INTEGER_ENCODINGS(OCT_NAME_WEIGHTS)
+typedef oct_bf16_weights oct_weights_bf16;
+
+// The shared memory of an SM holds this much less than what one block may have, beside what each block reserves.
+enum { RESERVED_BYTES = 1024 };
+
+static inline int blocks_that_fit(const oct_cuda_device *device, size_t bytes)
+{
+    return device->shared_bytes + RESERVED_BYTES >= 2 * (bytes + RESERVED_BYTES) ? 2 : 1;
+}
+
+static inline int item_count(const oct_cuda_projection *p)
+{
+    int64_t items = 0;
+    for (int m = 0; m < (p->epilogue == OCT_CUDA_SILU_MULTIPLY ? 1 : p->matrix_count); m++)
+        items += oct_tile_count(p->matrices[m].rows);
+    return static_cast<int>(items);
+}
+
+// The largest number of stages for which a narrow block fits, or 0.
+template <class Weights, int N> int narrow_stages(const oct_cuda_device *device, const oct_cuda_projection *p)
+{
+    int stages = OCT_RING_BYTES / oct_stage_bytes<Weights>();
+    stages = stages < 2 ? 2 : stages > OCT_MAX_STAGES ? OCT_MAX_STAGES : stages;
+    while (stages > 0 && oct_narrow_shared_make<Weights, N>(*p, stages).bytes > device->shared_bytes)
+        stages--;
+    return stages;
+}
+
+template <class Weights, int N>
+cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, int stages, cudaStream_t stream)
+{
+    const size_t shared = oct_narrow_shared_make<Weights, N>(*p, stages).bytes;
+    const int items = item_count(p), resident = device->multiprocessors * blocks_that_fit(device, shared);
+    return oct_launch(oct_project_narrow<Weights, N>, dim3(static_cast<unsigned>(items < resident ? items : resident)),
+                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared, stream, OCT_LAUNCH_PLAIN, *p, stages);
+}
+
+// Two stages a warp, and as many warps as fit, at most OCT_WIDE_WARPS; 0: not even one.
+template <class Weights> int wide_warps(const oct_cuda_device *device, const oct_cuda_projection *p)
+{
+    int warps = OCT_WIDE_WARPS;
+    while (warps > 0 && warps * oct_wide_warp_bytes<Weights>(*p) > device->shared_bytes)
+        warps /= 2;
+    return warps;
+}
+
+template <class Weights>
+cudaError_t launch_wide(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
+{
+    const int warps = wide_warps<Weights>(device, p), columns = OCT_WIDE_TILES * 8;
+    if (warps == 0)
+        return cudaErrorInvalidConfiguration;
+    const dim3 grid(static_cast<unsigned>((p->input.columns + columns - 1) / columns),
+                    static_cast<unsigned>((item_count(p) + warps - 1) / warps));
+    return oct_launch(oct_project_wide<Weights>, grid, dim3(static_cast<unsigned>(warps * OCT_WARP)),
+                      warps * oct_wide_warp_bytes<Weights>(*p), stream, OCT_LAUNCH_PLAIN, *p);
+}
+
+template <class Weights>
+cudaError_t launch(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
+{
+    const int32_t columns = p->input.columns;
+    const int narrow = columns <= 8    ? narrow_stages<Weights, 1>(device, p)
+                       : columns <= 16 ? narrow_stages<Weights, 2>(device, p)
+                                       : 0;
+    if (narrow > 0 && columns <= 8)
+        return launch_narrow<Weights, 1>(device, p, narrow, stream);
+    if (narrow > 0)
+        return launch_narrow<Weights, 2>(device, p, narrow, stream);
+    return launch_wide<Weights>(device, p, stream);
+}
+
+template <class Weights> bool fits(const oct_cuda_device *device, const oct_cuda_projection *p)
+{
+    return p->input.columns <= 8 ? narrow_stages<Weights, 1>(device, p) > 1 : narrow_stages<Weights, 2>(device, p) > 1;
+}
+
+template <class Weights> cudaError_t allow(size_t bytes)
+{
+    cudaError_t error = oct_allow_shared(oct_project_narrow<Weights, 1>, bytes);
+    if (error == cudaSuccess)
+        error = oct_allow_shared(oct_project_narrow<Weights, 2>, bytes);
+    return error == cudaSuccess ? oct_allow_shared(oct_project_wide<Weights>, bytes) : error;
+}
+
+template <class Weights> oct_encoding_kernels oct_encoding_kernels_make(void)
+{
+    return {fits<Weights>, allow<Weights>, launch<Weights>};
+}
+
+#endif

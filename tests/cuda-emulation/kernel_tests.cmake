@@ -1,0 +1,19 @@
+# The kernels of kernels/cuda compiled for the emulation, and their tests: every test_cuda_*.cpp is a program.
+file(GLOB kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.cu)
+oct_emulated_kernels(emulated_kernels ${kernel_sources})
+file(GLOB host_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/kernels/cuda/*.c)
+add_library(emulated_kernels_host STATIC ${host_sources})
+target_include_directories(emulated_kernels_host SYSTEM PUBLIC ${CUDA_HEADERS})
+target_link_libraries(emulated_kernels_host PUBLIC octet_runtime)
+target_link_libraries(emulated_kernels PUBLIC emulated_kernels_host)
+# Optimised in every build type, as the kernels for CPUs are.
+target_compile_options(emulated_kernels PRIVATE -O2)
+
+file(GLOB kernel_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_*.cpp)
+foreach(source ${kernel_tests})
+  get_filename_component(name ${source} NAME_WE)
+  add_executable(${name} ${source})
+  target_link_libraries(${name} PRIVATE emulated_kernels)
+  add_test(NAME emulation.${name} COMMAND ${name})
+  set_tests_properties(emulation.${name} PROPERTIES LABELS emulation TIMEOUT 300)
+endforeach()
