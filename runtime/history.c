@@ -78,6 +78,17 @@ oct_status oct_history_append_output(oct_history *history, const int32_t *tokens
     return append(history, tokens, n, history->output_counts);
 }
 
+void oct_history_count(const oct_history *history, int32_t length, int32_t token, int32_t *total, int32_t *output)
+{
+    *total = history->total_counts[token];
+    *output = history->output_counts[token];
+    for (int32_t i = length; i < history->length; i++)
+        if (history->tokens[i] == token) {
+            --*total;
+            *output -= i >= history->prompt_tokens;
+        }
+}
+
 void oct_history_truncate(oct_history *history, int32_t length)
 {
     assert(length >= 0);

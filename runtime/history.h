@@ -38,6 +38,10 @@ void oct_history_reset(oct_history *history);
 oct_status oct_history_append_prompt(oct_history *history, const int32_t *tokens, int32_t n);
 oct_status oct_history_append_output(oct_history *history, const int32_t *tokens, int32_t n);
 
+// How often a token occurs among the first `length` tokens (all where it is not longer): in all, and in the output. Time
+// grows with the tokens behind `length`.
+void oct_history_count(const oct_history *history, int32_t length, int32_t token, int32_t *total, int32_t *output);
+
 // Cuts the history to its first `length` tokens; no effect where it is not longer.
 void oct_history_truncate(oct_history *history, int32_t length);
 

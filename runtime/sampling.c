@@ -81,18 +81,6 @@ oct_status oct_sampling_check(const oct_sampling *s, int32_t vocabulary)
     return oct_sampling_check_from(s, vocabulary, "");
 }
 
-// How often a token occurs among the first `length` tokens of a history, and among the outputs of them.
-static void count_token(const oct_history *history, int32_t length, int32_t token, int32_t *total, int32_t *output)
-{
-    *total = history->total_counts[token];
-    *output = history->output_counts[token];
-    for (int32_t i = length; i < history->length; i++)
-        if (history->tokens[i] == token) {
-            --*total;
-            *output -= i >= history->prompt_tokens;
-        }
-}
-
 static void apply_penalties(const oct_sampling *s, const oct_history *history, int32_t length, float *logits,
                             int32_t first, int32_t n)
 {
@@ -101,7 +89,7 @@ static void apply_penalties(const oct_sampling *s, const oct_history *history, i
         int64_t row = (int64_t)token - first;
         if (row < 0 || row >= n)
             continue;
-        count_token(history, length, token, &total, &count);
+        oct_history_count(history, length, token, &total, &count);
         if (total == 0)
             continue;
         float l = logits[row];

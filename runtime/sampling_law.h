@@ -5,17 +5,11 @@
 #include <math.h>
 #include <string.h>
 
-#include "runtime/elementary.h"
 #include "runtime/noise.h"
 #include "runtime/sampling.h"
+#include "runtime/sampling_numbers.h"
 
 #define OCT_SCAN_BLOCK 64
-
-// A logit as the law takes it: NaN counts as −infinity, −0 as 0.
-static inline float oct_law_logit(float logit)
-{
-    return logit == logit ? logit + 0.0f : -INFINITY;
-}
 
 // Is one of the 64 values above the threshold? NaN never is.
 static inline int oct_any_above(const float *x, float threshold)
@@ -24,31 +18,6 @@ static inline int oct_any_above(const float *x, float threshold)
     for (int i = 0; i < OCT_SCAN_BLOCK; i++)
         any |= x[i] > threshold;
     return any;
-}
-
-// The order of tokens as one number: logit descending and token ascending is key descending. Keys of
-// different tokens differ.
-static inline uint64_t oct_law_key(float logit, int32_t token)
-{
-    float value = oct_law_logit(logit);
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    bits ^= bits >> 31 ? 0xffffffffu : 0x80000000u;
-    return (uint64_t)bits << 32 | (uint32_t)~token;
-}
-
-static inline float oct_law_key_logit(uint64_t key)
-{
-    uint32_t bits = (uint32_t)(key >> 32);
-    bits ^= bits >> 31 ? 0x80000000u : 0xffffffffu;
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-static inline int32_t oct_law_key_token(uint64_t key)
-{
-    return (int32_t) ~(uint32_t)key;
 }
 
 static inline float oct_law_score(const oct_sampling *s, uint64_t position, int32_t token, float logit)
@@ -63,28 +32,6 @@ static inline int oct_best_is_better(const oct_best *a, const oct_best *b)
     if (a->token < 0 || b->token < 0)
         return b->token < 0;
     return a->score > b->score || (a->score == b->score && a->token < b->token);
-}
-
-// rint(e · 2^40) for e in [0, 1]: adding 1.5 · 2^52 rounds to a whole number, to nearest even, and leaves it
-// in the low bits; vectors have no conversion from floating point to 64-bit integers before AVX-512.
-static inline int64_t oct_law_round_mass(float e)
-{
-    double shifted = (double)e * 0x1p40 + 0x1.8p52;
-    int64_t bits;
-    memcpy(&bits, &shifted, sizeof bits);
-    return bits - 0x4338000000000000;
-}
-
-// At −80 and below, and where it is not a number, the mass is 0; without a branch, for vectors.
-static inline float oct_law_exponent(float logit, float maximum, float inverse)
-{
-    float exponent = (logit - maximum) * inverse;
-    return exponent > -80.0f ? exponent : -80.0f;
-}
-
-static inline int64_t oct_law_mass(float logit, float maximum, float inverse)
-{
-    return oct_law_round_mass(oct_exp(oct_law_exponent(logit, maximum, inverse)));
 }
 
 // oct_sampling_best() where it is not greedy.
