@@ -2,7 +2,8 @@
 // projection_*.cu compile them for some of the encodings each.
 #include "kernels/cuda/projection_launch.h"
 
-#define OCT_DECLARE(encoding, name, ...) extern template oct_encoding_kernels oct_encoding_kernels_make<oct_weights_##name>(void);
+#define OCT_DECLARE(encoding, name, ...)                                                                               \
+    extern template oct_encoding_kernels oct_encoding_kernels_make<oct_weights_##name>(void);
 OCT_INTEGER_ENCODINGS(OCT_DECLARE)
 OCT_DECLARE(OCT_BF16, bf16, )
 
@@ -44,7 +45,7 @@ oct_status oct_cuda_projection_load(const oct_cuda_device *device)
 
 static oct_status check(const oct_cuda_projection *p)
 {
-    const bool pair = p->epilogue == OCT_CUDA_SILU_MULTIPLY, one = p->epilogue >= OCT_CUDA_NODES;
+    const bool pair = p->epilogue == OCT_CUDA_SILU_MULTIPLY, one = p->epilogue >= OCT_CUDA_SILU_OF_OUT;
     if (p->matrix_count < 1 || p->matrix_count > OCT_CUDA_MATRICES || (pair && p->matrix_count != 2) ||
         (one && p->matrix_count != 1) || (pair && p->matrices[0].rows != p->matrices[1].rows))
         return oct_fail(OCT_ERR_INTERNAL, "a projection of %d matrices with epilogue %d, expected as many as it takes, "
@@ -85,7 +86,7 @@ uint64_t oct_cuda_project_bytes(const oct_cuda_projection *p)
         bytes += passes * tiles * tile;
         if (p->epilogue != OCT_CUDA_SILU_MULTIPLY || m == 0)
             bytes += columns * rows * sizeof(float) * static_cast<uint64_t>(p->plan.nodes) *
-                     (p->epilogue == OCT_CUDA_ADD ? 2 : 1);
+                     (p->epilogue == OCT_CUDA_ADD || p->epilogue == OCT_CUDA_SILU_OF_OUT ? 2 : 1);
     }
     return bytes;
 }

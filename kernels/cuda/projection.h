@@ -75,6 +75,8 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream);
 typedef enum oct_cuda_epilogue {
     OCT_CUDA_STORE,         // matrix m: out[m][column · stride + row]
     OCT_CUDA_SILU_MULTIPLY, // matrices gate and up, of one shape: silu(gate) · up → out[0]
+    OCT_CUDA_SILU_OF_OUT,   // one matrix, up, where out[0] holds the gates: silu(out[0]) · up → out[0]; as above where
+                            // gate and up have different encodings
     OCT_CUDA_NODES,         // one matrix: node n → out[0][(n · columns + column) · stride + row]
     OCT_CUDA_ADD            // one matrix, one node: added to out[0][column · stride + row]
 } oct_cuda_epilogue;

@@ -233,6 +233,9 @@ OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_tile tile, int row_
     case OCT_CUDA_SILU_MULTIPLY:
         *out = oct_silu_multiply(values[0], values[stride]);
         break;
+    case OCT_CUDA_SILU_OF_OUT:
+        *out = oct_silu_multiply(*out, values[0]);
+        break;
     case OCT_CUDA_ADD:
         *out = *out + values[0];
         break;
@@ -283,7 +286,7 @@ template <int N> OCT_DEVICE void oct_write_partial(float *partial, const float t
 }
 
 template <class Weights, int N>
-__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP)
+__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
 {
     DYN_SHARED(uint8_t, memory);
@@ -347,7 +350,7 @@ OCT_DEVICE int oct_push(float *stack, int top, int merges, float total[OCT_WIDE_
 }
 
 template <class Weights>
-__global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP)
+__global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
     oct_project_wide(const __grid_constant__ oct_cuda_projection p)
 {
     DYN_SHARED(uint8_t, memory);

@@ -16,10 +16,11 @@ typedef struct oct_encoding_kernels {
     cudaError_t (*launch)(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
 } oct_encoding_kernels;
 
-// Names of the weights' types: oct_weights_q8, …, oct_weights_bf16.
-#define OCT_NAME_WEIGHTS(encoding, name, ...) typedef oct_integer_weights<__VA_ARGS__> oct_weights_##name;
+// The weights of each integer encoding as a type with a short name: oct_weights_q8, …; they stand in tables of kernels.
+#define OCT_NAME_WEIGHTS(encoding, name, ...)                                                                          \
+    struct oct_weights_##name : oct_integer_weights<__VA_ARGS__> {                                                     \
+    };
 OCT_INTEGER_ENCODINGS(OCT_NAME_WEIGHTS)
-typedef oct_bf16_weights oct_weights_bf16;
 
 // The shared memory of an SM holds this much less than what one block may have, beside what each block reserves.
 enum { RESERVED_BYTES = 1024 };

@@ -50,7 +50,7 @@ OCT_DEVICE void oct_add_scaled(float total[4], oct_row_pair factor, const float 
     total[3] = fmaf(factor.high, value[3], total[3]);
 }
 
-struct oct_bf16_weights {
+struct oct_weights_bf16 {
     enum { UNIT_BYTES = 1024, STAGE_UNITS = 4, HEADER_BYTES = 0 };
 
     // total += the products of a stage: mma's from zero over all of it.

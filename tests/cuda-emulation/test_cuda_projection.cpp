@@ -123,7 +123,7 @@ struct Run {
         p.input.x = x.at + from * p.input.stride;
         p.input.columns = columns;
         p.input.prepared = prepare ? prepared.at : nullptr;
-        if (p.epilogue != OCT_CUDA_ADD)
+        if (p.epilogue != OCT_CUDA_ADD && p.epilogue != OCT_CUDA_SILU_OF_OUT) // these begin with what is there
             out.poison();
         prepared.poison();
         if (prepare)
@@ -223,6 +223,12 @@ static void test_silu(oct_encoding encoding, int64_t width, int64_t rows, int co
     const std::vector<float> x = random_columns(columns, width);
     Run run(plan, {&gate, &up}, x, width, OCT_CUDA_SILU_MULTIPLY, rows, (size_t)(rows * columns));
     const std::vector<float> out = run.run(columns, 0, columns > 16 || random_below(2));
+    // One after the other, as with two encodings.
+    Run first(plan, {&gate}, x, width, OCT_CUDA_STORE, rows, (size_t)(rows * columns));
+    Run second(plan, {&up}, x, width, OCT_CUDA_SILU_OF_OUT, rows, (size_t)(rows * columns));
+    const std::vector<float> gates = first.run(columns, 0, columns > 16);
+    must(cudaMemcpy(second.out.at, gates.data(), gates.size() * sizeof(float), cudaMemcpyHostToDevice), "cudaMemcpy");
+    check_same("up behind gate", second.run(columns, 0, columns > 16), 0, out, 0, columns, rows, rows);
     const double bound = bound_of(plan);
     for (int c = 0; c < columns; c++)
         for (int64_t row = 0; row < rows; row++) {
