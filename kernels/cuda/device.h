@@ -2,8 +2,8 @@
 // emulation of the tests (tests/cuda-emulation/) both understand. Rules for kernels that run in both:
 //   - external linkage, launched by oct_launch(), never by <<<>>>;
 //   - shared memory by SHARED(type, name) or DYN_SHARED(type, name);
-//   - instructions without a spelling in CUDA C++ are in instructions.h, exp, log, sin, cos, division and square root in
-//     elementary.h, and nowhere else; fmaf is written out, nothing is contracted (-fmad=false);
+//   - instructions without a spelling in CUDA C++ are in instructions.h, exp, log, sin, cos, division and square root
+//     in elementary.h, and nowhere else; fmaf is written out, nothing is contracted (-fmad=false);
 //   - warp collectives with a full mask, in control flow that is uniform over the warp;
 //   - what changes from step to step is read from device memory, so that a captured graph can be replayed.
 #ifndef OCT_KERNELS_CUDA_DEVICE_H

@@ -11,8 +11,8 @@ enum { SELECT_THREADS = 256, SORTED_KEYS = OCT_CUDA_PART_ROWS, WARPS = SELECT_TH
 // What is known of a part. Keys are those of oct_law_key(): a larger one stands for a larger number, then a smaller
 // token; 0 stands for no token at all.
 typedef struct oct_part {
-    uint64_t best;    // of the scores above −infinity
-    uint64_t largest; // of the logits
+    uint64_t best;                     // of the scores above −infinity
+    uint64_t largest;                  // of the logits
     uint64_t list[OCT_MAX_CANDIDATES]; // [list_size] of the logits, descending
 } oct_part;
 
@@ -115,7 +115,8 @@ __global__ void __launch_bounds__(SELECT_THREADS) oct_select_kernel(oct_cuda_sel
     if (!column.sampled)
         return;
     float *logits = s.logits + blockIdx.y * s.stride;
-    const int thread = static_cast<int>(threadIdx.x), begin = s.first + static_cast<int>(blockIdx.x) * OCT_CUDA_PART_ROWS;
+    const int thread = static_cast<int>(threadIdx.x);
+    const int begin = s.first + static_cast<int>(blockIdx.x) * OCT_CUDA_PART_ROWS;
     const int left = s.first + s.rows - begin, end = begin + (left < OCT_CUDA_PART_ROWS ? left : OCT_CUDA_PART_ROWS);
     oct_adjust(s, column, logits, begin, end);
     uint64_t best = 0, largest = 0;
@@ -165,8 +166,8 @@ OCT_DEVICE oct_best oct_best_of_key(const oct_cuda_selection &s, const oct_cuda_
     return {token, oct_score(column, logit, word), oct_law_logit(logit)};
 }
 
-// The largest list_size keys of all parts, sorted, in the first places: what is kept and what is new are sorted together
-// until nothing is left.
+// The largest list_size keys of all parts, sorted, in the first places: what is kept and what is new are sorted
+// together until nothing is left.
 OCT_DEVICE void oct_join_lists(const oct_part *parts, int count, int list_size, uint64_t *keys)
 {
     const int total = count * list_size;
@@ -240,7 +241,8 @@ __global__ void __launch_bounds__(SELECT_THREADS) oct_mass_kernel(oct_cuda_selec
     }
     oct_candidates &candidates = s.candidates[blockIdx.y];
     atomicAdd(reinterpret_cast<unsigned long long *>(&candidates.mass), static_cast<unsigned long long>(mass));
-    atomicAdd(reinterpret_cast<unsigned long long *>(&candidates.unit_mass), static_cast<unsigned long long>(unit_mass));
+    atomicAdd(reinterpret_cast<unsigned long long *>(&candidates.unit_mass),
+              static_cast<unsigned long long>(unit_mass));
     atomicAdd(&candidates.not_numbers, broken);
 }
 
@@ -254,7 +256,8 @@ oct_status oct_cuda_select(const oct_cuda_selection *s, cudaStream_t stream)
     const int parts = part_count(s->rows);
     const dim3 threads(SELECT_THREADS), columns(static_cast<unsigned>(s->columns));
     if (s->columns < 1 || s->first % 4 != 0)
-        return oct_fail(OCT_ERR_INTERNAL, "a selection of %d columns from token %d on, expected 1 or more, and a multiple of 4",
+        return oct_fail(OCT_ERR_INTERNAL,
+                        "a selection of %d columns from token %d on, expected 1 or more, and a multiple of 4",
                         static_cast<int>(s->columns), static_cast<int>(s->first));
     cudaError_t error = cudaSuccess;
     if (parts > 0)
@@ -277,7 +280,8 @@ oct_status oct_cuda_add_masses(const oct_cuda_selection *s, const float *maxima,
     const int parts = part_count(s->rows);
     if (parts == 0)
         return OCT_OK;
-    return oct_cuda_check(oct_launch(oct_mass_kernel, dim3(static_cast<unsigned>(parts), static_cast<unsigned>(s->columns)),
+    return oct_cuda_check(oct_launch(oct_mass_kernel,
+                                     dim3(static_cast<unsigned>(parts), static_cast<unsigned>(s->columns)),
                                      dim3(SELECT_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *s, maxima),
                           "launching the masses of candidates");
 }

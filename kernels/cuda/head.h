@@ -63,8 +63,8 @@ typedef struct oct_cuda_selection {
 size_t oct_cuda_selection_scratch_bytes(int32_t rows, int32_t columns);
 
 // Adjusts the logits of sampled columns and makes their maxima and candidates: as oct_candidates_make() does for all
-// rows, but for the masses and the count of broken numbers, which are 0. Writes oct_candidates_bytes(list_size) of each.
-// Moves: the logits once in (and where they are adjusted out), scratch, candidates. Errors: see kernels.h.
+// rows, but for the masses and the count of broken numbers, which are 0. Writes oct_candidates_bytes(list_size) of
+// each. Moves: the logits once in (and where they are adjusted out), scratch, candidates. Errors: see kernels.h.
 oct_status oct_cuda_select(const oct_cuda_selection *selection, cudaStream_t stream);
 uint64_t oct_cuda_select_bytes(const oct_cuda_selection *selection);
 

@@ -16,7 +16,8 @@ static oct_status add_biases(const oct_sampling *sampling, int32_t first, int32_
     return OCT_OK;
 }
 
-static oct_status add_penalties(const oct_column_sampling *column, int32_t first, int32_t rows, oct_cuda_adjustments *to)
+static oct_status add_penalties(const oct_column_sampling *column, int32_t first, int32_t rows,
+                                oct_cuda_adjustments *to)
 {
     const oct_history *history = column->history;
     if (history == NULL || !oct_sampling_needs_history(column->sampling))
@@ -31,7 +32,8 @@ static oct_status add_penalties(const oct_column_sampling *column, int32_t first
         if (total == 0)
             continue;
         if (to->penalty_count == to->penalty_capacity)
-            return oct_fail(OCT_ERR_INTERNAL, "more than %d tokens with penalties in a step", (int)to->penalty_capacity);
+            return oct_fail(OCT_ERR_INTERNAL, "more than %d tokens with penalties in a step",
+                            (int)to->penalty_capacity);
         to->penalties[to->penalty_count++] = (oct_cuda_penalty){token, outputs};
     }
     return OCT_OK;

@@ -1,4 +1,4 @@
-// The input of matrices made once in global memory: for wide steps, and where it is too large for each block to make it.
+// The input of matrices made once in global memory: for wide steps, and where it is too large for each block.
 #include "kernels/cuda/input.h"
 
 enum { PREPARE_THREADS = 256 };
@@ -22,7 +22,8 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
     if (input->prepared == nullptr || input->columns < 1 || input->columns > OCT_CUDA_MAX_COLUMNS)
         return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns to prepare, expected 1 to %d and memory for them",
                         static_cast<int>(input->columns), OCT_CUDA_MAX_COLUMNS);
-    const size_t scratch = input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
+    const size_t scratch =
+        input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
     return oct_cuda_check(oct_launch(oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
                                      dim3(PREPARE_THREADS), scratch, stream, OCT_LAUNCH_PLAIN, *input),
                           "launching the preparation of a matrix's input");

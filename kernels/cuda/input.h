@@ -57,9 +57,9 @@ OCT_DEVICE const float *oct_input_row(const oct_cuda_input &input, int c)
 }
 
 // Sums of squares of the columns [begin, begin + count): sums [count][leaves]. One half of a warp takes a block of 64
-// elements: lane j adds the squares of elements j, j + 16, j + 32, j + 48, then lanes 8, 4, 2 and 1 apart are added; the
-// blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier; sums[c][0] is
-// the result.
+// elements: lane j adds the squares of elements j, j + 16, j + 32, j + 48, then lanes 8, 4, 2 and 1 apart are added;
+// the blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier; sums[c][0]
+// is the result.
 OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count, float *sums)
 {
     const int leaves = oct_norm_leaves(input.width), blocks = (input.width + OCT_NORM_BLOCK - 1) / OCT_NORM_BLOCK;
@@ -92,9 +92,10 @@ OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count,
 OCT_DEVICE uint4 oct_fragment(const oct_cuda_input &input, const float *row, const float *sum, int k, float sums[2])
 {
     float value[8];
-    const float r = sum == nullptr ? 1.0f
-                                   : oct_divide(1.0f, oct_square_root(oct_divide(*sum, static_cast<float>(input.width)) +
-                                                                      input.epsilon));
+    const float r =
+        sum == nullptr
+            ? 1.0f
+            : oct_divide(1.0f, oct_square_root(oct_divide(*sum, static_cast<float>(input.width)) + input.epsilon));
 #pragma unroll
     for (int i = 0; i < 8; i++) {
         const int at = k + i / 2 * 8 + i % 2;
@@ -114,7 +115,7 @@ OCT_DEVICE uint4 oct_fragment(const oct_cuda_input &input, const float *row, con
 }
 
 // Prepares the columns [begin, begin + count); the columns that round `columns` up to 8 get sums of zero. scratch
-// [count][oct_norm_leaves(width)] where there is a norm. Called by a whole block of whole warps; ends without a barrier.
+// [count][oct_norm_leaves(width)] where there is a norm. Called by a block of whole warps; ends without a barrier.
 OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int count, float *scratch,
                                     const oct_prepared &to)
 {
@@ -127,9 +128,9 @@ OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int 
         const int task = at + thread, t = task % 4, unit = task / 4 % units, c = task / 4 / units;
         const bool real = c < count;
         float sums[2];
-        const uint4 fragment = oct_fragment(input, real ? oct_input_row(input, begin + c) : nullptr,
-                                            real && input.norm != nullptr ? scratch + c * leaves : nullptr,
-                                            unit * OCT_UNIT + 2 * t, sums);
+        const uint4 fragment =
+            oct_fragment(input, real ? oct_input_row(input, begin + c) : nullptr,
+                         real && input.norm != nullptr ? scratch + c * leaves : nullptr, unit * OCT_UNIT + 2 * t, sums);
 #pragma unroll
         for (int i = 0; i < 2; i++) {
             sums[i] += __shfl_xor_sync(OCT_WARP_MASK, sums[i], 1);

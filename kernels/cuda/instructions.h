@@ -97,7 +97,8 @@ OCT_DEVICE void ldmatrix_x4(uint32_t r[4], const void *row)
 }
 
 // d [16][8] += a [16][16] · b [16][8], bf16 and fp32 (9.7.14.5.8). With g = lane / 4, t = lane % 4, low half first:
-//   a[0]: row g, columns 2t, 2t + 1    a[1]: row g + 8, the same    a[2]: row g, columns 2t + 8, 2t + 9    a[3]: row g + 8
+//   a[0]: row g, columns 2t, 2t + 1         a[1]: row g + 8, the same
+//   a[2]: row g, columns 2t + 8, 2t + 9     a[3]: row g + 8, the same
 //   b[0]: column g, rows 2t, 2t + 1    b[1]: column g, rows 2t + 8, 2t + 9
 //   d[0], d[1]: row g, columns 2t, 2t + 1    d[2], d[3]: row g + 8, the same
 OCT_DEVICE void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2])

@@ -9,7 +9,8 @@
 // The law of this backend's numbers (docs/numbers.md): inputs of matrices are rounded to bf16; weights of integer
 // encodings enter the tensor cores as the exact small integers value(code) − zero; fp32 sums. A group of 16 or 32
 // columns is one or two mma's from zero; total = fmaf(scale, sum of the group, total), then, where the encoding has a
-// minimum, total = fmaf(minimum, sum of the group's inputs, total). A column has the same bits whatever stands beside it.
+// minimum, total = fmaf(minimum, sum of the group's inputs, total). A column has the same bits whatever stands beside
+// it.
 #ifndef OCT_KERNELS_CUDA_KERNELS_H
 #define OCT_KERNELS_CUDA_KERNELS_H
 

@@ -76,10 +76,9 @@ __global__ void __launch_bounds__(LAYOUT_THREADS)
         const int bytes = oct_block_bytes_here(form, columns, form.float_bytes != 0 ? 2 : 0);
         for (int word = static_cast<int>(threadIdx.x); word < bytes / 4; word += LAYOUT_THREADS)
             reinterpret_cast<uint32_t *>(out)[word] =
-                form.float_bytes == 0
-                    ? oct_gather_word(form, block, columns / 32, word)
-                    : oct_gather_bf16(form, block, oct_cuda_float_source(2 * word)) |
-                          oct_gather_bf16(form, block, oct_cuda_float_source(2 * word + 1)) << 16;
+                form.float_bytes == 0 ? oct_gather_word(form, block, columns / 32, word)
+                                      : oct_gather_bf16(form, block, oct_cuda_float_source(2 * word)) |
+                                            oct_gather_bf16(form, block, oct_cuda_float_source(2 * word + 1)) << 16;
         block += oct_block_bytes_here(form, columns, form.float_bytes);
         out += bytes;
         at += columns;
@@ -90,12 +89,13 @@ oct_status oct_cuda_layout_strips(oct_encoding encoding, int64_t first, int64_t 
                                   void *to, cudaStream_t stream)
 {
     const oct_encoding_info *info = oct_encoding_describe(encoding);
-    const oct_layout_form form = {info->float_bytes, info->low_bits, info->high_bits, info->float_bytes ? 32 : info->group,
-                                  info->scale, encoding == OCT_F16};
+    const oct_layout_form form = {info->float_bytes, info->low_bits,
+                                  info->high_bits,   info->float_bytes ? 32 : info->group,
+                                  info->scale,       encoding == OCT_F16};
     if (strips == 0 || first == last)
         return OCT_OK;
-    return oct_cuda_check(oct_launch(oct_layout_kernel, dim3(static_cast<unsigned>(strips)), dim3(LAYOUT_THREADS), 0, stream,
-                                     OCT_LAUNCH_PLAIN, form, first, first + oct_pad_columns(last - first),
+    return oct_cuda_check(oct_launch(oct_layout_kernel, dim3(static_cast<unsigned>(strips)), dim3(LAYOUT_THREADS), 0,
+                                     stream, OCT_LAUNCH_PLAIN, form, first, first + oct_pad_columns(last - first),
                                      oct_strip_bytes(encoding, first, last),
                                      oct_strip_bytes(oct_cuda_encoding(encoding), first, last),
                                      static_cast<const uint8_t *>(from), static_cast<uint8_t *>(to)),

@@ -3,7 +3,7 @@
 // (weights are the operand of 16 rows; instructions.h says which lane holds what). f32 and f16 matrices become bf16.
 //
 // An integer block is a header and then one record for each unit of 32 columns:
-//   header   [8][D g, D g + 8] f16 (FACTOR_S8), [8][D g, D g + 8, M g, M g + 8] f16 (FACTOR_U8, FACTOR_U4), else nothing
+//   header   [8][D g, D g + 8] f16 (FACTOR_S8), [8][D g, D g + 8, M g, M g + 8] f16 (FACTOR_U8, FACTOR_U4), or none
 //   record   1. the low plane [32 lanes], 2. the high plane [32 lanes], 3. the scales [8]
 // A row pair g is the rows g and g + 8. With g = lane / 4, t = lane % 4 a lane has 16 codes of a unit: pair P = 0…7,
 // half h = 0, 1 is row g + 8 · (P % 2), column 16 · (P / 4) + 8 · (P / 2 % 2) + 2t + h: the registers of two mma's in
@@ -38,8 +38,8 @@ oct_encoding oct_cuda_encoding(oct_encoding encoding);
 // host; LOCAL.
 void oct_cuda_layout_strip(oct_encoding encoding, int64_t first, int64_t last, const void *from, void *to);
 
-// The same on the device, for `strips` strips that lie one after another, once the checkpoint's bytes are there: from and
-// to are device memory aligned to 16 that does not overlap. Asynchronous in the stream. Moves the bytes of both.
+// The same on the device, for `strips` strips that lie one after another, once the checkpoint's bytes are there: from
+// and to are device memory aligned to 16 that does not overlap. Asynchronous in the stream. Moves the bytes of both.
 // Errors: OCT_ERR_MACHINE. LOCAL.
 oct_status oct_cuda_layout_strips(oct_encoding encoding, int64_t first, int64_t last, int64_t strips, const void *from,
                                   void *to, cudaStream_t stream);

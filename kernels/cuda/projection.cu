@@ -48,8 +48,9 @@ static oct_status check(const oct_cuda_projection *p)
     const bool pair = p->epilogue == OCT_CUDA_SILU_MULTIPLY, one = p->epilogue >= OCT_CUDA_SILU_OF_OUT;
     if (p->matrix_count < 1 || p->matrix_count > OCT_CUDA_MATRICES || (pair && p->matrix_count != 2) ||
         (one && p->matrix_count != 1) || (pair && p->matrices[0].rows != p->matrices[1].rows))
-        return oct_fail(OCT_ERR_INTERNAL, "a projection of %d matrices with epilogue %d, expected as many as it takes, "
-                        "of one shape", static_cast<int>(p->matrix_count), static_cast<int>(p->epilogue));
+        return oct_fail(OCT_ERR_INTERNAL,
+                        "a projection of %d matrices with epilogue %d, expected as many as it takes, of one shape",
+                        static_cast<int>(p->matrix_count), static_cast<int>(p->epilogue));
     if (p->plan.nodes != 1 && p->epilogue != OCT_CUDA_NODES)
         return oct_fail(OCT_ERR_INTERNAL, "a projection with %d nodes and epilogue %d, expected one node",
                         static_cast<int>(p->plan.nodes), static_cast<int>(p->epilogue));
@@ -75,7 +76,8 @@ oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projec
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *p)
 {
     const uint64_t columns = static_cast<uint64_t>(p->input.columns), width = static_cast<uint64_t>(p->input.width);
-    const uint64_t wide = OCT_WIDE_TILES * 8, passes = columns <= OCT_CUDA_NARROW_COLUMNS ? 1 : (columns + wide - 1) / wide;
+    const uint64_t wide = OCT_WIDE_TILES * 8,
+                   passes = columns <= OCT_CUDA_NARROW_COLUMNS ? 1 : (columns + wide - 1) / wide;
     uint64_t bytes = p->input.prepared == nullptr ? columns * width * sizeof(float)
                                                   : oct_cuda_prepared_bytes(p->input.width, p->input.columns);
     for (int m = 0; m < p->matrix_count; m++) {

@@ -1,6 +1,7 @@
 // The kernels of projections. Narrow (1 … 16 columns): a block of 8 warps takes a tile of 16 rows after another; its
-// warps share the segments of K among them, leave a partial sum of each in shared memory, and the block adds them by the
-// tree. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared memory.
+// warps share the segments of K among them, leave a partial sum of each in shared memory, and the block adds them by
+// the tree. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
+// memory.
 //
 // Weights reach shared memory by bulk copies, a stage (up to 256 columns of 16 rows, which lie together) at a time,
 // into a ring of each warp: the warp that reads a stage asks for a later one in its place, across the borders of
@@ -13,8 +14,8 @@
 enum {
     OCT_NARROW_WARPS = 8,
     OCT_WIDE_WARPS = 4,
-    OCT_WIDE_TILES = 8,      // of 8 columns
-    OCT_WIDE_STAGES = 2,     // of a warp's ring
+    OCT_WIDE_TILES = 8,  // of 8 columns
+    OCT_WIDE_STAGES = 2, // of a warp's ring
     OCT_MAX_STAGES = 8,
     OCT_RING_BYTES = 10240,  // of a warp, about
     OCT_PARTIAL_STRIDE = 20, // floats from column to column of a partial sum [columns][16]: no bank meets twice
@@ -68,8 +69,8 @@ typedef struct oct_tile {
     int matrix, tile;
 } oct_tile;
 
-// The tile that `piece` of work item `item` belongs to: of gate and up both have the item's number, other matrices stand
-// one after another.
+// The tile that `piece` of work item `item` belongs to: of gate and up both have the item's number, other matrices
+// stand one after another.
 OCT_DEVICE oct_tile oct_tile_of(const oct_cuda_projection &p, int item, int piece)
 {
     oct_tile tile = {0, item};
@@ -265,7 +266,8 @@ template <int N> OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, i
     constexpr int PIECE = N * 8 * OCT_PARTIAL_STRIDE;
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
     const oct_tile tile = oct_tile_of(p, item, 0);
-    for (int i = static_cast<int>(threadIdx.x); i < OCT_TILE_ROWS * p.input.columns; i += static_cast<int>(blockDim.x)) {
+    for (int i = static_cast<int>(threadIdx.x); i < OCT_TILE_ROWS * p.input.columns;
+         i += static_cast<int>(blockDim.x)) {
         const int row = i % OCT_TILE_ROWS, c = i / OCT_TILE_ROWS;
         float *values = partials + c * OCT_PARTIAL_STRIDE + row;
         oct_add_tree(p, values, PIECE);
@@ -307,8 +309,8 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     stream.start(p);
 
     const bool own = p.input.prepared == nullptr;
-    const oct_prepared x = oct_prepared_at(own ? memory + shared.prepared : p.input.prepared, p.input.width,
-                                           p.input.columns);
+    const oct_prepared x =
+        oct_prepared_at(own ? memory + shared.prepared : p.input.prepared, p.input.width, p.input.columns);
     if (own)
         oct_prepare_columns(p.input, 0, p.input.columns, partials, x);
     __syncthreads();

@@ -24,11 +24,10 @@ OCT_DEVICE uint4 oct_column_fragment(const oct_columns &columns, int unit, int n
 // The sums of half a unit's inputs for the columns 2t and 2t + 1 of column tile n.
 OCT_DEVICE float2 oct_column_sums(const oct_columns &columns, int unit, int half, int n)
 {
-    const size_t at = (static_cast<size_t>(unit) * 2 + half) * columns.x.columns8 + columns.first + n * 8 +
-                      oct_lane() % 4 * 2;
-    return columns.first + n * 8 < columns.x.columns8
-               ? *reinterpret_cast<const float2 *>(columns.x.sums + at)
-               : make_float2(0, 0);
+    const size_t at =
+        (static_cast<size_t>(unit) * 2 + half) * columns.x.columns8 + columns.first + n * 8 + oct_lane() % 4 * 2;
+    return columns.first + n * 8 < columns.x.columns8 ? *reinterpret_cast<const float2 *>(columns.x.sums + at)
+                                                      : make_float2(0, 0);
 }
 
 // A value for the rows g and g + 8.
@@ -181,7 +180,8 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
     static __device__ __forceinline__ void load_scale(const uint8_t *record, int group, const header &h,
                                                       oct_row_pair *scale, oct_row_pair *minimum)
     {
-        const uint8_t *at = record + 64 * (LOW + HIGH) + oct_lane() / 4 * SCALE_BYTES + group * (SCALE_BYTES * GROUP / 32);
+        const uint8_t *at =
+            record + 64 * (LOW + HIGH) + oct_lane() / 4 * SCALE_BYTES + group * (SCALE_BYTES * GROUP / 32);
         if constexpr (SCALE == OCT_SCALE_F16) {
             *scale = oct_f16_pair(*reinterpret_cast<const uint32_t *>(at));
         } else if constexpr (SCALE == OCT_SCALE_F16_MIN) {

@@ -93,7 +93,8 @@ static void check_column(int c, const oct_column_sampling &column, std::vector<f
         return;
     oct_candidates want;
     memcpy(&want, expected.data(), expected.size());
-    fail("column %d of %d rows from %d: best %d (%a, %a), expected %d (%a, %a); mass %lld, expected %lld; list %d, expected %d",
+    fail("column %d of %d rows from %d: best %d (%a, %a), expected %d (%a, %a); mass %lld, expected %lld; list %d, "
+         "expected %d",
          c, (int)logits.size(), first, (int)found.best.token, (double)found.best.score, (double)found.best.logit,
          (int)want.best.token, (double)want.best.score, (double)want.best.logit, (long long)found.mass,
          (long long)want.mass, (int)found.count, (int)want.count);
@@ -108,7 +109,8 @@ static void test_shard(int first, int rows, int kind)
     std::vector<oct_cuda_sampled_column> described(COLUMNS);
     std::vector<oct_logit_bias> biases(COLUMNS * OCT_MAX_LOGIT_BIASES);
     std::vector<oct_cuda_penalty> penalties(COLUMNS * 100);
-    oct_cuda_adjustments adjustments = {biases.data(), penalties.data(), (int)biases.size(), (int)penalties.size(), 0, 0};
+    oct_cuda_adjustments adjustments = {
+        biases.data(), penalties.data(), (int)biases.size(), (int)penalties.size(), 0, 0};
     const int64_t stride = rows + 5;
     std::vector<float> all((size_t)(COLUMNS * stride), 77.0f);
     for (int c = 0; c < COLUMNS; c++) {
@@ -118,7 +120,8 @@ static void test_shard(int first, int rows, int kind)
                               random_word() >> random_below(64)};
         logits[(size_t)c] = random_logits(rows, kind);
         std::copy(logits[(size_t)c].begin(), logits[(size_t)c].end(), &all[(size_t)(c * stride)]);
-        must(oct_cuda_describe_column(&columns[(size_t)c], first, rows, &adjustments, &described[(size_t)c]), "describe");
+        must(oct_cuda_describe_column(&columns[(size_t)c], first, rows, &adjustments, &described[(size_t)c]),
+             "describe");
     }
     const Array<float> device_logits(all), maxima(COLUMNS);
     const Array<oct_cuda_sampled_column> device_columns(described);
@@ -126,9 +129,9 @@ static void test_shard(int first, int rows, int kind)
     const Array<oct_cuda_penalty> device_penalties(penalties);
     const Array<uint8_t> scratch(oct_cuda_selection_scratch_bytes(rows, COLUMNS));
     const Array<oct_candidates> candidates(COLUMNS);
-    const oct_cuda_selection selection = {device_logits.at,  stride,           first,      rows,          COLUMNS,
-                                          device_columns.at, device_biases.at, device_penalties.at,
-                                          scratch.at,        candidates.at,    maxima.at};
+    const oct_cuda_selection selection = {
+        device_logits.at,    stride,     first,         rows,     COLUMNS, device_columns.at, device_biases.at,
+        device_penalties.at, scratch.at, candidates.at, maxima.at};
     must(oct_cuda_select(&selection, nullptr), "select");
     std::vector<float> global = maxima.values();
     for (float &maximum : global)

@@ -1,5 +1,5 @@
-// The order of weights on the device: undone it is the checkpoint's, byte for byte; the kernel makes what the host makes;
-// f32 and f16 become the bf16 that the converted matrix has; a fragment holds what the tensor core's layout asks for.
+// The order of weights on the device: undone it is the checkpoint's, byte for byte; the kernel makes what the host
+// makes; f32 and f16 become the bf16 that the converted matrix has; a fragment holds what the tensor core asks for.
 #include "kernel_test.h"
 
 #include "kernels/cuda/layout.h"

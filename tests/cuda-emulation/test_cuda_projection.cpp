@@ -2,8 +2,8 @@
 // the bound below; and what must not change a bit: the company of a column, the variant, where the input is prepared,
 // the schedule of threads, the number of ranks that share granules.
 //
-// The bound. Let S be Σ |scale · level · x| + |minimum · x| of a row and column, x rounded to bf16 (given exactly here).
-// With u = 2^-24: a group is at most 33 additions in the tensor core, which may truncate instead of rounding: 2u each (a
+// The bound. Let S be Σ |scale · level · x| + |minimum · x| of a row and column, x rounded to bf16 (exact here). With
+// u = 2^-24: a group is at most 33 additions in the tensor core, which may truncate instead of rounding: 2u each (a
 // bf16 stage of 128 columns: 129); sums of x are 5 roundings; every group's fmaf (two with a minimum) is one, and every
 // addition of the tree: so |error| <= (66 + 5 + fmas + depth) · u · S, to first order; 1.01 for the rest.
 #include "kernel_test.h"
@@ -156,8 +156,8 @@ static void check_values(const char *what, const std::vector<const Matrix *> &ma
             fail("%s: wrote behind the last column", what);
 }
 
-static void check_same(const char *what, const std::vector<float> &a, int from_a, const std::vector<float> &b, int from_b,
-                       int columns, int64_t stride, int64_t rows)
+static void check_same(const char *what, const std::vector<float> &a, int from_a, const std::vector<float> &b,
+                       int from_b, int columns, int64_t stride, int64_t rows)
 {
     for (int c = 0; c < columns; c++)
         for (int64_t row = 0; row < rows; row++)
@@ -240,16 +240,16 @@ static void test_silu(oct_encoding encoding, int64_t width, int64_t rows, int co
             const double allowed = eg * std::fabs(u.value) + std::fabs(silu) * eu + eg * eu +
                                    8 * 0x1p-24 * std::fabs(silu * u.value) + 1e-30;
             if (!(std::fabs(found - silu * u.value) <= allowed))
-                fail("%s: silu(gate) · up of row %d, column %d is %g, expected %g", oct_encoding_describe(encoding)->name,
-                     (int)row, c, found, silu * u.value);
+                fail("%s: silu(gate) · up of row %d, column %d is %g, expected %g",
+                     oct_encoding_describe(encoding)->name, (int)row, c, found, silu * u.value);
         }
 }
 
 // --- along K: granules, ranks, the tree -----------------------------------------------------------------------------
 
 // What `ranks` ranks give: the nodes of all of them, in order, added by the finish: [columns][rows].
-static std::vector<float> reduce(const Matrix &m, const oct_partition &partition, int ranks, const std::vector<float> &x,
-                                 int columns)
+static std::vector<float> reduce(const Matrix &m, const oct_partition &partition, int ranks,
+                                 const std::vector<float> &x, int columns)
 {
     std::vector<std::vector<float>> nodes;
     for (int rank = 0; rank < ranks; rank++) {
@@ -267,7 +267,8 @@ static std::vector<float> reduce(const Matrix &m, const oct_partition &partition
         size_t skip = 0, bytes = 0;
         for (int g = 0; g < own.end; g++) {
             const int64_t first = (int64_t)oct_granule_unit(&partition, g) * partition.unit_size;
-            const int64_t last = std::min((int64_t)oct_granule_unit(&partition, g + 1) * partition.unit_size, m.columns);
+            const int64_t last =
+                std::min((int64_t)oct_granule_unit(&partition, g + 1) * partition.unit_size, m.columns);
             const size_t of_granule = (size_t)oct_tile_count(m.rows) * oct_strip_bytes(plan.encoding, first, last);
             (g < own.begin ? skip : bytes) += of_granule;
         }
@@ -298,8 +299,7 @@ static std::vector<float> reduce(const Matrix &m, const oct_partition &partition
 
 static void test_granules(oct_encoding encoding, int64_t rows, int64_t width, int granules, int columns)
 {
-    const oct_partition partition =
-        oct_partition_make((int32_t)((width + 31) / 32), 32, granules);
+    const oct_partition partition = oct_partition_make((int32_t)((width + 31) / 32), 32, granules);
     std::vector<int64_t> borders;
     for (int g = 0; g <= partition.granules; g++)
         borders.push_back(std::min((int64_t)oct_granule_unit(&partition, g) * 32, width));
@@ -333,7 +333,7 @@ static void test_granules(oct_encoding encoding, int64_t rows, int64_t width, in
     check_same("added to the residual", run.run(columns, 0, columns > 16), 0, sum, 0, columns, rows, rows);
 }
 
-// --- the norm, columns that are taken from elsewhere ------------------------------------------------------------------
+// --- the norm, columns that are taken from elsewhere -----------------------------------------------------------------
 
 static void test_norm(int64_t width, int columns)
 {
@@ -373,14 +373,15 @@ static void test_norm(int64_t width, int columns)
                 size += std::fabs(m.weights[(size_t)(i * width + k)].value() * value);
             }
             // The inputs are rounded to 8 bits: 2^-9 each; the norm's own roundings are a few u, in 0.01 of that.
-            const double allowed = (1.01 * 0x1p-9 + bound_of(plan)) * size + 1e-30, found = prepared[(size_t)(c * rows + i)];
+            const double allowed = (1.01 * 0x1p-9 + bound_of(plan)) * size + 1e-30,
+                         found = prepared[(size_t)(c * rows + i)];
             if (!(std::fabs(found - sum) <= allowed))
                 fail("norm of %d: row %d of column %d is %g, expected %g", (int)width, (int)i, c, found, sum);
         }
     }
 }
 
-// --- schedules, errors ------------------------------------------------------------------------------------------------
+// --- schedules, errors ---------------------------------------------------------------------------------------------
 
 static void test_schedules(oct_encoding encoding)
 {
@@ -431,7 +432,8 @@ static void test_refusals(void)
     run.p.epilogue = OCT_CUDA_STORE;
     // 1 column of 64 and its norm in, 16 rows out, 2 units of 16 rows of q4 (288 bytes each).
     if (oct_cuda_project_bytes(&run.p) != 64 * 4 + 2 * 288 + 16 * 4)
-        fail("%llu bytes moved, expected %d", (unsigned long long)oct_cuda_project_bytes(&run.p), 64 * 4 + 2 * 288 + 64);
+        fail("%llu bytes moved, expected %d", (unsigned long long)oct_cuda_project_bytes(&run.p),
+             64 * 4 + 2 * 288 + 64);
     oct_failure_clear();
 }
 
