@@ -41,8 +41,8 @@ CUDA_EMULATION_NO_TSAN static inline float bf16_of_pair(uint32_t pair, int which
     return value;
 }
 
-// Register i of lane 4 g + t holds of A the rows g + 8 (i & 1) and columns 2 t + 8 (i >> 1) and the next, of B the
-// rows 2 t + 8 i and the next and column g, of D the row g + 8 (i >> 1) and column 2 t + (i & 1).
+// Register i of lane 4 g + t holds of A the rows g + 8 (i & 1) and columns 2 t + 8 (i >> 1) and the next, of
+// B the rows 2 t + 8 i and the next and column g, of D the row g + 8 (i >> 1) and column 2 t + (i & 1).
 CUDA_EMULATION_NO_TSAN static inline void matrix_product_combine(Thread **lanes, unsigned)
 {
     check_full_warp("mma.sync", lanes);
@@ -72,8 +72,8 @@ CUDA_EMULATION_NO_TSAN static inline void matrix_product_combine(Thread **lanes,
 
 } // namespace cuda_emulation
 
-// ldmatrix.sync.aligned.m8n8.x4.shared.b16: r[m] of lane l gets elements 2 (l % 4) and the next of row l / 4 of
-// matrix m, whose rows are 16 bytes each at the addresses that lanes 8 m to 8 m + 7 name.
+// ldmatrix.sync.aligned.m8n8.x4.shared.b16: r[m] of lane l gets elements 2 (l % 4) and the next of row l / 4
+// of matrix m, whose rows are 16 bytes each at the addresses that lanes 8 m to 8 m + 7 name.
 static inline void ldmatrix_x4(uint32_t r[4], const void *row, CUDA_EMULATION_HERE)
 {
     static const char operation[] = "ldmatrix";
@@ -87,13 +87,15 @@ static inline void ldmatrix_x4(uint32_t r[4], const void *row, CUDA_EMULATION_HE
     memcpy(r, load.result, sizeof load.result);
 }
 
-// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d += a b, along k in rising order with one rounding a step.
-// Which order and roundings a tensor core has is not documented: results on a device differ in their last bits.
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d += a b, along k in rising order with one rounding a
+// step. Which order and roundings a tensor core has is not documented: results on a device differ in their
+// last bits.
 static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], CUDA_EMULATION_HERE)
 {
     static const char operation[] = "mma.sync";
     cuda_emulation::MatrixProduct product{a, b, d};
-    cuda_emulation::warp_collective(~0u, operation, &product, cuda_emulation::matrix_product_combine, file, line);
+    cuda_emulation::warp_collective(~0u, operation, &product, cuda_emulation::matrix_product_combine, file,
+                                    line);
 }
 
 #endif

@@ -1,5 +1,6 @@
-// Streams and events. Work runs when it is queued (eager), or as late as the program allows and in any order that
-// streams and events permit (lazy): then a host that does not wait, and streams that forget an event, show.
+// Streams and events. Work runs when it is queued (eager), or as late as the program allows and in any order
+// that streams and events permit (lazy): then a host that does not wait, and streams that forget an event,
+// show.
 #include "streams.h"
 
 #include <algorithm>
@@ -189,14 +190,16 @@ static cudaError_t stream_wait(cudaStream_t handle, const Position &event)
     if (!event.operation || event.operation->done)
         return cudaSuccess;
     Chain chain{event.operation, nullptr, 0};
-    return submit(handle, []() {}, &chain);
+    return submit(
+        handle, []() {}, &chain);
 }
 
 static cudaError_t stream_destroy(CUstream_st *stream)
 {
     if (stream == &legacy || std::find(streams.begin(), streams.end(), stream) == streams.end())
         return failed(cudaErrorInvalidResourceHandle);
-    wait_for(stream->position.operation ? stream->position.operation : std::make_shared<Operation>(Operation{{}, {}, true}));
+    wait_for(stream->position.operation ? stream->position.operation
+                                        : std::make_shared<Operation>(Operation{{}, {}, true}));
     streams.erase(std::find(streams.begin(), streams.end(), stream));
     delete stream;
     return cudaSuccess;

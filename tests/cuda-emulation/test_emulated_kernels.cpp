@@ -31,7 +31,8 @@ static void examples_are_right_under_every_schedule(void **state)
             configure_fresh("lifo", 1, "lazy");
             for (uint64_t seed = 1; seed < 5; seed++) {
                 Outcome again = example.run(BUG_NONE, shape);
-                assert_memory_equal(first.found.data(), again.found.data(), first.found.size() * sizeof(float));
+                assert_memory_equal(first.found.data(), again.found.data(),
+                                    first.found.size() * sizeof(float));
                 configure_fresh("random", seed, seed % 2 ? "lazy" : "eager");
             }
         }
@@ -99,7 +100,9 @@ static void shuffles_take_from_the_right_lane(void **state)
                                              (lane ^ 1) + 100 * (lane % 8),
                                              (lane ^ 16) * 2,
                                              ballot,
-                                             lane < 11 ? lane + 1 : lane == 11 ? ~0u : 0};
+                                             lane < 11    ? lane + 1
+                                             : lane == 11 ? ~0u
+                                                          : 0};
         for (int i = 0; i < SHUFFLES; i++)
             assert_int_equal(found[lane * SHUFFLES + (unsigned)i], expected[i]);
     }
@@ -128,8 +131,8 @@ static void votes_and_reductions_are_right(void **state)
     run(vote_kernel, dim3(1), dim3(32), out.at);
     std::vector<unsigned> found = out.values();
     for (unsigned lane = 0; lane < 32; lane++) {
-        const unsigned expected[VOTES] = {0x42108421u, 0, 1,   496, 31, 7, 15, 0xffu << lane / 8 * 8,
-                                          lane % 2 ? 0xaaaaaaaau : 0x5555u};
+        const unsigned expected[VOTES] = {
+            0x42108421u, 0, 1, 496, 31, 7, 15, 0xffu << lane / 8 * 8, lane % 2 ? 0xaaaaaaaau : 0x5555u};
         for (int i = 0; i < VOTES; i++)
             assert_int_equal(found[lane * VOTES + (unsigned)i], expected[i]);
     }
@@ -163,14 +166,16 @@ static void atomics_are_atomic(void **state)
     for (int i = 0; i < 5; i++)
         assert_int_equal(found[(size_t)i], expected[i]);
     assert_true(found[5] && found[5] == found[6]);
-    assert_true(sum.values()[0] == 105 && wide.values()[0] == 5 + (210ull << 33) && least.values()[0] == -209);
+    assert_true(sum.values()[0] == 105 && wide.values()[0] == 5 + (210ull << 33) &&
+                least.values()[0] == -209);
 }
 
 struct Handover {
     int value;
 };
 
-// Threads 0…31 give thread 32…63 a number by a barrier of those 64 alone; the others of the block do not wait.
+// Threads 0…31 give thread 32…63 a number by a barrier of those 64 alone; the others of the block do not
+// wait.
 static __global__ void part_barrier_kernel(int *out)
 {
     SHARED(Handover, handover);
@@ -197,7 +202,8 @@ static __global__ void place_kernel(unsigned *out)
     unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
     unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
     __syncthreads(); // the indices are the thread's own after a change of fibers too
-    out[block * 24 + thread] = blockIdx.z * 10000 + blockIdx.y * 1000 + threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x;
+    out[block * 24 + thread] =
+        blockIdx.z * 10000 + blockIdx.y * 1000 + threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x;
 }
 
 static void indices_are_the_thread_s(void **state)
@@ -208,7 +214,8 @@ static void indices_are_the_thread_s(void **state)
     std::vector<unsigned> found = out.values();
     for (unsigned i = 0; i < found.size(); i++) {
         unsigned block = i / 24, thread = i % 24;
-        assert_int_equal(found[i], block / 2 * 10000 + block % 2 * 1000 + thread / 12 * 100 + thread / 4 % 3 * 10 + thread % 4);
+        assert_int_equal(found[i], block / 2 * 10000 + block % 2 * 1000 + thread / 12 * 100 +
+                                       thread / 4 % 3 * 10 + thread % 4);
     }
 }
 
@@ -225,9 +232,7 @@ static void integer_functions_are_cuda_s(void **state)
     assert_int_equal(__popc(0xf0f0u), 8);
 }
 
-static __global__ void nothing_kernel()
-{
-}
+static __global__ void nothing_kernel() {}
 
 static cudaError_t launch_with(unsigned blocks, unsigned threads, size_t dynamic_bytes, bool cooperative)
 {
@@ -253,11 +258,13 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(launch_with(1, 1025, 0, false), cudaErrorInvalidConfiguration);
     assert_int_equal(launch_with(0, 32, 0, false), cudaErrorInvalidConfiguration);
     assert_int_equal(launch_with((unsigned)(processors * resident), 512, 0, true), cudaSuccess);
-    assert_int_equal(launch_with((unsigned)(processors * resident + 1), 512, 0, true), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(launch_with((unsigned)(processors * resident + 1), 512, 0, true),
+                     cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(launch_with(1, 32, (48 << 10) + 1, false), cudaErrorInvalidValue);
     CUDA(cudaFuncSetAttribute(nothing_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 << 10));
     assert_int_equal(launch_with(1, 32, 100 << 10, false), cudaSuccess);
-    assert_int_equal(launch_with((unsigned)processors * 2 + 1, 32, 100 << 10, true), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(launch_with((unsigned)processors * 2 + 1, 32, 100 << 10, true),
+                     cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
 }

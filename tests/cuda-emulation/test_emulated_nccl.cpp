@@ -1,6 +1,7 @@
 // NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels.
 // With an argument: a mistake that must end the process with the emulation's message instead of a hang:
-// `mismatch` (another count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1).
+// `mismatch` (another count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank
+// 1).
 #include <mpi.h>
 #include <nccl.h>
 #include <nccl_device.h>
@@ -48,7 +49,8 @@ static std::vector<float> values_of(int r, size_t count)
     return values;
 }
 
-template <class Expected> static void check_values(const char *what, const Array<float> &found, Expected expected)
+template <class Expected>
+static void check_values(const char *what, const Array<float> &found, Expected expected)
 {
     std::vector<float> values = found.values();
     bool good = true;
@@ -127,7 +129,8 @@ static void graphs(const Stream &stream)
     CUDA(cudaGraphInstantiate(&executable, graph, 0));
     for (int repeat = 0; repeat < 3; repeat++) {
         std::vector<float> values = values_of(rank + repeat, n);
-        CUDA(cudaMemcpyAsync(mine.at, values.data(), n * sizeof(float), cudaMemcpyHostToDevice, stream.handle));
+        CUDA(cudaMemcpyAsync(mine.at, values.data(), n * sizeof(float), cudaMemcpyHostToDevice,
+                             stream.handle));
         CUDA(cudaGraphLaunch(executable, stream.handle));
         stream.wait();
         check_values("two all-reduces in a graph", sum, [=](size_t i) {
@@ -233,8 +236,8 @@ static void make_mistake(const char *mistake, const Stream &stream)
     if (rank == 1 && !strcmp(mistake, "other"))
         NCCL(ncclBroadcast(values.at, values.at, 8, ncclFloat32, 0, communicator, stream.handle));
     else
-        NCCL(ncclAllReduce(values.at, values.at, rank == 1 && !strcmp(mistake, "mismatch") ? 4 : 8, ncclFloat32, ncclSum,
-                           communicator, stream.handle));
+        NCCL(ncclAllReduce(values.at, values.at, rank == 1 && !strcmp(mistake, "mismatch") ? 4 : 8,
+                           ncclFloat32, ncclSum, communicator, stream.handle));
     stream.wait();
 }
 

@@ -142,7 +142,8 @@ static inline unsigned vote(unsigned mask, unsigned value, int kind, const char 
 }
 } // namespace cuda_emulation
 
-template <class T> static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_EMULATION_HERE)
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_EMULATION_HERE)
 {
     return cuda_emulation::shfl(mask, value, cuda_emulation::SHUFFLE_INDEX, from, width, file, line);
 }
