@@ -269,6 +269,29 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(cudaGetLastError(), cudaSuccess);
 }
 
+static void devices_are_as_many_as_set(void **state)
+{
+    (void)state;
+    int count = 7;
+    cuda_emulation::settings.devices = 0; // as without a driver
+    assert_int_equal(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
+    assert_int_equal(count, 7);
+    cuda_emulation::settings.devices = 3;
+    CUDA(cudaGetDeviceCount(&count));
+    assert_int_equal(count, 3);
+    cudaDeviceProp first, last;
+    CUDA(cudaGetDeviceProperties(&first, 0));
+    CUDA(cudaGetDeviceProperties(&last, 2));
+    assert_memory_not_equal(&first.uuid, &last.uuid, sizeof first.uuid);
+    CUDA(cudaSetDevice(2));
+    CUDA(cudaGetDevice(&count));
+    assert_int_equal(count, 2);
+    assert_int_equal(cudaSetDevice(3), cudaErrorInvalidDevice);
+    CUDA(cudaSetDevice(0));
+    cuda_emulation::settings.devices = 1;
+    (void)cudaGetLastError();
+}
+
 int main()
 {
     const CMUnitTest tests[] = {
@@ -280,6 +303,7 @@ int main()
         cmocka_unit_test(a_part_of_a_block_has_barriers),
         cmocka_unit_test(indices_are_the_thread_s),
         cmocka_unit_test(integer_functions_are_cuda_s),
+        cmocka_unit_test(devices_are_as_many_as_set),
         cmocka_unit_test(launches_beyond_the_device_are_refused),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -85,6 +85,20 @@ static void collectives(const Stream &stream)
                                                          stream.handle) == ncclInvalidArgument);
 }
 
+// From three ranks: 10^8, 1, -10^8. In the order of ranks the 1 is lost in every element; a ring that begins
+// at rank 2 keeps it, and elements differ.
+static void order_of_sums(const Stream &stream)
+{
+    const char *order = getenv("CUDA_EMULATION_NCCL_SUM");
+    bool ring = order && !strcmp(order, "ring");
+    const float brought[] = {1e8f, 1, -1e8f};
+    Array<float> values(std::vector<float>(12, rank < 3 ? brought[rank] : 0));
+    NCCL(ncclAllReduce(values.at, values.at, 12, ncclFloat32, ncclSum, communicator, stream.handle));
+    stream.wait();
+    if (ranks == 3)
+        check_values("order of a sum", values, [=](size_t i) { return ring && i >= 8 ? 1.0f : 0.0f; });
+}
+
 static void messages(const Stream &stream)
 {
     size_t n = 77;
@@ -256,6 +270,7 @@ int main(int count, char **arguments)
         if (count > 1)
             make_mistake(arguments[1], stream);
         collectives(stream);
+        order_of_sums(stream);
         messages(stream);
         order_over_streams(stream);
         graphs(stream);

@@ -14,6 +14,7 @@ enum Bug {
     BUG_DIVERGENT_BARRIER, // some threads wait in another __syncthreads()
     BUG_SHARED_BOUNDS,     // shared memory behind its end
     BUG_UNWRITTEN_SHARED,  // shared memory that nobody has written
+    BUG_WAITS_FOR_MORE,    // a barrier waits for more threads than there are
     // matrix_vector
     BUG_GLOBAL_BOUNDS,   // a row behind the last one
     BUG_LEFT_COLLECTIVE, // lanes leave before a collective of the whole warp
@@ -30,6 +31,7 @@ enum Bug {
     BUG_NO_FENCE, // the counter says that a sum is there, but nothing orders the two
     // matrix_product
     BUG_WAITS_FOR_FEWER, // waits for all but two groups of copies where it needs all but one
+    BUG_LEFT_COPY,       // threads leave the kernel with copies in flight
     BUG_FRAGMENT_ORDER,  // two registers of a fragment exchanged
     BUG_COUNT
 };

@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(THREADS)
             cp_async_wait<2>();
         else if (more)
             cp_async_wait<1>();
-        else
+        else if (bug != BUG_LEFT_COPY)
             cp_async_wait<0>();
         __syncthreads();
         multiply_step(sum, stages.w[stage], stages.x[stage], bug);
