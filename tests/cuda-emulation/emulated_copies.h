@@ -1,5 +1,4 @@
-// cp.async, mbarrier and cp.async.bulk, emulated. PTX ISA 9.0, 9.7.9.25 (asynchronous copies), 9.7.13.15
-// (mbarrier).
+// cp.async, mbarrier and cp.async.bulk, emulated. PTX ISA 8.8, 9.7.9.25 (asynchronous copies), 9.7.13.15 (mbarrier).
 //
 // A copy lands as late as the program allows: a cp.async at the wait for its group, a bulk copy when a thread
 // waits for the barrier that it arrives at. Until then its destination is poison, so that reading it too
@@ -85,8 +84,7 @@ CUDA_EMULATION_NO_TSAN static inline void memory_barrier_init(uint64_t *word, ui
     *(MemoryBarrier *)word = barrier;
 }
 
-// `arrivals` threads arrive, `bytes` more are expected; the last arrival with nothing expected ends the
-// phase.
+// `arrivals` threads arrive, `bytes` more are expected; the last arrival with nothing expected ends the phase.
 CUDA_EMULATION_NO_TSAN static inline void memory_barrier_step(uint64_t *word, unsigned arrivals,
                                                               int64_t bytes)
 {

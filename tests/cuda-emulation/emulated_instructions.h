@@ -1,5 +1,5 @@
 // The instructions that CUDA C++ has no spelling for, emulated: what kernels/cuda/instructions.h is to nvcc.
-// "Parallel Thread Execution ISA", 9.0, tells what each does; names follow its mnemonics.
+// "Parallel Thread Execution ISA", 8.8, tells what each does; names follow its mnemonics.
 #ifndef OCT_TESTS_CUDA_EMULATION_EMULATED_INSTRUCTIONS_H
 #define OCT_TESTS_CUDA_EMULATION_EMULATED_INSTRUCTIONS_H
 
@@ -59,8 +59,7 @@ static inline float ex2(float x)
     return exp2f(x);
 }
 
-// The sum over a warp by five exchanges with the lanes 16, 8, 4, 2, 1 away; here as one rendezvous, in the
-// same order.
+// The sum over a warp by five exchanges with the lanes 16, 8, 4, 2, 1 away; here as one rendezvous, in the same order.
 CUDA_EMULATION_NO_TSAN static inline void warp_sum_combine(cuda_emulation::Thread **lanes, unsigned)
 {
     float sum[32], next[32];

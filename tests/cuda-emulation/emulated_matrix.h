@@ -1,4 +1,4 @@
-// ldmatrix and mma.sync, emulated as rendezvous of a warp. PTX ISA 9.0, 9.7.14.5.
+// ldmatrix and mma.sync, emulated as rendezvous of a warp. PTX ISA 8.8, 9.7.14.5.
 #ifndef OCT_TESTS_CUDA_EMULATION_EMULATED_MATRIX_H
 #define OCT_TESTS_CUDA_EMULATION_EMULATED_MATRIX_H
 
@@ -87,9 +87,8 @@ static inline void ldmatrix_x4(uint32_t r[4], const void *row, CUDA_EMULATION_HE
     memcpy(r, load.result, sizeof load.result);
 }
 
-// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d += a b, along k in rising order with one rounding a
-// step. Which order and roundings a tensor core has is not documented: results on a device differ in their
-// last bits.
+// mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32: d += a b, along k in rising order with one rounding a step.
+// Which order and roundings a tensor core has is not documented: results on a device differ in their last bits.
 static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], CUDA_EMULATION_HERE)
 {
     static const char operation[] = "mma.sync";

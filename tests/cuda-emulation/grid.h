@@ -10,9 +10,8 @@ enum { WARP_LANES = 32, BLOCK_THREADS_MAX = 1024, BLOCK_WARPS_MAX = 32 };
 enum { COLLECTIVES_MAX = 8, BARRIERS_MAX = 16, SHARED_OBJECTS_MAX = 16, SHARED_ALIGNMENT = 1024 };
 enum { THREAD_READY, THREAD_WAITS, THREAD_DONE };
 
-// Barriers and collectives are used again and again: ThreadSanitizer gets one address for the even uses and
-// one for the odd ones, or a thread that is early for the next use would order those that are late in leaving
-// this one.
+// Barriers and collectives are used again and again: ThreadSanitizer gets one address for the even uses and one for
+// the odd ones, or a thread that is early for the next use would order those that are late in leaving this one.
 struct Order {
     unsigned uses;
     char address[2];

@@ -1,5 +1,5 @@
-// Launches and the typed forms of the runtime's functions, spelled as in <cuda_runtime.h>. No <<<>>>: kernels
-// are launched through cudaLaunchKernelEx() in both worlds.
+// Launches and the typed forms of the runtime's functions, spelled as in <cuda_runtime.h>. No <<<>>>: kernels are
+// launched through cudaLaunchKernelEx() in both worlds.
 #ifndef OCT_TESTS_CUDA_EMULATION_LAUNCH_H
 #define OCT_TESTS_CUDA_EMULATION_LAUNCH_H
 
@@ -14,8 +14,7 @@
 namespace cuda_emulation
 {
 template <class... Values>
-static inline bool make_ptx_body(const void *kernel, std::tuple<Values...> &arguments,
-                                 std::function<void()> *body)
+static inline bool make_ptx_body(const void *kernel, std::tuple<Values...> &arguments, std::function<void()> *body)
 {
     static const size_t bytes[] = {sizeof(Values)..., 0};
     return std::apply(
@@ -28,8 +27,8 @@ static inline bool make_ptx_body(const void *kernel, std::tuple<Values...> &argu
 } // namespace cuda_emulation
 
 template <class... Parameters, class... Arguments>
-static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *configuration,
-                                             void (*kernel)(Parameters...), Arguments &&...argument)
+static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *configuration, void (*kernel)(Parameters...),
+                                             Arguments &&...argument)
 {
     std::tuple<std::decay_t<Parameters>...> arguments(std::forward<Arguments>(argument)...);
     std::function<void()> body;
@@ -45,11 +44,10 @@ static inline cudaError_t cudaFuncSetAttribute(Kernel *kernel, cudaFuncAttribute
 }
 
 template <class Kernel>
-static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Kernel kernel,
-                                                                        int threads, size_t dynamic_bytes)
+static inline cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Kernel kernel, int threads,
+                                                                        size_t dynamic_bytes)
 {
-    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, (const void *)kernel, threads,
-                                                         dynamic_bytes);
+    return cudaOccupancyMaxActiveBlocksPerMultiprocessor(blocks, (const void *)kernel, threads, dynamic_bytes);
 }
 
 template <class T> static inline cudaError_t cudaMalloc(T **at, size_t bytes)

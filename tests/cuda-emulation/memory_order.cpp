@@ -1,5 +1,5 @@
 // The order of memory between CUDA threads, told to ThreadSanitizer. CUDA's atomics are relaxed; fences make
-// order out of them ("Memory Fence Functions" in the "CUDA C++ Programming Guide"; PTX ISA 9.0, chapter 8).
+// order out of them ("Memory Fence Functions" in the "CUDA C++ Programming Guide"; PTX ISA 8.8, chapter 8).
 #include <algorithm>
 
 #include "grid.h"

@@ -117,8 +117,7 @@ static Window *window_reserve(ncclComm_t communicator, size_t bytes)
     return window;
 }
 
-// COLLECTIVE over the communicator. Null where a rank's memory is not from ncclMemAlloc(), or ranks differ in
-// size.
+// COLLECTIVE over the communicator. Null where a rank's memory is not from ncclMemAlloc(), or ranks differ in size.
 static Window *window_create(ncclComm_t communicator, void *at, size_t bytes)
 {
     Part mine = part_of(at, bytes);

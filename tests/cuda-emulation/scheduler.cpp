@@ -28,8 +28,7 @@ dim3 blockDim, gridDim;
 
 namespace cuda_emulation
 {
-// More fibers than any grid of the tests needs would slow ThreadSanitizer down, and it has a limit of its
-// own.
+// More fibers than any grid of the tests needs would slow ThreadSanitizer down, and it has a limit of its own.
 enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096, DIE_CODE = 86, SPINS_A_LOOK = 256 };
 
 static Thread host; // stands for whoever launches
@@ -255,8 +254,7 @@ static void block_start(Grid *grid, unsigned number)
 
 static void block_finish(Block *block)
 {
-    // ThreadSanitizer: a fiber is used again as late as can be, since it orders its former block before the
-    // next.
+    // ThreadSanitizer: a fiber is used again as late as can be, since it orders its former block before the next.
     for (int i = 0; i < block->threads; i++) {
         block->thread[i]->block = nullptr;
         if (sanitizers::thread())

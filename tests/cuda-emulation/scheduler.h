@@ -1,6 +1,6 @@
-// One CUDA thread is one fiber; all fibers of a process run in one thread of the system, and change only
-// where a CUDA thread waits. This is what kernels reach through the functions of CUDA C++
-// (device_functions.h, warp_functions.h), through the emulated instructions and through the PTX interpreter.
+// One CUDA thread is one fiber; all fibers of a process run in one thread of the system, and change only where a
+// CUDA thread waits. This is what kernels reach through the functions of CUDA C++ (device_functions.h,
+// warp_functions.h), through the emulated instructions and through the PTX interpreter.
 #ifndef OCT_TESTS_CUDA_EMULATION_SCHEDULER_H
 #define OCT_TESTS_CUDA_EMULATION_SCHEDULER_H
 
@@ -10,8 +10,7 @@
 
 #include <cuda_runtime_api.h>
 
-// Marks a function that plays the hardware: ThreadSanitizer must not take its accesses for the calling
-// thread's.
+// Marks a function that plays the hardware: ThreadSanitizer must not take its accesses for the calling thread's.
 #if defined(__SANITIZE_THREAD__)
 #define CUDA_EMULATION_NO_TSAN __attribute__((no_sanitize("thread"), noinline))
 #elif defined(__has_feature)
@@ -59,8 +58,7 @@ struct Thread {
     unsigned state;
     int slot;
     void *stack_pointer, *sanitizer_fiber, *fake_stack;
-    // Fences order what came before them with the atomics after them, and atomics before them with what
-    // follows.
+    // Fences order what came before them with the atomics after them, and atomics before them with what follows.
     bool fenced;
     int reads;
     void *read[FENCED_READS_MAX];
@@ -80,9 +78,9 @@ extern Thread *cur;
 void block_barrier(const char *operation, int id, unsigned count, const char *file, int line);
 
 // Waits until all lanes of `mask` that have not left the kernel have come with the same mask and the same
-// `operation` (compared as a pointer). The last one calls combine(lanes, mask), where lanes[i] is null for a
-// lane that takes no part, and payload its operands; without combine it is a barrier that orders memory.
-// Returns the lanes that took part.
+// `operation` (compared as a pointer). The last one calls combine(lanes, mask), where lanes[i] is null for a lane
+// that takes no part, and payload its operands; without combine it is a barrier that orders memory. Returns the
+// lanes that took part.
 unsigned warp_collective(unsigned mask, const void *operation, void *payload,
                          void (*combine)(Thread **lanes, unsigned mask), const char *file, int line);
 
@@ -96,8 +94,8 @@ void spin();
 void *shared(const void *tag, size_t bytes, size_t alignment);
 void *dyn_shared(size_t *bytes = nullptr);
 
-// The order of memory as CUDA's model has it: a fence before a relaxed write releases, a fence after a
-// relaxed read acquires. atomic_hook() follows every atomic access.
+// The order of memory as CUDA's model has it: a fence before a relaxed write releases, a fence after a relaxed
+// read acquires. atomic_hook() follows every atomic access.
 void fence();
 void atomic_hook(void *at, bool reads, bool writes);
 // Order that the hardware makes by itself (barriers in memory).
@@ -114,16 +112,15 @@ struct BulkCopy {
 void bulk_copy_start(const BulkCopy &copy);
 bool bulk_copy_take(const uint64_t *barrier, BulkCopy *copy); // any that will arrive at the barrier
 
-// Queues a kernel, or any work, on a stream; the last one after *chain too, which it then becomes (NCCL's
-// calls run in the order of their issue whatever their streams).
+// Queues a kernel, or any work, on a stream; the last one after *chain too, which it then becomes (NCCL's calls
+// run in the order of their issue whatever their streams).
 struct Chain;
-cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function,
-                          std::function<void()> body);
+cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function, std::function<void()> body);
 cudaError_t submit(cudaStream_t stream, std::function<void()> body, Chain *chain = nullptr);
 
 // Defined where the PTX interpreter is linked: makes the body of a launch of `function` from its PTX.
-bool ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count,
-              std::function<void()> *body) __attribute__((weak));
+bool ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count, std::function<void()> *body)
+    __attribute__((weak));
 
 // What has happened since the start of the process.
 struct Statistics {
@@ -133,8 +130,7 @@ extern Statistics statistics;
 } // namespace cuda_emulation
 
 extern "C" uint64_t *cuda_emulation_statistics(void); // Statistics as an array
-// The addresses behind a multicast address, one per rank; returns how many. An error where no window holds
-// it.
+// The addresses behind a multicast address, one per rank; returns how many. An error where no window holds it.
 extern "C" int cuda_emulation_multicast_peers(const void *multicast, void **peers);
 
 #endif

@@ -1,6 +1,5 @@
-// Streams and events. Work runs when it is queued (eager), or as late as the program allows and in any order
-// that streams and events permit (lazy): then a host that does not wait, and streams that forget an event,
-// show.
+// Streams and events. Work runs when it is queued (eager), or as late as the program allows and in any order that
+// streams and events permit (lazy): then a host that does not wait, and streams that forget an event, show.
 #include "streams.h"
 
 #include <algorithm>

@@ -174,8 +174,7 @@ struct Handover {
     int value;
 };
 
-// Threads 0…31 give thread 32…63 a number by a barrier of those 64 alone; the others of the block do not
-// wait.
+// Threads 0…31 give thread 32…63 a number by a barrier of those 64 alone; the others of the block do not wait.
 static __global__ void part_barrier_kernel(int *out)
 {
     SHARED(Handover, handover);

@@ -1,7 +1,6 @@
-// NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels.
-// With an argument: a mistake that must end the process with the emulation's message instead of a hang:
-// `mismatch` (another count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank
-// 1).
+// NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels. With an
+// argument: a mistake that must end the process with the emulation's message instead of a hang: `mismatch` (another
+// count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1).
 #include <mpi.h>
 #include <nccl.h>
 #include <nccl_device.h>

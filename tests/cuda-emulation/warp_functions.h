@@ -1,5 +1,5 @@
-// __syncthreads() and the functions of a warp. "CUDA C++ Programming Guide", 10.6 and 10.22 (shuffle), 10.19
-// (vote), 10.20 (match), 10.21 (reduce).
+// __syncthreads() and the functions of a warp: "CUDA C++ Programming Guide", "Synchronization Functions" and "Warp
+// Vote", "Match", "Reduce" and "Shuffle Functions".
 #ifndef OCT_TESTS_CUDA_EMULATION_WARP_FUNCTIONS_H
 #define OCT_TESTS_CUDA_EMULATION_WARP_FUNCTIONS_H
 
