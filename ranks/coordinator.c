@@ -100,6 +100,14 @@ bool oct_coordinator_has_room(const oct_coordinator *c)
     return c->live_count < c->capacity;
 }
 
+int64_t oct_coordinator_steps_left(const oct_coordinator *c)
+{
+    int64_t steps = 0;
+    for (int32_t i = 0; i < c->live_count; i++)
+        steps += c->live[i]->limit - c->live[i]->count;
+    return steps;
+}
+
 bool oct_coordinator_is_idle(const oct_coordinator *c)
 {
     return c->live_count == 0;
