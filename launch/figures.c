@@ -1,6 +1,7 @@
 // Figures: percentiles, memory bandwidth used, and their two forms.
 #include "launch/answer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,6 @@
 #include "runtime/allocations.h"
 #include "runtime/bandwidth.h"
 #include "runtime/page_table.h"
-
-enum { FIRST_STEPS = 1 << 14 };
 
 oct_status oct_figures_create(oct_figures *figures)
 {
@@ -50,7 +49,7 @@ oct_status oct_figures_reserve(oct_figures *figures, int64_t more)
     const int64_t steps = figures->steps + more;
     if (steps <= figures->capacity)
         return OCT_OK;
-    const int64_t capacity = 2 * steps > FIRST_STEPS ? 2 * steps : FIRST_STEPS;
+    const int64_t capacity = steps + figures->steps; // twice what there is, so that growing stays cheap
     if (!grow(&figures->step_s, capacity) || !grow(&figures->reduce_s, capacity) || !grow(&figures->own_s, capacity))
         return oct_fail(OCT_ERR_MACHINE, "no memory for the figures of %lld steps", (long long)steps);
     figures->capacity = capacity;
@@ -67,6 +66,7 @@ void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine
     }
     if (report->decoding == 0)
         return;
+    assert(figures->steps < figures->capacity);
     figures->step_s[figures->steps] = report->engine_s;
     figures->own_s[figures->steps] = report->seconds - report->engine_s;
     figures->reduce_s[figures->steps++] =

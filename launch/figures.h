@@ -52,9 +52,11 @@ void oct_figures_free(oct_figures *figures);
 // OCT_ERR_MACHINE (memory).
 oct_status oct_figures_add(oct_figures *figures, int64_t request, const struct oct_answer *answer);
 
-// Room for so many more steps, and one step that was done, `seconds` after the one before it was (or, where there was
-// nothing to do in between, after it began). Errors: OCT_ERR_MACHINE (memory).
+// Room for so many more decode steps. Errors: OCT_ERR_MACHINE (memory).
 oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
+
+// A step that was done, `seconds` after the one before it was (or, where there was nothing to do in between, after it
+// began). There must be room for it.
 void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report,
                           double seconds);
 

@@ -186,9 +186,7 @@ oct_status oct_session_step(oct_session *session)
     oct_figures *figures = &session->figures;
     oct_step_report report;
     const int64_t before = oct_allocations_count(), begin = session->stepped_ns > 0 ? session->stepped_ns : oct_now_ns();
-    oct_status status = oct_figures_reserve(figures, 1);
-    if (status == OCT_OK)
-        status = oct_coordinator_step(session->coordinator, &report);
+    const oct_status status = oct_coordinator_step(session->coordinator, &report);
     if (status != OCT_OK)
         return status;
     const int64_t now = oct_now_ns();

@@ -100,6 +100,14 @@ bool oct_coordinator_has_room(const oct_coordinator *c)
     return c->live_count < c->capacity;
 }
 
+int64_t oct_coordinator_steps_left(const oct_coordinator *c)
+{
+    int64_t steps = 0;
+    for (int32_t i = 0; i < c->live_count; i++)
+        steps += c->live[i]->limit - c->live[i]->count;
+    return steps;
+}
+
 bool oct_coordinator_is_idle(const oct_coordinator *c)
 {
     return c->live_count == 0;
@@ -195,7 +203,7 @@ oct_status oct_coordinator_admit(oct_coordinator *c)
 }
 
 // Gives the slot of a sequence back.
-static oct_status leave_slot(oct_coordinator *c, oct_sequence *sequence, bool finished)
+static void leave_slot(oct_coordinator *c, oct_sequence *sequence, bool finished)
 {
     oct_drafter *drafter = c->options.drafter;
     const int32_t slot = sequence->slot;
@@ -204,16 +212,16 @@ static oct_status leave_slot(oct_coordinator *c, oct_sequence *sequence, bool fi
     c->slots[slot] = NULL;
     c->running--;
     sequence->slot = -1;
-    return oct_engine_truncate(c->engine, slot, 0);
+    oct_engine_truncate(c->engine, slot, 0);
 }
 
-oct_status oct_coordinator_preempt(oct_coordinator *c)
+void oct_coordinator_preempt(oct_coordinator *c)
 {
     c->figures.preempted++;
-    return leave_slot(c, c->live[c->running - 1], false);
+    leave_slot(c, c->live[c->running - 1], false);
 }
 
-oct_status oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
+void oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
 {
     int32_t at = 0;
     while (c->live[at] != sequence)
@@ -221,7 +229,7 @@ oct_status oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
     memmove(c->live + at, c->live + at + 1, (size_t)(c->live_count - at - 1) * sizeof(oct_sequence *));
     c->live_count--;
     c->unused[c->capacity - 1 - c->live_count] = sequence;
-    return leave_slot(c, sequence, true);
+    leave_slot(c, sequence, true);
 }
 
 oct_status oct_coordinator_step(oct_coordinator *c, oct_step_report *report)

@@ -86,6 +86,9 @@ void oct_coordinator_destroy(oct_coordinator *coordinator);
 int32_t oct_coordinator_capacity(const oct_coordinator *coordinator);
 bool oct_coordinator_has_room(const oct_coordinator *coordinator);
 
+// At most so many steps with decoding sequences in them are left: each gains them a token, or ends one.
+int64_t oct_coordinator_steps_left(const oct_coordinator *coordinator);
+
 // True where there is nothing to step.
 bool oct_coordinator_is_idle(const oct_coordinator *coordinator);
 

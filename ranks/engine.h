@@ -105,8 +105,9 @@ oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *t
                               oct_want want, oct_choice *choice, oct_receive_logits receive, void *context);
 
 // Cuts the sequence of a slot to its first `length` tokens (rejected drafts; 0: it is over, and what others can share
-// of it is kept until the pages are needed). No effect where it is not longer.
-oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
+// of it is kept until the pages are needed). No effect where it is not longer. The other ranks hear of it with the next
+// step or beginning of a sequence; for each slot there are at most OCT_CONTROL_CUTS cuts between two of those.
+void oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
 
 // True once a step has failed on rank 0: the others may be inside it, so the job can only end by oct_world_abort().
 bool oct_engine_is_broken(const oct_engine *engine);

@@ -37,10 +37,12 @@ struct oct_engine {
 
     oct_engine_slot *slots;    // [figures.slots]
     oct_page_table page_table; // of all slots
-    oct_control_sequence *beginning; // rank 0: what is sent, with room for [context] tokens
+    oct_control_sequence *beginning; // rank 0: what is sent, with room for [context] tokens and all cuts
+    oct_control_cut *cuts;           // rank 0: [OCT_CONTROL_CUTS * slots] that wait for the next message
+    int32_t cut_count;
 
     // One step; arrays of [figures.step_columns].
-    oct_control_step *descriptor; // rank 0: what is sent
+    oct_control_step *descriptor; // rank 0: what is sent, with room for all cuts
     oct_control_column *chunk;    // rank 0: a piece of a prompt
     int32_t *tokens, *positions, *logit_column;
     const int32_t **pages;

@@ -119,7 +119,7 @@ static void measure(bench *b, int32_t columns)
     for (int32_t i = 0; i < columns; i++)
         b->step->columns[i] = (oct_control_column){
             .token = i % limits.vocabulary, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
-    b->step_bytes = sizeof *b->step + (size_t)columns * sizeof *b->step->columns;
+    b->step_bytes = oct_control_step_bytes(columns, 0);
     oct_control_pack(b->buffer, &b->message_bytes, &limits, 1, OCT_CONTROL_STEP, b->step, b->step_bytes);
     nanoseconds_of(b, round_trip_bare);
     nanoseconds_of(b, round_trip_by_channel);
