@@ -6,7 +6,8 @@
 // has one token of every sequence that decodes, then their drafts (the prompts that wait keep half of a chunk), then
 // prompts, whose turn goes round. Where pages run out, the youngest sequence gives up its slot: it is decoded again later
 // from its prompt and the tokens that it has, ahead of everything younger. So the oldest always goes on, and nobody
-// starves. Prompts that begin alike share pages (runtime/page_table.h).
+// starves. Prompts that begin alike share pages (runtime/page_table.h), and one that begins as a sequence that is over,
+// output included (the next turn of a conversation), shares that one's.
 //
 // All of it is rank 0's and LOCAL, apart from the engine's steps. Everything is allocated at creation.
 #ifndef OCT_RANKS_COORDINATOR_H

@@ -69,9 +69,9 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 
 // Forgets the sequence of a slot and begins another with these sampling parameters (checked by the caller). tokens
 // [count], at most a context, NULL and 0 for none: with which it will begin, the first prompt_count of them prompt, the
-// rest output of a sequence that is taken up again. Where other sequences that were begun so, running or forgotten, have
-// computed whole pages of 64 of them, the new one shares those and begins with them: oct_engine_length() says how
-// many it has, always less than count. The caller puts exactly the other tokens behind them, and never cuts the
+// rest output of a sequence that is taken up again. Where other sequences that were begun so have computed whole pages of
+// 64 of them (running ones of what they were begun with, those that are over of all that they had), the new one shares
+// those and begins with them: oct_engine_length() says how many it has, always less than count. The caller puts exactly the other tokens behind them, and never cuts the
 // sequence inside a page of them, only behind them or to nothing. A sequence shares what is computed when it begins:
 // begin it right before its first step.
 oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling,

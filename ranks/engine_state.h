@@ -14,8 +14,8 @@ typedef struct oct_engine_slot {
     oct_sampling sampling;
     oct_history history; // only kept up where the sampling parameters need it
     int32_t length;      // tokens in the KV cache
-    int32_t *begun;      // [context] the tokens that the sequence was begun with
-    int32_t begun_count;
+    int32_t *tokens;     // [context] those that the sequence was begun with, and whatever else is in the KV cache
+    int32_t begun_count; // of those
     int32_t ahead; // rank 0: columns of the step that is being counted, otherwise 0
 } oct_engine_slot;
 

@@ -308,7 +308,10 @@ static void taken_up_again_goes_on_as_before(void **state)
         int32_t tokens[LONG], known = BEFORE;
         oct_choice choice;
         make_prompt(3 + number, number, tokens);
-        assert_int_equal(oct_engine_begin_sequence(engine, 0, &sampling, tokens, BEFORE, BEFORE), OCT_OK);
+        const bool known_to_others = number % 2 == 1; // otherwise the first round computes all of it again
+        assert_int_equal(oct_engine_begin_sequence(engine, 0, &sampling, tokens, known_to_others ? BEFORE : 0,
+                                                   known_to_others ? BEFORE : 0),
+                         OCT_OK);
         assert_int_equal(oct_engine_forward(engine, 0, tokens, BEFORE, true, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
         for (; known < BEFORE + LATER; known++) {
             tokens[known] = choice.token;
@@ -321,7 +324,7 @@ static void taken_up_again_goes_on_as_before(void **state)
             oct_engine_truncate(engine, 0, 0);
             assert_int_equal(oct_engine_begin_sequence(engine, 1, &sampling, tokens, known, BEFORE), OCT_OK);
             const int32_t shared = oct_engine_length(engine, 1);
-            assert_int_equal(shared, round == 0 ? 128 : WHOLE);
+            assert_int_equal(shared, round > 0 || known_to_others ? WHOLE : 0);
             if (shared < BEFORE)
                 assert_int_equal(oct_engine_forward(engine, 1, tokens + shared, BEFORE - shared, true, OCT_WANT_NOTHING,
                                                     NULL, NULL, NULL),
