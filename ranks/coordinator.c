@@ -186,7 +186,8 @@ static int32_t free_slot(const oct_coordinator *c)
     return slot;
 }
 
-oct_status oct_coordinator_admit(oct_coordinator *c)
+// Gives slots to waiting sequences, as far as there are slots and pages.
+static oct_status admit(oct_coordinator *c)
 {
     oct_status status = OCT_OK;
     for (int32_t begun = 0; status == OCT_OK && may_begin(c, begun); begun++) {
@@ -237,7 +238,7 @@ oct_status oct_coordinator_step(oct_coordinator *c, oct_step_report *report)
     assert(!oct_coordinator_is_idle(c));
     const int64_t begin = oct_now_ns();
     *report = (oct_step_report){0};
-    oct_status status = oct_coordinator_admit(c);
+    oct_status status = admit(c);
     if (status == OCT_OK)
         status = oct_coordinator_plan(c, report);
     const int64_t planned = oct_now_ns();

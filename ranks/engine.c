@@ -93,7 +93,8 @@ static void seal_pages(oct_engine *engine, const oct_control_step *asked)
     }
 }
 
-oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked)
+// What every rank does for a step that rank 0 has described, up to its logits.
+static oct_status run_step(oct_engine *engine, const oct_control_step *asked)
 {
     const oct_phase phase = asked->columns[0].prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
     oct_progress_phase(phase);
@@ -139,7 +140,7 @@ static oct_status follow_sequence(oct_engine *engine, const oct_control_sequence
 static oct_status follow_step(oct_engine *engine, const oct_control_step *step)
 {
     follow_cuts(engine, oct_control_step_cuts(step), step->cut_count);
-    const oct_status status = oct_engine_run_step(engine, step);
+    const oct_status status = run_step(engine, step);
     return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
 }
 
@@ -277,7 +278,7 @@ oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns
     oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
                                          oct_control_step_bytes(count, step->cut_count));
     if (status == OCT_OK)
-        status = oct_engine_run_step(engine, step);
+        status = run_step(engine, step);
     if (status == OCT_OK)
         status = choose(engine, choices, receive, context);
     engine->broken = engine->broken || status != OCT_OK;

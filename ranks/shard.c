@@ -124,22 +124,6 @@ void oct_shard_free(oct_shard *shard)
     memset(shard, 0, sizeof *shard);
 }
 
-oct_status oct_shard_bytes(const oct_checkpoint *checkpoint, int32_t ranks, int32_t rank, uint64_t *bytes)
-{
-    oct_step_program program;
-    const oct_status status = oct_step_program_build(&program, oct_checkpoint_model(checkpoint), ranks, rank);
-    if (status != OCT_OK)
-        return status;
-    *bytes = 0;
-    for (int32_t i = 0; i < program.matrix_count; i++) {
-        const oct_tensor *tensor = oct_checkpoint_matrix(checkpoint, program.matrices[i].spec.name);
-        if (tensor != NULL)
-            *bytes += oct_tensor_run_bytes(tensor, program.matrices[i].granules);
-    }
-    oct_step_program_free(&program);
-    return OCT_OK;
-}
-
 double oct_shard_imbalance(const oct_shard *shard, oct_world *world)
 {
     uint64_t total = shard->bytes;
