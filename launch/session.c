@@ -185,7 +185,8 @@ oct_status oct_session_step(oct_session *session)
 {
     oct_figures *figures = &session->figures;
     oct_step_report report;
-    const int64_t before = oct_allocations_count(), begin = session->stepped_ns > 0 ? session->stepped_ns : oct_now_ns();
+    const int64_t before = oct_allocations_count();
+    const int64_t begin = session->stepped_ns > 0 ? session->stepped_ns : oct_now_ns();
     const oct_status status = oct_coordinator_step(session->coordinator, &report);
     if (status != OCT_OK)
         return status;

@@ -6,8 +6,8 @@
 
 #include "runtime/fault.h"
 
-// A sequence that is over: whole pages of what it was begun with and of its output can be shared from now on (those of the
-// former already could). Wrong drafts at its end do no harm: a page is found by its tokens.
+// A sequence that is over: whole pages of what it was begun with and of its output can be shared from now on (those of
+// the former already could). Wrong drafts at its end do no harm: a page is found by its tokens.
 static void end_sequence(oct_engine *engine, int32_t at)
 {
     const oct_engine_slot *slot = &engine->slots[at];

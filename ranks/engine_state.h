@@ -58,9 +58,9 @@ struct oct_engine {
     void *scratch;   // rank 0: oct_sampling_scratch_bytes(vocabulary)
 };
 
-// What follows a step's logits: the candidates of all sampled columns travel in one round, then the logits of the columns
-// that want them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`), and
-// `receive` is called; elsewhere they are NULL.
+// What follows a step's logits: the candidates of all sampled columns travel in one round, then the logits of the
+// columns that want them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`),
+// and `receive` is called; elsewhere they are NULL.
 oct_status oct_engine_take_results(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context);
 
 // Rank 0: the choices that are still open, from all logits.

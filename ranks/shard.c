@@ -88,7 +88,8 @@ static oct_status allocate(oct_shard *shard, const oct_world *world, int32_t con
     shard->rope = calloc((size_t)context * (size_t)shard->program.model.rope_dims, sizeof *shard->rope);
     if (shard->tensors == NULL || shard->encodings == NULL || shard->matrix_bytes == NULL || shard->vectors == NULL ||
         shard->rope == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory for the rotary table of %d tokens; give a smaller --context", context);
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the rotary table of %d tokens; give a smaller --context",
+                        context);
     return OCT_OK;
 }
 

@@ -259,8 +259,8 @@ static void with_synthetic_drafts(void **state)
     }
 }
 
-// By what it believes that columns cost, the controller takes all drafts, none, or some: the tokens are the same. What it
-// leaves out it learns from all the same.
+// By what it believes that columns cost, the controller takes all drafts, none, or some: the tokens are the same. What
+// it leaves out it learns from all the same.
 static void with_a_controller(void **state)
 {
     (void)state;
@@ -349,7 +349,8 @@ static void answer_privately(const int32_t *prompt, int32_t count, const oct_sam
     assert_int_equal(oct_engine_forward(engine, 1, prompt, count, true, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
     for (int32_t i = 0; i < TOKENS; i++) {
         answer[i] = choice.token;
-        assert_int_equal(oct_engine_forward(engine, 1, &answer[i], 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
+        assert_int_equal(oct_engine_forward(engine, 1, &answer[i], 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL),
+                         OCT_OK);
     }
     oct_engine_truncate(engine, 1, 0);
 }
