@@ -100,8 +100,8 @@ static oct_status fill_slot(bench *b, int32_t slot)
     oct_choice choice = {0};
     oct_status status = oct_engine_begin_sequence(b->session->engine, slot, &greedy, NULL, 0, 0);
     if (status == OCT_OK)
-        status = oct_engine_forward(b->session->engine, slot, b->prompt, (int32_t)b->session->options.prompt_tokens, true,
-                                    OCT_WANT_TOKEN, &choice, NULL, NULL);
+        status = oct_engine_forward(b->session->engine, slot, b->prompt, (int32_t)b->session->options.prompt_tokens,
+                                    true, OCT_WANT_TOKEN, &choice, NULL, NULL);
     b->first[slot] = b->last[slot] = choice.token;
     return status;
 }

@@ -33,8 +33,8 @@ typedef struct oct_figures {
     double first_token_s;     // of the first request
     int32_t answers;
     int64_t decode_allocations; // in decode steps; meaningful where the build counts
-    double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that step,
-                                       // own_s: what the coordinator did outside the engine
+    double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that
+                                       // step, own_s: what the coordinator did outside the engine
     int64_t steps, capacity;
     double attended; // positions, summed over the steps and their sequences
     uint64_t peak_rss_bytes;
@@ -79,6 +79,7 @@ void oct_figures_describe(const oct_figures *figures, const struct oct_session *
 void oct_figures_print(const oct_figures *figures, const struct oct_session *session);
 
 // Writes the JSON object of `--stats` and closes the file. Errors: OCT_ERR_FILE.
-oct_status oct_figures_write(const oct_figures *figures, const struct oct_session *session, FILE *file, const char *path);
+oct_status oct_figures_write(const oct_figures *figures, const struct oct_session *session, FILE *file,
+                             const char *path);
 
 #endif

@@ -29,8 +29,8 @@ static void promise(oct_coordinator *c, const oct_sequence *sequence)
     c->promised += needed;
 }
 
-// The next token of everything that decodes, and of the oldest whatever it does, oldest first: who has to go for them is
-// younger than all that have been promised a page.
+// The next token of everything that decodes, and of the oldest whatever it does, oldest first: who has to go for them
+// is younger than all that have been promised a page.
 static void promise_all(oct_coordinator *c)
 {
     for (int32_t i = 0; i < c->running; i++)

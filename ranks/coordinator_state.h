@@ -64,9 +64,6 @@ static inline bool oct_sequence_decodes(const oct_coordinator *coordinator, cons
            oct_sequence_length(coordinator, sequence) == sequence->count - 1;
 }
 
-// Gives slots to waiting sequences, as far as there are slots and pages.
-oct_status oct_coordinator_admit(oct_coordinator *coordinator);
-
 // Takes the slot of the youngest running sequence away, which waits from now on.
 void oct_coordinator_preempt(oct_coordinator *coordinator);
 

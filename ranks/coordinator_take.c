@@ -1,6 +1,6 @@
-// What comes of a step. Verification is plain equality: the choice behind a column is the token that plain decoding gives
-// there, provided that all columns before it were right; so a draft is right where it equals the choice before it, and
-// the first choice behind the right drafts is a token too.
+// What comes of a step. Verification is plain equality: the choice behind a column is the token that plain decoding
+// gives there, provided that all columns before it were right; so a draft is right where it equals the choice before
+// it, and the first choice behind the right drafts is a token too.
 #include "ranks/coordinator_state.h"
 
 #include "runtime/progress.h"

@@ -6,23 +6,13 @@
 
 #include "runtime/fault.h"
 
-static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *begun)
+// A sequence that is over: whole pages of what it was begun with and of its output can be shared from now on (those of
+// the former already could). Wrong drafts at its end do no harm: a page is found by its tokens.
+static void end_sequence(oct_engine *engine, int32_t at)
 {
-    oct_engine_slot *slot = &engine->slots[begun->slot];
-    slot->sampling = begun->sampling;
-    slot->begun_count = begun->count;
-    memcpy(slot->begun, begun->tokens, (size_t)begun->count * sizeof *slot->begun);
-    oct_history_reset(&slot->history);
-    oct_page_table_truncate(&engine->page_table, begun->slot, 0);
-    // The last token is computed in any case: what follows it is wanted.
-    slot->length = oct_page_table_share(&engine->page_table, begun->slot, slot->begun, begun->count - 1);
-    if (!oct_sampling_needs_history(&slot->sampling))
-        return OCT_OK;
-    const int32_t prompt = slot->length < begun->prompt_count ? slot->length : begun->prompt_count;
-    const oct_status status = oct_history_append_prompt(&slot->history, slot->begun, prompt);
-    return status != OCT_OK
-               ? status
-               : oct_history_append_output(&slot->history, slot->begun + prompt, slot->length - prompt);
+    const oct_engine_slot *slot = &engine->slots[at];
+    if (slot->begun_count > 0)
+        oct_page_table_seal(&engine->page_table, at, slot->tokens, slot->length);
 }
 
 static void cut_sequence(oct_engine *engine, const oct_control_cut *cut)
@@ -30,9 +20,30 @@ static void cut_sequence(oct_engine *engine, const oct_control_cut *cut)
     oct_engine_slot *slot = &engine->slots[cut->slot];
     if (cut->length >= slot->length)
         return;
+    if (cut->length == 0)
+        end_sequence(engine, cut->slot);
     slot->length = cut->length;
     oct_history_truncate(&slot->history, cut->length);
     oct_page_table_truncate(&engine->page_table, cut->slot, cut->length);
+}
+
+static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *begun)
+{
+    oct_engine_slot *slot = &engine->slots[begun->slot];
+    cut_sequence(engine, &(oct_control_cut){.slot = begun->slot, .length = 0});
+    slot->sampling = begun->sampling;
+    slot->begun_count = begun->count;
+    memcpy(slot->tokens, begun->tokens, (size_t)begun->count * sizeof *slot->tokens);
+    oct_history_reset(&slot->history);
+    // The last token is computed in any case: what follows it is wanted.
+    slot->length = oct_page_table_share(&engine->page_table, begun->slot, slot->tokens, begun->count - 1);
+    if (!oct_sampling_needs_history(&slot->sampling))
+        return OCT_OK;
+    const int32_t prompt = slot->length < begun->prompt_count ? slot->length : begun->prompt_count;
+    const oct_status status = oct_history_append_prompt(&slot->history, slot->tokens, prompt);
+    return status != OCT_OK
+               ? status
+               : oct_history_append_output(&slot->history, slot->tokens + prompt, slot->length - prompt);
 }
 
 // Puts a column behind its sequence, and into the step.
@@ -41,9 +52,9 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     oct_engine_slot *slot = &engine->slots[column->slot];
     oct_step *step = &engine->step;
     oct_status status = OCT_OK;
-    if (slot->length < slot->begun_count && column->token != slot->begun[slot->length])
+    if (slot->length < slot->begun_count && column->token != slot->tokens[slot->length])
         status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d of a sequence that was begun with %d there",
-                          column->token, slot->length, slot->begun[slot->length]);
+                          column->token, slot->length, slot->tokens[slot->length]);
     else if (slot->length >= engine->figures.context || column->token < 0 ||
              column->token >= engine->shard.program.model.vocabulary)
         status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d: the vocabulary has %d, the context %d",
@@ -57,6 +68,7 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
         return status;
     const int32_t at = step->columns++;
     engine->tokens[at] = column->token;
+    slot->tokens[slot->length] = column->token;
     engine->positions[at] = slot->length++;
     engine->pages[at] = oct_page_table_slot(&engine->page_table, column->slot);
     if (column->want == OCT_WANT_NOTHING)
@@ -70,18 +82,19 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     return OCT_OK;
 }
 
-// From now on others may share the pages that the step has filled.
+// From now on others may share the pages that the step has filled with tokens that nobody takes back.
 static void seal_pages(oct_engine *engine, const oct_control_step *asked)
 {
     for (int32_t i = 0; i < asked->count; i++) {
         const int32_t at = asked->columns[i].slot;
         const oct_engine_slot *slot = &engine->slots[at];
-        oct_page_table_seal(&engine->page_table, at, slot->begun,
+        oct_page_table_seal(&engine->page_table, at, slot->tokens,
                             slot->length < slot->begun_count ? slot->length : slot->begun_count);
     }
 }
 
-oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked)
+// What every rank does for a step that rank 0 has described, up to its logits.
+static oct_status run_step(oct_engine *engine, const oct_control_step *asked)
 {
     const oct_phase phase = asked->columns[0].prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
     oct_progress_phase(phase);
@@ -127,7 +140,7 @@ static oct_status follow_sequence(oct_engine *engine, const oct_control_sequence
 static oct_status follow_step(oct_engine *engine, const oct_control_step *step)
 {
     follow_cuts(engine, oct_control_step_cuts(step), step->cut_count);
-    const oct_status status = oct_engine_run_step(engine, step);
+    const oct_status status = run_step(engine, step);
     return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
 }
 
@@ -265,7 +278,7 @@ oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns
     oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
                                          oct_control_step_bytes(count, step->cut_count));
     if (status == OCT_OK)
-        status = oct_engine_run_step(engine, step);
+        status = run_step(engine, step);
     if (status == OCT_OK)
         status = choose(engine, choices, receive, context);
     engine->broken = engine->broken || status != OCT_OK;

@@ -74,10 +74,10 @@ static oct_status allocate_slots(oct_engine *engine)
     for (int32_t i = 0; status == OCT_OK && i < figures->slots; i++) {
         oct_engine_slot *slot = &engine->slots[i];
         slot->sampling = oct_sampling_default();
-        slot->begun = malloc((size_t)figures->context * sizeof *slot->begun);
-        status = slot->begun == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots)
-                                     : oct_history_create(&slot->history, engine->shard.program.model.vocabulary,
-                                                          figures->context + 1);
+        slot->tokens = malloc((size_t)figures->context * sizeof *slot->tokens);
+        status = slot->tokens == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots)
+                                      : oct_history_create(&slot->history, engine->shard.program.model.vocabulary,
+                                                           figures->context + 1);
     }
     return status;
 }
@@ -346,7 +346,7 @@ void oct_engine_close(oct_engine *engine)
     oct_checkpoint_close(engine->checkpoint);
     for (int32_t slot = 0; engine->slots != NULL && slot < engine->figures.slots; slot++) {
         oct_history_destroy(&engine->slots[slot].history);
-        free(engine->slots[slot].begun);
+        free(engine->slots[slot].tokens);
     }
     free(engine->slots);
     if (!engine->shares_placement)

@@ -151,7 +151,8 @@ static void refuse_column(oct_control_column column)
 // A cut behind the tokens of a sequence and behind the columns of a step: right, and with one field wrong.
 static void what_is_wrong_with_a_cut_is_refused(void)
 {
-    const oct_control_cut cuts[] = {{.slot = 3, .length = 256}, {.slot = 4}, {.slot = -1}, {.length = -1}, {.length = 257}};
+    const oct_control_cut cuts[] = {
+        {.slot = 3, .length = 256}, {.slot = 4}, {.slot = -1}, {.length = -1}, {.length = 257}};
     for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
         const oct_status expected = i == 0 ? OCT_OK : OCT_ERR_INTERNAL;
         oct_control_step *step = (oct_control_step *)payload;
@@ -282,7 +283,8 @@ static void everything_arrives_in_order(void **state)
     oct_control_close(second);
 }
 
-// Rank 1 is killed: rank 0 must be told by UCX, long before the monitor's deadline. Then rank 0 leaves: so must the rest.
+// Rank 1 is killed: rank 0 must be told by UCX, long before the monitor's deadline. Then rank 0 leaves: so must the
+// rest.
 static int lose_rank(void)
 {
     oct_control *control;
