@@ -362,8 +362,3 @@ void grid_run(Grid *grid)
     running = nullptr;
 }
 } // namespace cuda_emulation
-
-extern "C" uint64_t *cuda_emulation_statistics(void)
-{
-    return (uint64_t *)&cuda_emulation::statistics;
-}
