@@ -36,15 +36,15 @@ static oct_status take_text(oct_answer *answer, const char *bytes, size_t n)
 }
 
 // Room for everything that the answer can become, so that decoding allocates nothing.
-static oct_status reserve(oct_answer *answer, const oct_question *question)
+static oct_status reserve(oct_answer *answer, oct_session *session, const oct_question *question)
 {
-    const int32_t context = oct_engine_read_figures(answer->session->engine)->context;
-    const int32_t vocabulary = oct_engine_model(answer->session->engine)->vocabulary;
+    const int32_t context = oct_engine_read_figures(session->engine)->context;
+    const int32_t vocabulary = oct_engine_model(session->engine)->vocabulary;
     const int32_t left = question->prompt_tokens < context ? context - question->prompt_tokens : 1;
     const size_t tokens = (size_t)(question->max_tokens < left ? question->max_tokens : left);
     const int32_t logprobs = question->sampling->logprobs;
     // U+FFFD stands for each byte that is no UTF-8.
-    answer->text_capacity = (tokens + 1) * answer->session->longest_piece_bytes * strlen("\uFFFD") + 1;
+    answer->text_capacity = (tokens + 1) * session->longest_piece_bytes * strlen("\uFFFD") + 1;
     answer->text = malloc(answer->text_capacity);
     answer->tokens.ids = malloc(tokens * sizeof *answer->tokens.ids);
     answer->tokens.capacity = tokens;
@@ -56,7 +56,10 @@ static oct_status reserve(oct_answer *answer, const oct_question *question)
     if (answer->text == NULL || answer->tokens.ids == NULL ||
         (answer->top_count > 0 && (answer->chosen == NULL || answer->top == NULL)))
         return oct_fail(OCT_ERR_MACHINE, "no memory for an answer of %zu tokens", tokens);
-    oct_status status = oct_detokenizer_create(&answer->detokenizer, answer->session->tokenizer, 0);
+    oct_status status = oct_figures_reserve(&session->figures, oct_coordinator_steps_left(session->coordinator) +
+                                                                   (int64_t)tokens);
+    if (status == OCT_OK)
+        status = oct_detokenizer_create(&answer->detokenizer, session->tokenizer, 0);
     if (status == OCT_OK)
         status = oct_stop_matcher_create(&answer->stops, question->stops, (size_t)question->stop_count);
     return status == OCT_OK ? take_text(answer, NULL, 0) : status;
@@ -134,7 +137,7 @@ oct_status oct_answer_begin(oct_answer *answer, oct_session *session, const oct_
                            .begin_ns = oct_now_ns(),
                            .session = session,
                            .ignore_eos = question->ignore_eos};
-    const oct_status status = reserve(answer, question);
+    const oct_status status = reserve(answer, session, question);
     const oct_sequence_request request = {.number = question->number,
                                           .prompt = question->prompt,
                                           .prompt_tokens = question->prompt_tokens,

@@ -16,8 +16,8 @@ typedef struct oct_question {
     const char *const *stops; // [stop_count], borrowed for the call
     int32_t stop_count;
     bool ignore_eos;
-    // Of oct_answer_make(): called with text as it becomes final (whole UTF-8 sequences, never a part of a stop string);
-    // may be NULL. An error ends it. oct_answer_print() writes it to stdout.
+    // Of oct_answer_make(): called with text as it becomes final (whole UTF-8 sequences, never a part of a stop
+    // string); may be NULL. An error ends it. oct_answer_print() writes it to stdout.
     oct_status (*on_text)(void *context, const char *text, size_t bytes);
     void *context;
 } oct_question;
@@ -54,8 +54,8 @@ typedef struct oct_answer {
 // prompt is empty or leaves no room in the context); OCT_ERR_MACHINE; nothing was asked then. Rank 0.
 oct_status oct_answer_begin(oct_answer *answer, oct_session *session, const oct_question *question);
 
-// Asks, and steps until the answer has ended. Errors: the same, the answer's own, the engine's, on_text's: the coordinator
-// may still have the sequence then, and is of no use any more. Rank 0.
+// Asks, and steps until the answer has ended. Errors: the same, the answer's own, the engine's, on_text's: the
+// coordinator may still have the sequence then, and is of no use any more. Rank 0.
 oct_status oct_answer_make(oct_answer *answer, oct_session *session, const oct_question *question);
 
 void oct_answer_free(oct_answer *answer);

@@ -21,7 +21,8 @@ typedef struct oct_bench_cell {
     int64_t timed_steps;
 } oct_bench_cell;
 
-// Room for what `repeats` repeats of `steps` steps, each with `pairs` touches, put into a cell. Errors: OCT_ERR_MACHINE.
+// Room for what `repeats` repeats of `steps` steps, each with `pairs` touches, put into a cell. Errors:
+// OCT_ERR_MACHINE.
 oct_status oct_bench_cell_create(oct_bench_cell *cell, const char *kind, int32_t columns, int32_t batch,
                                  int32_t repeats, int64_t steps, int32_t pairs);
 void oct_bench_cell_free(oct_bench_cell *cell);

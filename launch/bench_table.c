@@ -77,8 +77,8 @@ static void print_operations(const oct_session *session, const oct_bench_cell *c
     list_operations(cell, oct_engine_read_figures(session->engine), rows);
     for (int i = 0; i < OPERATION_ROWS; i++)
         whole += rows[i].seconds;
-    printf("\n%s, %d column%s, batch %d: rank 0's time in a step, with the bytes of all ranks\n", cell->kind, cell->columns,
-           cell->columns == 1 ? "" : "s", cell->batch);
+    printf("\n%s, %d column%s, batch %d: rank 0's time in a step, with the bytes of all ranks\n", cell->kind,
+           cell->columns, cell->columns == 1 ? "" : "s", cell->batch);
     printf("%-14s %10s %7s %12s %8s\n", "operation", "us", "share", "bytes", "GB/s");
     for (int i = 0; i < OPERATION_ROWS; i++) {
         printf("%-14s %10.1f %6.1f%%", rows[i].name, rows[i].seconds * 1e6, 100 * ratio(rows[i].seconds, whole));
@@ -113,11 +113,12 @@ oct_status oct_bench_print(const oct_session *session, const oct_bench_cell *cel
 {
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
     printf("%s %s, %d rank%s x %d thread%s, %s, prompt %lld, read bandwidth %.2f GB/s\n\n",
-           oct_engine_model(session->engine)->name, oct_encoding_describe(oct_engine_main_encoding(session->engine))->name,
-           session->world.size, session->world.size == 1 ? "" : "s", engine->threads, engine->threads == 1 ? "" : "s",
-           engine->instructions, (long long)session->options.prompt_tokens, bandwidth * 1e-9);
-    printf("%-8s %7s %5s %10s %10s %10s %12s %7s %5s %5s\n", "cell", "columns", "batch", "tokens/s", "step us", "p99 us",
-           "bytes", "GB/s", "mbu", "bare");
+           oct_engine_model(session->engine)->name,
+           oct_encoding_describe(oct_engine_main_encoding(session->engine))->name, session->world.size,
+           session->world.size == 1 ? "" : "s", engine->threads, engine->threads == 1 ? "" : "s", engine->instructions,
+           (long long)session->options.prompt_tokens, bandwidth * 1e-9);
+    printf("%-8s %7s %5s %10s %10s %10s %12s %7s %5s %5s\n", "cell", "columns", "batch", "tokens/s", "step us",
+           "p99 us", "bytes", "GB/s", "mbu", "bare");
     bool is_void = false;
     for (int32_t i = 0; i < count; i++) {
         print_cell(session, &cells[i]);
@@ -170,7 +171,8 @@ oct_status oct_bench_write(const oct_session *session, const oct_bench_cell *cel
     json_t *array = json_array();
     for (int32_t i = 0; i < count; i++)
         json_array_append_new(array, describe_cell(session, &cells[i]));
-    const bool written = json_dumpf(array, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', file) != EOF;
+    const bool written =
+        json_dumpf(array, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 && fputc('\n', file) != EOF;
     json_decref(array);
     if (fclose(file) != 0 || !written)
         return oct_fail(OCT_ERR_FILE, "the figures cannot be written to '%s': %s", session->options.json_file,

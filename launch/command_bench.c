@@ -100,8 +100,8 @@ static oct_status fill_slot(bench *b, int32_t slot)
     oct_choice choice = {0};
     oct_status status = oct_engine_begin_sequence(b->session->engine, slot, &greedy, NULL, 0, 0);
     if (status == OCT_OK)
-        status = oct_engine_forward(b->session->engine, slot, b->prompt, (int32_t)b->session->options.prompt_tokens, true,
-                                    OCT_WANT_TOKEN, &choice, NULL, NULL);
+        status = oct_engine_forward(b->session->engine, slot, b->prompt, (int32_t)b->session->options.prompt_tokens,
+                                    true, OCT_WANT_TOKEN, &choice, NULL, NULL);
     b->first[slot] = b->last[slot] = choice.token;
     return status;
 }
@@ -194,14 +194,12 @@ static oct_status pair(bench *b, oct_bench_cell *cell)
 }
 
 // All sequences end with the prompt again.
-static oct_status rewind_slots(bench *b, int32_t slots)
+static void rewind_slots(bench *b, int32_t slots)
 {
-    oct_status status = OCT_OK;
-    for (int32_t slot = 0; status == OCT_OK && slot < slots; slot++) {
+    for (int32_t slot = 0; slot < slots; slot++) {
         b->last[slot] = b->first[slot];
-        status = oct_engine_truncate(b->session->engine, slot, (int32_t)b->session->options.prompt_tokens);
+        oct_engine_truncate(b->session->engine, slot, (int32_t)b->session->options.prompt_tokens);
     }
-    return status;
 }
 
 // The cells of --columns step by step in turn: their times are compared with each other.
@@ -212,9 +210,8 @@ static oct_status measure_columns(bench *b)
     for (int i = 0; i < COLUMN_STEPS; i++)
         for (int32_t c = 2; status == OCT_OK && c < b->cell_count && strcmp(b->cells[c].kind, "columns") == 0; c++) {
             time_for(b, &b->cells[c]);
-            status = rewind_slots(b, 1);
-            if (status == OCT_OK)
-                status = count_step(b, &b->cells[c], &sums[c]);
+            rewind_slots(b, 1);
+            status = count_step(b, &b->cells[c], &sums[c]);
         }
     for (int32_t c = 2; c < b->cell_count && strcmp(b->cells[c].kind, "columns") == 0; c++)
         b->cells[c].tokens_per_s[b->cells[c].repeats++] = COLUMN_STEPS * b->cells[c].columns / sums[c];
@@ -227,9 +224,8 @@ static oct_status measure_batches(bench *b)
     for (int32_t c = 2; status == OCT_OK && c < b->cell_count; c++) {
         if (strcmp(b->cells[c].kind, "batch") != 0)
             continue;
-        status = rewind_slots(b, b->cells[c].batch);
-        if (status == OCT_OK)
-            status = decode(b, &b->cells[c]);
+        rewind_slots(b, b->cells[c].batch);
+        status = decode(b, &b->cells[c]);
     }
     return status;
 }

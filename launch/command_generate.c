@@ -78,8 +78,8 @@ static oct_status generate(oct_session *session)
     if (status == OCT_OK)
         status = answer_all(session, &prompt);
     oct_token_list_free(&prompt);
-    const oct_status probed = oct_session_can_go_on(session, status) ? oct_figures_probe(&session->figures, session->engine)
-                                                            : OCT_OK;
+    const oct_status probed =
+        oct_session_can_go_on(session, status) ? oct_figures_probe(&session->figures, session->engine) : OCT_OK;
     return status != OCT_OK ? status : probed;
 }
 

@@ -54,8 +54,8 @@ static oct_status parse_line(sequences *work, const char *line, const char *path
         errno = 0;
         const long long id = strtoll(at, &end, 10);
         if (end == at || errno != 0 || id < 0 || id >= vocabulary)
-            return oct_fail(OCT_ERR_FILE, "%s:%lld: '%.20s' is not a token id from 0 to %d", path, (long long)number, at,
-                            vocabulary - 1);
+            return oct_fail(OCT_ERR_FILE, "%s:%lld: '%.20s' is not a token id from 0 to %d", path, (long long)number,
+                            at, vocabulary - 1);
         const int32_t token = (int32_t)id;
         const oct_status status = oct_token_list_append(&work->tokens, &token, 1);
         if (status != OCT_OK)
@@ -112,8 +112,9 @@ static oct_status read_sequences(score *s)
     free(text);
     for (size_t i = 0; status == OCT_OK && i < s->work.count; i++)
         if (s->work.begins[i + 1] - s->work.begins[i] > (size_t)context)
-            status = oct_fail(OCT_ERR_USAGE, "sequence %zu has %zu tokens, the context holds %d; give a larger --context",
-                              i + 1, s->work.begins[i + 1] - s->work.begins[i], context);
+            status =
+                oct_fail(OCT_ERR_USAGE, "sequence %zu has %zu tokens, the context holds %d; give a larger --context",
+                         i + 1, s->work.begins[i + 1] - s->work.begins[i], context);
     if (status == OCT_OK && s->work.count == 0)
         status = oct_fail(OCT_ERR_FILE, "'%s' holds no tokens", path);
     return status;
@@ -166,7 +167,8 @@ static void take_logits(void *context, int32_t position, const float *logits)
     }
     if (s->reference != NULL)
         compare(s, position, logits, norm, largest);
-    if (s->logits_file != NULL && fwrite(logits, sizeof *logits, (size_t)vocabulary, s->logits_file) != (size_t)vocabulary)
+    if (s->logits_file != NULL &&
+        fwrite(logits, sizeof *logits, (size_t)vocabulary, s->logits_file) != (size_t)vocabulary)
         s->broken = true;
 }
 
@@ -181,14 +183,16 @@ static oct_status score_sequence(score *s, size_t i)
         if (status == OCT_OK)
             status = oct_engine_begin_sequence(s->reference, 0, &greedy, NULL, 0, 0);
         if (status == OCT_OK)
-            status = oct_engine_forward(s->reference, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, keep_reference, s);
+            status =
+                oct_engine_forward(s->reference, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, keep_reference, s);
         if (status == OCT_OK)
             status = oct_engine_pass(s->reference);
     }
     if (status == OCT_OK)
         status = oct_engine_begin_sequence(s->session->engine, 0, &greedy, NULL, 0, 0);
     if (status == OCT_OK)
-        status = oct_engine_forward(s->session->engine, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, take_logits, s);
+        status =
+            oct_engine_forward(s->session->engine, 0, s->ids, s->length, true, OCT_WANT_LOGITS, NULL, take_logits, s);
     return status;
 }
 

@@ -1,6 +1,7 @@
 // Figures: percentiles, memory bandwidth used, and their two forms.
 #include "launch/answer.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,6 @@
 #include "runtime/allocations.h"
 #include "runtime/bandwidth.h"
 #include "runtime/page_table.h"
-
-enum { FIRST_STEPS = 1 << 14 };
 
 oct_status oct_figures_create(oct_figures *figures)
 {
@@ -50,7 +49,7 @@ oct_status oct_figures_reserve(oct_figures *figures, int64_t more)
     const int64_t steps = figures->steps + more;
     if (steps <= figures->capacity)
         return OCT_OK;
-    const int64_t capacity = 2 * steps > FIRST_STEPS ? 2 * steps : FIRST_STEPS;
+    const int64_t capacity = steps + figures->steps; // twice what there is, so that growing stays cheap
     if (!grow(&figures->step_s, capacity) || !grow(&figures->reduce_s, capacity) || !grow(&figures->own_s, capacity))
         return oct_fail(OCT_ERR_MACHINE, "no memory for the figures of %lld steps", (long long)steps);
     figures->capacity = capacity;
@@ -67,6 +66,7 @@ void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine
     }
     if (report->decoding == 0)
         return;
+    assert(figures->steps < figures->capacity);
     figures->step_s[figures->steps] = report->engine_s;
     figures->own_s[figures->steps] = report->seconds - report->engine_s;
     figures->reduce_s[figures->steps++] =
@@ -157,11 +157,17 @@ double oct_figures_bytes_per_step(const oct_figures *figures, const oct_engine_f
     return (double)engine->weight_bytes_per_step + (double)engine->kv_bytes_per_position * attended;
 }
 
+// Of [steps] times, in microseconds.
+static double percentile_us(const oct_figures *figures, double *seconds, double percent)
+{
+    return oct_percentile(seconds, (size_t)figures->steps, percent) * 1e6;
+}
+
 // Model bandwidth utilisation: bytes of a step over its median time, over what the machine can read.
 double oct_figures_mbu(const oct_figures *figures, const oct_engine_figures *engine)
 {
-    return rate(rate(oct_figures_bytes_per_step(figures, engine), oct_percentile(figures->step_s, (size_t)figures->steps, 50)),
-                figures->bandwidth);
+    const double step_s = percentile_us(figures, figures->step_s, 50) * 1e-6;
+    return rate(rate(oct_figures_bytes_per_step(figures, engine), step_s), figures->bandwidth);
 }
 
 void oct_figures_print(const oct_figures *figures, const oct_session *session)
@@ -175,7 +181,7 @@ void oct_figures_print(const oct_figures *figures, const oct_session *session)
             rate((double)engine->load_bytes * 1e-9, engine->load_s), (long long)figures->prompt_tokens,
             rate((double)figures->prefilled_tokens, figures->prefill_s), (long long)figures->generated_tokens,
             rate((double)figures->decoded_tokens, figures->decode_s),
-            oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e3, oct_figures_mbu(figures, engine),
+            percentile_us(figures, figures->step_s, 50) * 1e-3, oct_figures_mbu(figures, engine),
             figures->bandwidth * 1e-9);
 }
 
@@ -223,18 +229,20 @@ void oct_figures_describe(const oct_figures *figures, const oct_session *session
     json_object_set_new(object, "decode_tokens_per_s",
                         json_real(rate((double)figures->decoded_tokens, figures->decode_s)));
     json_object_set_new(object, "decode_steps", json_integer(figures->steps));
-    json_object_set_new(object, "step_us_p50", json_real(oct_percentile(figures->step_s, (size_t)figures->steps, 50) * 1e6));
-    json_object_set_new(object, "step_us_p99", json_real(oct_percentile(figures->step_s, (size_t)figures->steps, 99) * 1e6));
-    json_object_set_new(object, "bytes_per_step", json_integer((json_int_t)oct_figures_bytes_per_step(figures, engine)));
+    json_object_set_new(object, "step_us_p50", json_real(percentile_us(figures, figures->step_s, 50)));
+    json_object_set_new(object, "step_us_p99", json_real(percentile_us(figures, figures->step_s, 99)));
+    json_object_set_new(object, "bytes_per_step",
+                        json_integer((json_int_t)oct_figures_bytes_per_step(figures, engine)));
     json_object_set_new(object, "read_bandwidth_gb_per_s", json_real(figures->bandwidth * 1e-9));
     json_object_set_new(object, "mbu", json_real(mbu));
     json_object_set_new(object, "mbu_void", json_boolean(mbu > OCT_MBU_VOID));
-    json_object_set_new(object, "reduce_us_p50", json_real(oct_percentile(figures->reduce_s, (size_t)figures->steps, 50) * 1e6));
+    json_object_set_new(object, "reduce_us_p50", json_real(percentile_us(figures, figures->reduce_s, 50)));
     json_object_set_new(object, "drafted_tokens", json_integer(0)); // unless there is a coordinator
     json_object_set_new(object, "accepted_tokens", json_integer(0));
     json_object_set_new(object, "tokens_per_step",
                         json_real(rate((double)figures->decoded_tokens, (double)figures->steps)));
-    json_object_set_new(object, "sequences_per_step", json_real(rate((double)figures->decoding, (double)figures->steps)));
+    json_object_set_new(object, "sequences_per_step",
+                        json_real(rate((double)figures->decoding, (double)figures->steps)));
     json_object_set_new(object, "peak_rss_bytes", json_integer((json_int_t)figures->peak_rss_bytes));
     if (oct_allocations_count() >= 0) {
         json_object_set_new(object, "allocations", json_integer(oct_allocations_count()));
@@ -286,8 +294,7 @@ static void describe_coordinator(const oct_figures *figures, const oct_session *
     json_object_set_new(object, "draft_s", json_real(counts->draft_s));
     json_object_set_new(object, "verify_s", json_real(counts->verify_s));
     describe_costs(session->controller, object);
-    json_object_set_new(object, "coordinator_us_p50",
-                        json_real(oct_percentile(figures->own_s, (size_t)figures->steps, 50) * 1e6));
+    json_object_set_new(object, "coordinator_us_p50", json_real(percentile_us(figures, figures->own_s, 50)));
     json_object_set_new(object, "preempted_sequences", json_integer((json_int_t)counts->preempted));
     json_object_set_new(object, "shared_tokens", json_integer((json_int_t)counts->shared_tokens));
 }

@@ -33,8 +33,8 @@ typedef struct oct_figures {
     double first_token_s;     // of the first request
     int32_t answers;
     int64_t decode_allocations; // in decode steps; meaningful where the build counts
-    double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that step,
-                                       // own_s: what the coordinator did outside the engine
+    double *step_s, *reduce_s, *own_s; // [steps] decode steps, owned; reduce_s: mean wait for one exchange in that
+                                       // step, own_s: what the coordinator did outside the engine
     int64_t steps, capacity;
     double attended; // positions, summed over the steps and their sequences
     uint64_t peak_rss_bytes;
@@ -52,9 +52,11 @@ void oct_figures_free(oct_figures *figures);
 // OCT_ERR_MACHINE (memory).
 oct_status oct_figures_add(oct_figures *figures, int64_t request, const struct oct_answer *answer);
 
-// Room for so many more steps, and one step that was done, `seconds` after the one before it was (or, where there was
-// nothing to do in between, after it began). Errors: OCT_ERR_MACHINE (memory).
+// Room for so many more decode steps. Errors: OCT_ERR_MACHINE (memory).
 oct_status oct_figures_reserve(oct_figures *figures, int64_t steps);
+
+// A step that was done, `seconds` after the one before it was (or, where there was nothing to do in between, after it
+// began). There must be room for it.
 void oct_figures_add_step(oct_figures *figures, const oct_engine_figures *engine, const oct_step_report *report,
                           double seconds);
 
@@ -77,6 +79,7 @@ void oct_figures_describe(const oct_figures *figures, const struct oct_session *
 void oct_figures_print(const oct_figures *figures, const struct oct_session *session);
 
 // Writes the JSON object of `--stats` and closes the file. Errors: OCT_ERR_FILE.
-oct_status oct_figures_write(const oct_figures *figures, const struct oct_session *session, FILE *file, const char *path);
+oct_status oct_figures_write(const oct_figures *figures, const struct oct_session *session, FILE *file,
+                             const char *path);
 
 #endif

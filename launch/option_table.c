@@ -36,7 +36,7 @@ const oct_option_row oct_option_rows[] = {
     {BENCH, 0, "columns", LIST("1,2,4,8", columns, 1, 64, "1"),
      "also time steps of so many tokens of one sequence, each of them sampled"},
     {BENCH, 0, "batch", LIST("1,2,4", batch, 1, 64, "1"), "also decode so many sequences at once"},
-    {BENCH, 0, "repeat", WHOLE("TIMES", repeat, 1, 1000, "3"), "measure everything so often, in turn; medians are shown"},
+    {BENCH, 0, "repeat", WHOLE("TIMES", repeat, 1, 1000, "3"), "measure everything so often, in turn; shows medians"},
     {BENCH, 0, "operations", FLAG(operations), "show where the time of a step goes"},
     {BENCH, 0, "json", TEXT("FILE", json_file), "write an array with one object for each cell of the table"},
     {INSPECT, 0, "verify", FLAG(verify), "read everything and check every checksum"},
@@ -66,12 +66,14 @@ const oct_option_row oct_option_rows[] = {
     {SCORE, 0, "tokens", TEXT("FILE", tokens), "token ids to score, separated by white space"},
     {SCORE, 0, "logits", TEXT("FILE", logits), "write every logit: fp32, little endian, [positions][vocabulary]"},
     {SCORE, 0, "reference", TEXT("MODEL.h5", reference), "compare with this model: KL divergence, top-1 agreement"},
-    {RUN, 0, "context", WHOLE("TOKENS", context, 0, 1e9, "0"), "room for so many tokens a sequence; 0: the model's, at most 8192"},
+    {RUN, 0, "context", WHOLE("TOKENS", context, 0, 1e9, "0"),
+     "room for so many tokens a sequence; 0: the model's, at most 8192"},
     {RUN, 0, "prefill-chunk", WHOLE("TOKENS", prefill_chunk, 0, 1e6, "0"),
      "prompt tokens per step; changes speed, never tokens; 0: chosen for speed"},
     {RUN, 0, "threads", WHOLE("N", threads, 0, 4096, "0"), "threads per rank; 0: the physical cores of its part"},
     {RUN, 0, "instructions", CHOICE("auto|scalar|avx2|avx512", instructions, "auto"), "instruction set of the kernels"},
-    {RUN, 0, "activations", CHOICE("int8|fp32", activations, "int8"), "fp32: slow, for comparisons with other programs"},
+    {RUN, 0, "activations", CHOICE("int8|fp32", activations, "int8"),
+     "fp32: slow, for comparisons with other programs"},
     {RUN, 0, "exchange", CHOICE("auto|memory|mpi", exchange, "auto"),
      "how partial sums travel between ranks; changes speed, never tokens"},
     {RUN, 0, "control", CHOICE("auto|ucx|mpi", control, "auto"),
@@ -82,11 +84,12 @@ const oct_option_row oct_option_rows[] = {
     {DECODE, 0, "kv-tokens", WHOLE("TOKENS", kv_tokens, 0, 2147483647, "0"),
      "room in the KV cache for so many tokens of all sequences together; 0: by --batch, --context and free memory"},
     {DECODE, 0, "speculate", TEXT("off|suffix|auto|draft=MODEL.h5|synthetic:P", speculate),
-     "guess tokens ahead and verify them; changes speed, never tokens; suffix: by what followed the same tokens before; "
+     "guess tokens ahead and verify them; changes speed, never tokens; "
+     "suffix: by what followed the same tokens before; "
      "auto: the same, but verifies in each step only as many guesses as pay, by measured times and acceptance; "
      "draft: by a smaller model with the same tokenizer, which samples alike; "
-     "synthetic: for measurements, decodes everything plainly first and then with guesses of which a part of P is right "
-     "[off]"},
+     "synthetic: for measurements, decodes everything plainly first and then with guesses of which a part of P "
+     "is right [off]"},
     {DECODE, 0, "draft-tokens", WHOLE("K", draft_tokens, 0, 32, "7"), "guess at most so many tokens ahead"},
     {DECODE, 0, "stats", TEXT("FILE", stats), "write the run's figures as one JSON object"},
     {ALL, 'v', "verbose", FLAG(verbose), "say more on stderr"},

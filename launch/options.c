@@ -155,7 +155,8 @@ static oct_status store_list(const oct_option_row *row, const char *value, oct_n
         if ((double)number < row->minimum || (double)number > row->maximum)
             return bad_range(row, value);
         if (list->count == OCT_LIST_MAX)
-            return oct_fail(OCT_ERR_USAGE, "--%s is \"%s\", expected at most %d numbers", row->name, value, OCT_LIST_MAX);
+            return oct_fail(OCT_ERR_USAGE, "--%s is \"%s\", expected at most %d numbers", row->name, value,
+                            OCT_LIST_MAX);
         list->values[list->count++] = (int32_t)number;
         at = end;
         if (!*at)

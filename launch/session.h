@@ -41,8 +41,8 @@ typedef oct_status (*oct_session_work)(oct_session *session);
 // Runs a command from its command line to its exit code. COLLECTIVE over the ranks of the launch.
 int oct_session_run(oct_command command, int argc, char **argv, oct_session_work work);
 
-// Tokenizes a prompt: plain text, any bytes; or the messages of a chat through the model's template, terminated. Rank 0.
-// Errors: OCT_ERR_USAGE (nothing to decode; messages that the template refuses), OCT_ERR_MACHINE (memory).
+// Tokenizes a prompt: plain text, any bytes; or the messages of a chat through the model's template, terminated. Rank
+// 0. Errors: OCT_ERR_USAGE (nothing to decode; messages that the template refuses), OCT_ERR_MACHINE (memory).
 oct_status oct_session_encode_text(oct_session *session, const char *text, size_t bytes, oct_token_list *tokens);
 oct_status oct_session_encode_user(oct_session *session, const char *text, oct_token_list *tokens);
 oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message *messages, size_t count,
@@ -51,8 +51,8 @@ oct_status oct_session_encode_chat(oct_session *session, const oct_chat_message 
 // One step of the coordinator, which must not be idle, into the figures. Rank 0. Errors: the engine's; OCT_ERR_MACHINE.
 oct_status oct_session_step(oct_session *session);
 
-// The plain pass of synthetic speculation is over: from now on its tokens are proposed, and figures count. Rank 0. Errors:
-// OCT_ERR_MACHINE, OCT_ERR_LOST.
+// The plain pass of synthetic speculation is over: from now on its tokens are proposed, and figures count. Rank 0.
+// Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
 oct_status oct_session_replay(oct_session *session);
 
 // False where the job can only end at once: a step has failed, a rank is lost, ranks disagree.

@@ -20,7 +20,8 @@ typedef struct oct_speculation {
     double probability; // synthetic: of each draft being right
 } oct_speculation;
 
-// Reads the option's value: off, suffix, auto, draft=MODEL.h5 or synthetic:P. Errors: OCT_ERR_USAGE with the list. LOCAL.
+// Reads the option's value: off, suffix, auto, draft=MODEL.h5 or synthetic:P. Errors: OCT_ERR_USAGE with the list.
+// LOCAL.
 oct_status oct_speculation_parse(oct_speculation *speculation, const char *text);
 
 // The drafter for an engine's slots, by a small model that is open as `second` where it is that kind; NULL where it
@@ -29,8 +30,8 @@ oct_status oct_speculation_parse(oct_speculation *speculation, const char *text)
 oct_status oct_speculation_start(const oct_speculation *speculation, oct_engine *engine, oct_engine *second,
                                  oct_drafter **drafter);
 
-// The controller over an engine's slots with up to draft_tokens each; NULL where all drafts are verified, or none. Owned
-// by the caller. Errors: OCT_ERR_MACHINE. LOCAL.
+// The controller over an engine's slots with up to draft_tokens each; NULL where all drafts are verified, or none.
+// Owned by the caller. Errors: OCT_ERR_MACHINE. LOCAL.
 oct_status oct_speculation_control(const oct_speculation *speculation, const oct_engine *engine, int32_t draft_tokens,
                                    oct_controller **controller);
 

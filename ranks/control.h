@@ -12,7 +12,6 @@
 
 typedef enum oct_control_kind {
     OCT_CONTROL_SEQUENCE, // payload oct_control_sequence: a new sequence takes the place of a slot's last one
-    OCT_CONTROL_TRUNCATE, // payload oct_control_truncate: a sequence loses its end
     OCT_CONTROL_STEP,     // payload oct_control_step: tokens go through the model
     OCT_CONTROL_LOGITS,   // payload int32_t: rank 0 needs all logits of this logit column of the last step
     OCT_CONTROL_PROBE,    // no payload: all ranks measure their read bandwidth
@@ -37,23 +36,50 @@ typedef struct oct_control_column {
     int32_t prompt; // 1: the token belongs to the prompt
 } oct_control_column;
 
+// A roll-back: the sequence of a slot loses what is behind its first `length` tokens.
+typedef struct oct_control_cut {
+    int32_t slot, length;
+} oct_control_cut;
+
+// Cuts travel with the next step or sequence, and come before it, in their order: all page tables see the same calls.
+// At most so many of a slot wait for that.
+enum { OCT_CONTROL_CUTS = 2 };
+
 typedef struct oct_control_step {
-    int32_t count;
-    oct_control_column columns[]; // [count]
+    int32_t count, cut_count;
+    oct_control_column columns[]; // [count], behind them oct_control_cut [cut_count]
 } oct_control_step;
 
 // The tokens that the sequence will begin with, so that every rank finds the same pages for them in its own table; the
 // first prompt_count of them are prompt.
 typedef struct oct_control_sequence {
-    int32_t slot;
+    int32_t slot, cut_count;
     int32_t count, prompt_count;
     oct_sampling sampling;
-    int32_t tokens[]; // [count]
+    int32_t tokens[]; // [count], behind them oct_control_cut [cut_count]
 } oct_control_sequence;
 
-typedef struct oct_control_truncate {
-    int32_t slot, length;
-} oct_control_truncate;
+static inline oct_control_cut *oct_control_step_cuts(const oct_control_step *step)
+{
+    return (oct_control_cut *)(step->columns + step->count);
+}
+
+static inline oct_control_cut *oct_control_sequence_cuts(const oct_control_sequence *begun)
+{
+    return (oct_control_cut *)(begun->tokens + begun->count);
+}
+
+// Bytes of the two payloads.
+static inline size_t oct_control_step_bytes(int64_t columns, int64_t cuts)
+{
+    return sizeof(oct_control_step) + (size_t)columns * sizeof(oct_control_column) +
+           (size_t)cuts * sizeof(oct_control_cut);
+}
+
+static inline size_t oct_control_sequence_bytes(int64_t tokens, int64_t cuts)
+{
+    return sizeof(oct_control_sequence) + (size_t)tokens * sizeof(int32_t) + (size_t)cuts * sizeof(oct_control_cut);
+}
 
 // What a message may ask for; the same on all ranks.
 typedef struct oct_control_limits {

@@ -8,19 +8,15 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static size_t step_bytes(int32_t columns)
+static int32_t most_cuts(const oct_control_limits *limits)
 {
-    return sizeof(oct_control_step) + (size_t)columns * sizeof(oct_control_column);
-}
-
-static size_t sequence_bytes(int64_t tokens)
-{
-    return sizeof(oct_control_sequence) + (size_t)tokens * sizeof(int32_t);
+    return OCT_CONTROL_CUTS * limits->slots;
 }
 
 size_t oct_control_message_bytes(const oct_control_limits *limits)
 {
-    const size_t payload = larger(step_bytes(limits->columns), sequence_bytes(limits->context));
+    const size_t payload = larger(oct_control_step_bytes(limits->columns, most_cuts(limits)),
+                                  oct_control_sequence_bytes(limits->context, most_cuts(limits)));
     return (sizeof(oct_control_header) + payload + 7) / 8 * 8;
 }
 
@@ -51,6 +47,22 @@ static oct_status check(const char *what, int64_t found, int64_t least, int64_t 
     return found >= least && found <= most ? OCT_OK : malformed(what, found, least, most);
 }
 
+static oct_status check_bytes(const char *what, size_t found, size_t expected)
+{
+    return check(what, (int64_t)found, (int64_t)expected, (int64_t)expected);
+}
+
+static oct_status check_cuts(const oct_control_cut *cuts, int32_t count, const oct_control_limits *limits)
+{
+    oct_status status = OCT_OK;
+    for (int32_t i = 0; status == OCT_OK && i < count; i++) {
+        status = check("the slot of a cut", cuts[i].slot, 0, limits->slots - 1);
+        if (status == OCT_OK)
+            status = check("the length that a cut leaves", cuts[i].length, 0, limits->context);
+    }
+    return status;
+}
+
 static oct_status check_columns(const oct_control_step *step, const oct_control_limits *limits)
 {
     for (int32_t i = 0; i < step->count; i++) {
@@ -71,30 +83,37 @@ static oct_status check_columns(const oct_control_step *step, const oct_control_
 static oct_status check_step(const oct_control_step *step, size_t bytes, const oct_control_limits *limits)
 {
     if (bytes < sizeof *step)
-        return malformed("the length of a step", (int64_t)bytes, (int64_t)step_bytes(1),
-                         (int64_t)step_bytes(limits->columns));
+        return malformed("the length of a step", (int64_t)bytes, (int64_t)oct_control_step_bytes(1, 0),
+                         (int64_t)oct_control_step_bytes(limits->columns, most_cuts(limits)));
     oct_status status = check("the number of columns", step->count, 1, limits->columns);
     if (status == OCT_OK)
-        status = check("the length of a step", (int64_t)bytes, (int64_t)step_bytes(step->count),
-                       (int64_t)step_bytes(step->count));
-    return status == OCT_OK ? check_columns(step, limits) : status;
+        status = check("the number of cuts", step->cut_count, 0, most_cuts(limits));
+    if (status == OCT_OK)
+        status = check_bytes("the length of a step", bytes, oct_control_step_bytes(step->count, step->cut_count));
+    if (status == OCT_OK)
+        status = check_columns(step, limits);
+    return status == OCT_OK ? check_cuts(oct_control_step_cuts(step), step->cut_count, limits) : status;
 }
 
 static oct_status check_sequence(const oct_control_sequence *begun, size_t bytes, const oct_control_limits *limits)
 {
     if (bytes < sizeof *begun)
-        return malformed("the length of a sequence", (int64_t)bytes, (int64_t)sequence_bytes(0),
-                         (int64_t)sequence_bytes(limits->context));
+        return malformed("the length of a sequence", (int64_t)bytes, (int64_t)oct_control_sequence_bytes(0, 0),
+                         (int64_t)oct_control_sequence_bytes(limits->context, most_cuts(limits)));
     oct_status status = check("the slot of a sequence", begun->slot, 0, limits->slots - 1);
     if (status == OCT_OK)
         status = check("the number of tokens that a sequence begins with", begun->count, 0, limits->context);
     if (status == OCT_OK)
         status = check("how many of them are prompt", begun->prompt_count, 0, begun->count);
     if (status == OCT_OK)
-        status = check("the length of a sequence", (int64_t)bytes, (int64_t)sequence_bytes(begun->count),
-                       (int64_t)sequence_bytes(begun->count));
+        status = check("the number of cuts", begun->cut_count, 0, most_cuts(limits));
+    if (status == OCT_OK)
+        status = check_bytes("the length of a sequence", bytes,
+                             oct_control_sequence_bytes(begun->count, begun->cut_count));
     for (int32_t i = 0; status == OCT_OK && i < begun->count; i++)
         status = check("a token of a sequence", begun->tokens[i], 0, limits->vocabulary - 1);
+    if (status == OCT_OK)
+        status = check_cuts(oct_control_sequence_cuts(begun), begun->cut_count, limits);
     if (status != OCT_OK)
         return status;
     return oct_sampling_check_from(&begun->sampling, limits->vocabulary, "a control message is malformed: ") == OCT_OK
@@ -102,18 +121,10 @@ static oct_status check_sequence(const oct_control_sequence *begun, size_t bytes
                : OCT_ERR_INTERNAL;
 }
 
-static oct_status check_truncate(const oct_control_truncate *cut, const oct_control_limits *limits)
-{
-    const oct_status status = check("the slot of a truncation", cut->slot, 0, limits->slots - 1);
-    return status == OCT_OK ? check("the length of a truncation", cut->length, 0, limits->context) : status;
-}
-
 // The length of payloads that have but one.
 static size_t fixed_bytes(oct_control_kind kind)
 {
     switch (kind) {
-    case OCT_CONTROL_TRUNCATE:
-        return sizeof(oct_control_truncate);
     case OCT_CONTROL_LOGITS:
         return sizeof(int32_t);
     case OCT_CONTROL_TOUCH:
@@ -136,12 +147,9 @@ static oct_status check_payload(oct_control_kind kind, const void *payload, size
         return check_step(payload, bytes, limits);
     if (kind == OCT_CONTROL_SEQUENCE)
         return check_sequence(payload, bytes, limits);
-    const int64_t expected = (int64_t)fixed_bytes(kind);
-    const oct_status status = check("the length of a payload", (int64_t)bytes, expected, expected);
+    const oct_status status = check_bytes("the length of a payload", bytes, fixed_bytes(kind));
     if (status != OCT_OK)
         return status;
-    if (kind == OCT_CONTROL_TRUNCATE)
-        return check_truncate(payload, limits);
     if (kind == OCT_CONTROL_LOGITS)
         return check("a logit column", *(const int32_t *)payload, 0, limits->columns - 1);
     if (kind == OCT_CONTROL_TOUCH)

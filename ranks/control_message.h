@@ -23,8 +23,8 @@ oct_status oct_control_pack(uint8_t *message, size_t *message_bytes, const oct_c
                             uint64_t sequence, oct_control_kind kind, const void *payload, size_t payload_bytes);
 
 // Reads a message of `message_bytes` bytes (8-byte aligned) that should have this sequence number. Nothing in it is
-// trusted: afterwards the payload is as long as its kind and counts say, slots, columns, tokens, positions and wishes
-// lie within the limits, and sampling parameters are what oct_sampling_check() allows. *payload points into the
+// trusted: afterwards the payload is as long as its kind and counts say, slots, columns, tokens, positions, cuts and
+// wishes lie within the limits, and sampling parameters are what oct_sampling_check() allows. *payload points into the
 // message. Errors: OCT_ERR_INTERNAL with what was found and expected; outputs are then unchanged. LOCAL.
 oct_status oct_control_parse(const uint8_t *message, size_t message_bytes, const oct_control_limits *limits,
                              uint64_t sequence, oct_control_kind *kind, const void **payload, size_t *payload_bytes);

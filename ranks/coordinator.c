@@ -1,5 +1,5 @@
-// The coordinator's sequences: how they come, wait, get slots, lose them and go, and the frame of a step. What stands in a
-// step is planned in coordinator_plan.c, what comes of it is taken in coordinator_take.c.
+// The coordinator's sequences: how they come, wait, get slots, lose them and go, and the frame of a step. What stands
+// in a step is planned in coordinator_plan.c, what comes of it is taken in coordinator_take.c.
 #include "ranks/coordinator_state.h"
 
 #include <assert.h>
@@ -25,7 +25,8 @@ static oct_status allocate(oct_coordinator *c)
     if (c->sequences == NULL || c->live == NULL || c->unused == NULL || c->slots == NULL || c->token_memory == NULL ||
         c->columns == NULL || c->choices == NULL || c->parts == NULL || c->proposals == NULL || c->wishes == NULL ||
         c->most == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory to coordinate %d sequences of %d tokens", c->slot_count, c->context);
+        return oct_fail(OCT_ERR_MACHINE, "no memory to coordinate %d sequences of %d tokens", c->slot_count,
+                        c->context);
     for (int32_t i = 0; i < c->capacity; i++) {
         c->sequences[i].tokens = c->token_memory + (size_t)i * context;
         c->unused[i] = &c->sequences[c->capacity - 1 - i];
@@ -42,8 +43,10 @@ static oct_status check_options(const oct_coordinator *c)
         return oct_fail(OCT_ERR_USAGE, "%d sequences with %d draft tokens each pass the %d tokens of a step",
                         c->slot_count, drafts, c->step_columns);
     if (c->pages < oct_page_count(c->context))
-        return oct_fail(OCT_ERR_USAGE, "a KV cache of %d tokens holds no sequence of the context of %d tokens; give more "
-                        "--kv-tokens, or a smaller --context", c->pages * OCT_PAGE_POSITIONS, c->context);
+        return oct_fail(OCT_ERR_USAGE,
+                        "a KV cache of %d tokens holds no sequence of the context of %d tokens; give more --kv-tokens, "
+                        "or a smaller --context",
+                        c->pages * OCT_PAGE_POSITIONS, c->context);
     return OCT_OK;
 }
 
@@ -100,6 +103,14 @@ bool oct_coordinator_has_room(const oct_coordinator *c)
     return c->live_count < c->capacity;
 }
 
+int64_t oct_coordinator_steps_left(const oct_coordinator *c)
+{
+    int64_t steps = 0;
+    for (int32_t i = 0; i < c->live_count; i++)
+        steps += c->live[i]->limit - c->live[i]->count;
+    return steps;
+}
+
 bool oct_coordinator_is_idle(const oct_coordinator *c)
 {
     return c->live_count == 0;
@@ -116,8 +127,9 @@ oct_status oct_coordinator_submit(oct_coordinator *c, const oct_sequence_request
     if (request->prompt_tokens < 1)
         return oct_fail(OCT_ERR_USAGE, "the prompt is empty, expected at least one token");
     if (request->prompt_tokens >= c->context)
-        return oct_fail(OCT_ERR_USAGE, "the prompt is %d tokens long, the context holds %d; shorten it or give a larger "
-                        "--context", request->prompt_tokens, c->context);
+        return oct_fail(OCT_ERR_USAGE,
+                        "the prompt is %d tokens long, the context holds %d; shorten it or give a larger --context",
+                        request->prompt_tokens, c->context);
     oct_sequence *sequence = c->unused[c->capacity - 1 - c->live_count];
     const int32_t room = c->context - request->prompt_tokens;
     sequence->request = *request;
@@ -138,9 +150,9 @@ static int32_t more_pages(const oct_coordinator *c, const oct_sequence *sequence
     return (soon < most ? soon : most) - oct_page_count(oct_sequence_length(c, sequence));
 }
 
-// The next waiting sequence may begin: there is a slot, pages for it beside all that run, and room in this step for some
-// of its prompt. It shares what is computed when it begins, so it does not begin long before its first step; one a step
-// may begin behind a long prompt, because its turn comes next.
+// The next waiting sequence may begin: there is a slot, pages for it beside all that run, and room in this step for
+// some of its prompt. It shares what is computed when it begins, so it does not begin long before its first step; one a
+// step may begin behind a long prompt, because its turn comes next.
 static bool may_begin(const oct_coordinator *c, int32_t begun)
 {
     if (c->running == c->live_count || c->running == c->slot_count)
@@ -178,7 +190,8 @@ static int32_t free_slot(const oct_coordinator *c)
     return slot;
 }
 
-oct_status oct_coordinator_admit(oct_coordinator *c)
+// Gives slots to waiting sequences, as far as there are slots and pages.
+static oct_status admit(oct_coordinator *c)
 {
     oct_status status = OCT_OK;
     for (int32_t begun = 0; status == OCT_OK && may_begin(c, begun); begun++) {
@@ -195,7 +208,7 @@ oct_status oct_coordinator_admit(oct_coordinator *c)
 }
 
 // Gives the slot of a sequence back.
-static oct_status leave_slot(oct_coordinator *c, oct_sequence *sequence, bool finished)
+static void leave_slot(oct_coordinator *c, oct_sequence *sequence, bool finished)
 {
     oct_drafter *drafter = c->options.drafter;
     const int32_t slot = sequence->slot;
@@ -204,16 +217,16 @@ static oct_status leave_slot(oct_coordinator *c, oct_sequence *sequence, bool fi
     c->slots[slot] = NULL;
     c->running--;
     sequence->slot = -1;
-    return oct_engine_truncate(c->engine, slot, 0);
+    oct_engine_truncate(c->engine, slot, 0);
 }
 
-oct_status oct_coordinator_preempt(oct_coordinator *c)
+void oct_coordinator_preempt(oct_coordinator *c)
 {
     c->figures.preempted++;
-    return leave_slot(c, c->live[c->running - 1], false);
+    leave_slot(c, c->live[c->running - 1], false);
 }
 
-oct_status oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
+void oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
 {
     int32_t at = 0;
     while (c->live[at] != sequence)
@@ -221,7 +234,7 @@ oct_status oct_coordinator_retire(oct_coordinator *c, oct_sequence *sequence)
     memmove(c->live + at, c->live + at + 1, (size_t)(c->live_count - at - 1) * sizeof(oct_sequence *));
     c->live_count--;
     c->unused[c->capacity - 1 - c->live_count] = sequence;
-    return leave_slot(c, sequence, true);
+    leave_slot(c, sequence, true);
 }
 
 oct_status oct_coordinator_step(oct_coordinator *c, oct_step_report *report)
@@ -229,7 +242,7 @@ oct_status oct_coordinator_step(oct_coordinator *c, oct_step_report *report)
     assert(!oct_coordinator_is_idle(c));
     const int64_t begin = oct_now_ns();
     *report = (oct_step_report){0};
-    oct_status status = oct_coordinator_admit(c);
+    oct_status status = admit(c);
     if (status == OCT_OK)
         status = oct_coordinator_plan(c, report);
     const int64_t planned = oct_now_ns();

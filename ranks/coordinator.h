@@ -1,12 +1,14 @@
-// The coordinator: many sequences through one engine, on rank 0. It puts the next tokens of all running sequences, drafts
-// for them, and pieces of new prompts into each step, takes what the step chose, and takes back what was drafted wrong.
-// A sequence's tokens do not depend on its company: not on the batch, the budget of a step, drafts, or pre-emption.
+// The coordinator: many sequences through one engine, on rank 0. It puts the next tokens of all running sequences,
+// drafts for them, and pieces of new prompts into each step, takes what the step chose, and takes back what was drafted
+// wrong. A sequence's tokens do not depend on its company: not on the batch, the budget of a step, drafts, or
+// pre-emption.
 //
 // Order. Requests begin in the order of their submission, as slots and pages of the KV cache come free. A step first
 // has one token of every sequence that decodes, then their drafts (the prompts that wait keep half of a chunk), then
-// prompts, whose turn goes round. Where pages run out, the youngest sequence gives up its slot: it is decoded again later
-// from its prompt and the tokens that it has, ahead of everything younger. So the oldest always goes on, and nobody
-// starves. Prompts that begin alike share pages (runtime/page_table.h).
+// prompts, whose turn goes round. Where pages run out, the youngest sequence gives up its slot: it is decoded again
+// later from its prompt and the tokens that it has, ahead of everything younger. So the oldest always goes on, and
+// nobody starves. Prompts that begin alike share pages (runtime/page_table.h), and one that begins as a sequence that
+// is over, output included (the next turn of a conversation), shares that one's.
 //
 // All of it is rank 0's and LOCAL, apart from the engine's steps. Everything is allocated at creation.
 #ifndef OCT_RANKS_COORDINATOR_H
@@ -69,8 +71,8 @@ typedef struct oct_coordinator_figures {
 } oct_coordinator_figures;
 
 // A coordinator over all slots of an engine, whose sequences nobody else touches meanwhile. Errors: OCT_ERR_MACHINE
-// (memory); OCT_ERR_USAGE where draft_tokens is out of range, a step has no room for them in every slot, or the KV cache
-// none for a whole context.
+// (memory); OCT_ERR_USAGE where draft_tokens is out of range, a step has no room for them in every slot, or the KV
+// cache none for a whole context.
 oct_status oct_coordinator_create(oct_coordinator **coordinator, oct_engine *engine,
                                   const oct_coordinator_options *options);
 
@@ -85,6 +87,9 @@ void oct_coordinator_destroy(oct_coordinator *coordinator);
 // Sequences that can be submitted and not have ended: twice the slots, so that the next ones wait at hand.
 int32_t oct_coordinator_capacity(const oct_coordinator *coordinator);
 bool oct_coordinator_has_room(const oct_coordinator *coordinator);
+
+// At most so many steps with decoding sequences in them are left: each gains them a token, or ends one.
+int64_t oct_coordinator_steps_left(const oct_coordinator *coordinator);
 
 // True where there is nothing to step.
 bool oct_coordinator_is_idle(const oct_coordinator *coordinator);

@@ -16,9 +16,10 @@ static oct_status time_step(oct_coordinator *c, int32_t columns, double *seconds
     for (int32_t i = 0; i < columns; i++)
         c->columns[i] = (oct_control_column){.token = i % vocabulary, .want = OCT_WANT_TOKEN};
     const int64_t begin = oct_now_ns();
-    oct_status status = oct_engine_step(c->engine, c->columns, columns, c->choices, NULL, NULL);
+    const oct_status status = oct_engine_step(c->engine, c->columns, columns, c->choices, NULL, NULL);
     *seconds = (double)(oct_now_ns() - begin) * 1e-9;
-    return status != OCT_OK ? status : oct_engine_truncate(c->engine, 0, 0);
+    oct_engine_truncate(c->engine, 0, 0);
+    return status;
 }
 
 // In rounds over the points, each time as far as the budget lasts; a point that has not been measured is expected to

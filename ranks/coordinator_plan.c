@@ -15,33 +15,27 @@ static int32_t unpromised(const oct_coordinator *c)
     return oct_engine_free_pages(c->engine) - c->promised;
 }
 
-// Sees to a page for the next token of a sequence; *kept false: it was itself the youngest, and has no slot any more.
-static oct_status promise(oct_coordinator *c, const oct_sequence *sequence, bool *kept)
+// Sees to a page for the next token of a sequence, unless it is itself the youngest then, and has no slot any more.
+static void promise(oct_coordinator *c, const oct_sequence *sequence)
 {
     const int32_t length = oct_sequence_length(c, sequence);
     const int32_t needed = oct_page_count(length + 1) - oct_page_count(length);
-    *kept = true;
     while (unpromised(c) < needed) {
         assert(c->running > 1); // the cache holds one whole sequence
-        *kept = c->live[c->running - 1] != sequence;
-        const oct_status status = oct_coordinator_preempt(c);
-        if (status != OCT_OK || !*kept)
-            return status;
+        oct_coordinator_preempt(c);
+        if (sequence->slot < 0)
+            return;
     }
     c->promised += needed;
-    return OCT_OK;
 }
 
-// The next token of everything that decodes, and of the oldest whatever it does, oldest first: who has to go for them is
-// younger than all that have been promised a page.
-static oct_status promise_all(oct_coordinator *c)
+// The next token of everything that decodes, and of the oldest whatever it does, oldest first: who has to go for them
+// is younger than all that have been promised a page.
+static void promise_all(oct_coordinator *c)
 {
-    oct_status status = OCT_OK;
-    bool kept;
-    for (int32_t i = 0; status == OCT_OK && i < c->running; i++)
+    for (int32_t i = 0; i < c->running; i++)
         if (i == 0 || oct_sequence_decodes(c, c->live[i]))
-            status = promise(c, c->live[i], &kept);
-    return status;
+            promise(c, c->live[i]);
 }
 
 static oct_step_part *add_part(oct_coordinator *c, oct_sequence *sequence, bool decodes)
@@ -211,9 +205,8 @@ static void plan_prompts(oct_coordinator *c, oct_step_report *report)
 oct_status oct_coordinator_plan(oct_coordinator *c, oct_step_report *report)
 {
     c->column_count = c->choice_count = c->part_count = c->promised = 0;
-    oct_status status = promise_all(c);
-    if (status == OCT_OK)
-        status = plan_decoding(c, report);
+    promise_all(c);
+    const oct_status status = plan_decoding(c, report);
     if (status == OCT_OK)
         plan_prompts(c, report);
     report->columns = c->column_count;

@@ -64,14 +64,11 @@ static inline bool oct_sequence_decodes(const oct_coordinator *coordinator, cons
            oct_sequence_length(coordinator, sequence) == sequence->count - 1;
 }
 
-// Gives slots to waiting sequences, as far as there are slots and pages.
-oct_status oct_coordinator_admit(oct_coordinator *coordinator);
-
 // Takes the slot of the youngest running sequence away, which waits from now on.
-oct_status oct_coordinator_preempt(oct_coordinator *coordinator);
+void oct_coordinator_preempt(oct_coordinator *coordinator);
 
 // A sequence has ended: its slot is free, and it is forgotten.
-oct_status oct_coordinator_retire(oct_coordinator *coordinator, oct_sequence *sequence);
+void oct_coordinator_retire(oct_coordinator *coordinator, oct_sequence *sequence);
 
 // Writes the columns of the next step and whose they are.
 oct_status oct_coordinator_plan(oct_coordinator *coordinator, oct_step_report *report);

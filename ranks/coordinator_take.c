@@ -1,6 +1,6 @@
-// What comes of a step. Verification is plain equality: the choice behind a column is the token that plain decoding gives
-// there, provided that all columns before it were right; so a draft is right where it equals the choice before it, and
-// the first choice behind the right drafts is a token too.
+// What comes of a step. Verification is plain equality: the choice behind a column is the token that plain decoding
+// gives there, provided that all columns before it were right; so a draft is right where it equals the choice before
+// it, and the first choice behind the right drafts is a token too.
 #include "ranks/coordinator_state.h"
 
 #include "runtime/progress.h"
@@ -48,12 +48,11 @@ static oct_status append_draft(oct_coordinator *c, const oct_sequence *sequence,
     return status;
 }
 
-static oct_status end(oct_coordinator *c, oct_sequence *sequence, oct_sequence_end reason, oct_status status)
+static void end(oct_coordinator *c, oct_sequence *sequence, oct_sequence_end reason, oct_status status)
 {
     const oct_sequence_request request = sequence->request;
-    const oct_status retired = oct_coordinator_retire(c, sequence);
+    oct_coordinator_retire(c, sequence);
     request.on_end(request.context, reason, status);
-    return retired;
 }
 
 static oct_status take_part(oct_coordinator *c, const oct_step_part *part, oct_step_report *report)
@@ -81,11 +80,11 @@ static oct_status take_part(oct_coordinator *c, const oct_step_part *part, oct_s
     learn(c->options.controller, part, choices, gained);
     report->first_tokens += first && gained > 0;
     report->decoded_tokens += gained - (first && gained > 0);
-    oct_status status = append_draft(c, sequence, gained);
+    const oct_status status = append_draft(c, sequence, gained);
     if (status == OCT_OK && ended)
-        return end(c, sequence, reason, failed);
-    if (status == OCT_OK && oct_sequence_length(c, sequence) > sequence->count - 1)
-        status = oct_engine_truncate(c->engine, sequence->slot, sequence->count - 1);
+        end(c, sequence, reason, failed);
+    else if (status == OCT_OK)
+        oct_engine_truncate(c->engine, sequence->slot, sequence->count - 1);
     return status;
 }
 

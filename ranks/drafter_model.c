@@ -131,13 +131,11 @@ static void end(oct_drafter *drafter, int32_t slot, bool finished)
 }
 
 // Slots whose sequences are over give their pages back.
-static oct_status release_ended(model_drafter *m)
+static void release_ended(model_drafter *m)
 {
-    oct_status status = OCT_OK;
-    for (int32_t slot = 0; status == OCT_OK && slot < m->slots; slot++)
-        if (!m->sequences[slot].running && oct_engine_length(m->draft, slot) > 0)
-            status = oct_engine_truncate(m->draft, slot, 0);
-    return status;
+    for (int32_t slot = 0; slot < m->slots; slot++)
+        if (!m->sequences[slot].running)
+            oct_engine_truncate(m->draft, slot, 0);
 }
 
 static oct_status check_wish(const model_drafter *m, const oct_draft_wish *wish)
@@ -159,8 +157,8 @@ static oct_status settle(model_drafter *m, oct_draft_wish *wish)
     wish->count = s->proposed = 0;
     if (s->begun_count > 0 && (s->held < s->count || s->begun_count < s->count)) {
         s->held = smaller(s->held, s->count - 1);
-        return oct_engine_length(m->draft, wish->slot) > s->held ? oct_engine_truncate(m->draft, wish->slot, s->held)
-                                                                 : OCT_OK;
+        oct_engine_truncate(m->draft, wish->slot, s->held);
+        return OCT_OK;
     }
     s->begun_count = s->count; // also for a second proposal before its next token: what it was begun with is not cut
     const oct_status status =
@@ -252,7 +250,8 @@ static void take_choices(model_drafter *m)
 
 static oct_status decode(model_drafter *m, oct_draft_wish *wishes, int32_t count)
 {
-    oct_status status = release_ended(m);
+    oct_status status = OCT_OK;
+    release_ended(m);
     for (int32_t i = 0; status == OCT_OK && i < count; i++)
         status = settle(m, &wishes[i]);
     while (status == OCT_OK) {

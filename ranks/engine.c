@@ -6,34 +6,44 @@
 
 #include "runtime/fault.h"
 
-static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *begun)
+// A sequence that is over: whole pages of what it was begun with and of its output can be shared from now on (those of
+// the former already could). Wrong drafts at its end do no harm: a page is found by its tokens.
+static void end_sequence(oct_engine *engine, int32_t at)
 {
-    oct_engine_slot *slot = &engine->slots[begun->slot];
-    slot->sampling = begun->sampling;
-    slot->begun_count = begun->count;
-    memcpy(slot->begun, begun->tokens, (size_t)begun->count * sizeof *slot->begun);
-    oct_history_reset(&slot->history);
-    oct_page_table_truncate(&engine->page_table, begun->slot, 0);
-    // The last token is computed in any case: what follows it is wanted.
-    slot->length = oct_page_table_share(&engine->page_table, begun->slot, slot->begun, begun->count - 1);
-    if (!oct_sampling_needs_history(&slot->sampling))
-        return OCT_OK;
-    const int32_t prompt = slot->length < begun->prompt_count ? slot->length : begun->prompt_count;
-    const oct_status status = oct_history_append_prompt(&slot->history, slot->begun, prompt);
-    return status != OCT_OK
-               ? status
-               : oct_history_append_output(&slot->history, slot->begun + prompt, slot->length - prompt);
+    const oct_engine_slot *slot = &engine->slots[at];
+    if (slot->begun_count > 0)
+        oct_page_table_seal(&engine->page_table, at, slot->tokens, slot->length);
 }
 
-static oct_status cut_sequence(oct_engine *engine, const oct_control_truncate *cut)
+static void cut_sequence(oct_engine *engine, const oct_control_cut *cut)
 {
     oct_engine_slot *slot = &engine->slots[cut->slot];
     if (cut->length >= slot->length)
-        return OCT_OK;
+        return;
+    if (cut->length == 0)
+        end_sequence(engine, cut->slot);
     slot->length = cut->length;
     oct_history_truncate(&slot->history, cut->length);
     oct_page_table_truncate(&engine->page_table, cut->slot, cut->length);
-    return OCT_OK;
+}
+
+static oct_status set_sequence(oct_engine *engine, const oct_control_sequence *begun)
+{
+    oct_engine_slot *slot = &engine->slots[begun->slot];
+    cut_sequence(engine, &(oct_control_cut){.slot = begun->slot, .length = 0});
+    slot->sampling = begun->sampling;
+    slot->begun_count = begun->count;
+    memcpy(slot->tokens, begun->tokens, (size_t)begun->count * sizeof *slot->tokens);
+    oct_history_reset(&slot->history);
+    // The last token is computed in any case: what follows it is wanted.
+    slot->length = oct_page_table_share(&engine->page_table, begun->slot, slot->tokens, begun->count - 1);
+    if (!oct_sampling_needs_history(&slot->sampling))
+        return OCT_OK;
+    const int32_t prompt = slot->length < begun->prompt_count ? slot->length : begun->prompt_count;
+    const oct_status status = oct_history_append_prompt(&slot->history, slot->tokens, prompt);
+    return status != OCT_OK
+               ? status
+               : oct_history_append_output(&slot->history, slot->tokens + prompt, slot->length - prompt);
 }
 
 // Puts a column behind its sequence, and into the step.
@@ -42,9 +52,9 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     oct_engine_slot *slot = &engine->slots[column->slot];
     oct_step *step = &engine->step;
     oct_status status = OCT_OK;
-    if (slot->length < slot->begun_count && column->token != slot->begun[slot->length])
+    if (slot->length < slot->begun_count && column->token != slot->tokens[slot->length])
         status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d of a sequence that was begun with %d there",
-                          column->token, slot->length, slot->begun[slot->length]);
+                          column->token, slot->length, slot->tokens[slot->length]);
     else if (slot->length >= engine->figures.context || column->token < 0 ||
              column->token >= engine->shard.program.model.vocabulary)
         status = oct_fail(OCT_ERR_INTERNAL, "token %d at position %d: the vocabulary has %d, the context %d",
@@ -58,6 +68,7 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
         return status;
     const int32_t at = step->columns++;
     engine->tokens[at] = column->token;
+    slot->tokens[slot->length] = column->token;
     engine->positions[at] = slot->length++;
     engine->pages[at] = oct_page_table_slot(&engine->page_table, column->slot);
     if (column->want == OCT_WANT_NOTHING)
@@ -71,18 +82,19 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     return OCT_OK;
 }
 
-// From now on others may share the pages that the step has filled.
+// From now on others may share the pages that the step has filled with tokens that nobody takes back.
 static void seal_pages(oct_engine *engine, const oct_control_step *asked)
 {
     for (int32_t i = 0; i < asked->count; i++) {
         const int32_t at = asked->columns[i].slot;
         const oct_engine_slot *slot = &engine->slots[at];
-        oct_page_table_seal(&engine->page_table, at, slot->begun,
+        oct_page_table_seal(&engine->page_table, at, slot->tokens,
                             slot->length < slot->begun_count ? slot->length : slot->begun_count);
     }
 }
 
-oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked)
+// What every rank does for a step that rank 0 has described, up to its logits.
+static oct_status run_step(oct_engine *engine, const oct_control_step *asked)
 {
     const oct_phase phase = asked->columns[0].prompt ? OCT_PHASE_PREFILL : OCT_PHASE_DECODE;
     oct_progress_phase(phase);
@@ -113,18 +125,33 @@ static oct_status gather_asked(oct_engine *engine, int32_t column)
     return oct_engine_gather(engine, column);
 }
 
+static void follow_cuts(oct_engine *engine, const oct_control_cut *cuts, int32_t count)
+{
+    for (int32_t i = 0; i < count; i++)
+        cut_sequence(engine, &cuts[i]);
+}
+
+static oct_status follow_sequence(oct_engine *engine, const oct_control_sequence *begun)
+{
+    follow_cuts(engine, oct_control_sequence_cuts(begun), begun->cut_count);
+    return set_sequence(engine, begun);
+}
+
+static oct_status follow_step(oct_engine *engine, const oct_control_step *step)
+{
+    follow_cuts(engine, oct_control_step_cuts(step), step->cut_count);
+    const oct_status status = run_step(engine, step);
+    return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
+}
+
 static oct_status follow(oct_engine *engine, oct_control_kind kind, const void *payload)
 {
     double measured;
-    oct_status status = OCT_OK;
     switch (kind) {
     case OCT_CONTROL_SEQUENCE:
-        return set_sequence(engine, payload);
-    case OCT_CONTROL_TRUNCATE:
-        return cut_sequence(engine, payload);
+        return follow_sequence(engine, payload);
     case OCT_CONTROL_STEP:
-        status = oct_engine_run_step(engine, payload);
-        return status != OCT_OK ? status : oct_engine_take_results(engine, NULL, NULL, NULL);
+        return follow_step(engine, payload);
     case OCT_CONTROL_LOGITS:
         return gather_asked(engine, *(const int32_t *)payload);
     case OCT_CONTROL_PROBE:
@@ -158,6 +185,15 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished)
     }
 }
 
+// Moves the cuts that wait into a message.
+static int32_t send_cuts(oct_engine *engine, oct_control_cut *out)
+{
+    const int32_t count = engine->cut_count;
+    memcpy(out, engine->cuts, (size_t)count * sizeof *out);
+    engine->cut_count = 0;
+    return count;
+}
+
 oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling,
                                      const int32_t *tokens, int32_t count, int32_t prompt_count)
 {
@@ -166,10 +202,11 @@ oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct
     oct_control_sequence *begun = engine->beginning;
     *begun = (oct_control_sequence){
         .slot = slot, .count = count, .prompt_count = prompt_count, .sampling = *sampling};
-    const size_t bytes = (size_t)count * sizeof *tokens;
     if (count > 0)
-        memcpy(begun->tokens, tokens, bytes);
-    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, begun, sizeof *begun + bytes);
+        memcpy(begun->tokens, tokens, (size_t)count * sizeof *tokens);
+    begun->cut_count = send_cuts(engine, oct_control_sequence_cuts(begun));
+    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_SEQUENCE, begun,
+                                               oct_control_sequence_bytes(count, begun->cut_count));
     return status != OCT_OK ? status : set_sequence(engine, begun);
 }
 
@@ -201,12 +238,15 @@ bool oct_engine_fits(oct_engine *engine, const oct_control_column *columns, int3
     return pages_of_step(engine, columns, count) <= oct_engine_free_pages(engine);
 }
 
-oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length)
+void oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length)
 {
     assert(slot >= 0 && slot < engine->figures.slots && length >= 0);
-    const oct_control_truncate cut = {.slot = slot, .length = length};
-    const oct_status status = oct_control_send(engine->control, OCT_CONTROL_TRUNCATE, &cut, sizeof cut);
-    return status != OCT_OK ? status : cut_sequence(engine, &cut);
+    if (length >= engine->slots[slot].length)
+        return;
+    assert(engine->cut_count < OCT_CONTROL_CUTS * engine->figures.slots);
+    const oct_control_cut cut = {.slot = slot, .length = length};
+    engine->cuts[engine->cut_count++] = cut;
+    cut_sequence(engine, &cut);
 }
 
 // From the logits to the choices.
@@ -234,10 +274,11 @@ oct_status oct_engine_step(oct_engine *engine, const oct_control_column *columns
     oct_control_step *step = engine->descriptor;
     step->count = count;
     memcpy(step->columns, columns, (size_t)count * sizeof *columns);
+    step->cut_count = send_cuts(engine, oct_control_step_cuts(step));
     oct_status status = oct_control_send(engine->control, OCT_CONTROL_STEP, step,
-                                         sizeof *step + (size_t)count * sizeof *columns);
+                                         oct_control_step_bytes(count, step->cut_count));
     if (status == OCT_OK)
-        status = oct_engine_run_step(engine, step);
+        status = run_step(engine, step);
     if (status == OCT_OK)
         status = choose(engine, choices, receive, context);
     engine->broken = engine->broken || status != OCT_OK;

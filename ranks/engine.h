@@ -69,11 +69,11 @@ oct_status oct_engine_serve(oct_engine *engine, bool *finished);
 
 // Forgets the sequence of a slot and begins another with these sampling parameters (checked by the caller). tokens
 // [count], at most a context, NULL and 0 for none: with which it will begin, the first prompt_count of them prompt, the
-// rest output of a sequence that is taken up again. Where other sequences that were begun so, running or forgotten, have
-// computed whole pages of 64 of them, the new one shares those and begins with them: oct_engine_length() says how
-// many it has, always less than count. The caller puts exactly the other tokens behind them, and never cuts the
-// sequence inside a page of them, only behind them or to nothing. A sequence shares what is computed when it begins:
-// begin it right before its first step.
+// rest output of a sequence that is taken up again. Where other sequences that were begun so have computed whole pages
+// of 64 of them (running ones of what they were begun with, those that are over of all that they had), the new one
+// shares those and begins with them: oct_engine_length() says how many it has, always less than count. The caller puts
+// exactly the other tokens behind them, and never cuts the sequence inside a page of them, only behind them or to
+// nothing. A sequence shares what is computed when it begins: begin it right before its first step.
 oct_status oct_engine_begin_sequence(oct_engine *engine, int32_t slot, const oct_sampling *sampling,
                                      const int32_t *tokens, int32_t count, int32_t prompt_count);
 
@@ -105,8 +105,9 @@ oct_status oct_engine_forward(oct_engine *engine, int32_t slot, const int32_t *t
                               oct_want want, oct_choice *choice, oct_receive_logits receive, void *context);
 
 // Cuts the sequence of a slot to its first `length` tokens (rejected drafts; 0: it is over, and what others can share
-// of it is kept until the pages are needed). No effect where it is not longer.
-oct_status oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
+// of it is kept until the pages are needed). No effect where it is not longer. The other ranks hear of it with the next
+// step or beginning of a sequence; for each slot there are at most OCT_CONTROL_CUTS cuts between two of those.
+void oct_engine_truncate(oct_engine *engine, int32_t slot, int32_t length);
 
 // True once a step has failed on rank 0: the others may be inside it, so the job can only end by oct_world_abort().
 bool oct_engine_is_broken(const oct_engine *engine);
@@ -121,12 +122,13 @@ oct_status oct_engine_check_choice(const oct_choice *choice, int32_t length);
 // same threads, which read them as one stream each and as several. COLLECTIVE through the control channel.
 oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s);
 
-// Reads once, with all threads of all ranks, what a decode step of one column behind `positions` positions reads, in the
-// way that was fastest in the last probe (there must have been one), and computes nothing: the least that such a
+// Reads once, with all threads of all ranks, what a decode step of one column behind `positions` positions reads, in
+// the way that was fastest in the last probe (there must have been one), and computes nothing: the least that such a
 // step can take. COLLECTIVE through the control channel.
 oct_status oct_engine_touch(oct_engine *engine, int64_t positions, double *seconds);
 
-// From now on steps add where rank 0's time goes to *times (owned by the caller, who clears it); NULL: no longer. LOCAL.
+// From now on steps add where rank 0's time goes to *times (owned by the caller, who clears it); NULL: no longer.
+// LOCAL.
 void oct_engine_time_operations(oct_engine *engine, oct_operation_times *times);
 
 // Tells the other ranks that nothing happens until the next call (waiting for a person).

@@ -74,26 +74,22 @@ static oct_status allocate_slots(oct_engine *engine)
     for (int32_t i = 0; status == OCT_OK && i < figures->slots; i++) {
         oct_engine_slot *slot = &engine->slots[i];
         slot->sampling = oct_sampling_default();
-        slot->begun = malloc((size_t)figures->context * sizeof *slot->begun);
-        status = slot->begun == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots)
-                                     : oct_history_create(&slot->history, engine->shard.program.model.vocabulary,
-                                                          figures->context + 1);
+        slot->tokens = malloc((size_t)figures->context * sizeof *slot->tokens);
+        status = slot->tokens == NULL ? oct_fail(OCT_ERR_MACHINE, "no memory for %d slots", figures->slots)
+                                      : oct_history_create(&slot->history, engine->shard.program.model.vocabulary,
+                                                           figures->context + 1);
     }
     return status;
-}
-
-// The longest message that begins a sequence.
-static size_t sequence_bytes(const oct_engine *engine)
-{
-    return sizeof(oct_control_sequence) + (size_t)engine->figures.context * sizeof(int32_t);
 }
 
 static oct_status allocate_steps(oct_engine *engine)
 {
     const size_t columns = (size_t)engine->figures.step_columns;
     const size_t vocabulary = engine->world->rank == 0 ? (size_t)engine->shard.program.model.vocabulary : 1;
-    engine->beginning = malloc(sequence_bytes(engine));
-    engine->descriptor = malloc(sizeof *engine->descriptor + columns * sizeof *engine->descriptor->columns);
+    const int32_t cuts = OCT_CONTROL_CUTS * engine->figures.slots;
+    engine->beginning = malloc(oct_control_sequence_bytes(engine->figures.context, cuts));
+    engine->cuts = malloc((size_t)cuts * sizeof *engine->cuts);
+    engine->descriptor = malloc(oct_control_step_bytes(engine->figures.step_columns, cuts));
     engine->chunk = malloc(columns * sizeof *engine->chunk);
     engine->tokens = malloc(columns * sizeof *engine->tokens);
     engine->positions = malloc(columns * sizeof *engine->positions);
@@ -104,10 +100,10 @@ static oct_status allocate_steps(oct_engine *engine)
     engine->undecided = malloc(columns * sizeof *engine->undecided);
     engine->gathered = malloc(vocabulary * sizeof *engine->gathered);
     engine->scratch = malloc(oct_sampling_scratch_bytes((int32_t)vocabulary));
-    if (engine->beginning == NULL || engine->descriptor == NULL || engine->chunk == NULL || engine->tokens == NULL ||
-        engine->positions == NULL || engine->logit_column == NULL || engine->pages == NULL ||
-        engine->samplings == NULL || engine->maxima == NULL || engine->undecided == NULL ||
-        engine->gathered == NULL || engine->scratch == NULL)
+    if (engine->beginning == NULL || engine->cuts == NULL || engine->descriptor == NULL || engine->chunk == NULL ||
+        engine->tokens == NULL || engine->positions == NULL || engine->logit_column == NULL ||
+        engine->pages == NULL || engine->samplings == NULL || engine->maxima == NULL ||
+        engine->undecided == NULL || engine->gathered == NULL || engine->scratch == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for step buffers");
     return allocate_slots(engine);
 }
@@ -350,13 +346,14 @@ void oct_engine_close(oct_engine *engine)
     oct_checkpoint_close(engine->checkpoint);
     for (int32_t slot = 0; engine->slots != NULL && slot < engine->figures.slots; slot++) {
         oct_history_destroy(&engine->slots[slot].history);
-        free(engine->slots[slot].begun);
+        free(engine->slots[slot].tokens);
     }
     free(engine->slots);
     if (!engine->shares_placement)
         oct_placement_free(&engine->placement);
     oct_page_table_destroy(&engine->page_table);
     free(engine->beginning);
+    free(engine->cuts);
     free(engine->descriptor);
     free(engine->chunk);
     free(engine->tokens);

@@ -72,7 +72,8 @@ static oct_status compare_hashes(const oct_engine *engine, const oct_candidates 
                             "rank %d disagrees with rank 0 about the residual at position %d: %016llx against %016llx; "
                             "its memory, binary or libraries differ",
                             rank, engine->positions[engine->logit_column[0]],
-                            (unsigned long long)lists[rank]->residual_hash, (unsigned long long)lists[0]->residual_hash);
+                            (unsigned long long)lists[rank]->residual_hash,
+                            (unsigned long long)lists[0]->residual_hash);
     return OCT_OK;
 }
 

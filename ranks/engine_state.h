@@ -14,8 +14,8 @@ typedef struct oct_engine_slot {
     oct_sampling sampling;
     oct_history history; // only kept up where the sampling parameters need it
     int32_t length;      // tokens in the KV cache
-    int32_t *begun;      // [context] the tokens that the sequence was begun with
-    int32_t begun_count;
+    int32_t *tokens;     // [context] those that the sequence was begun with, and whatever else is in the KV cache
+    int32_t begun_count; // of those
     int32_t ahead; // rank 0: columns of the step that is being counted, otherwise 0
 } oct_engine_slot;
 
@@ -37,10 +37,12 @@ struct oct_engine {
 
     oct_engine_slot *slots;    // [figures.slots]
     oct_page_table page_table; // of all slots
-    oct_control_sequence *beginning; // rank 0: what is sent, with room for [context] tokens
+    oct_control_sequence *beginning; // rank 0: what is sent, with room for [context] tokens and all cuts
+    oct_control_cut *cuts;           // rank 0: [OCT_CONTROL_CUTS * slots] that wait for the next message
+    int32_t cut_count;
 
     // One step; arrays of [figures.step_columns].
-    oct_control_step *descriptor; // rank 0: what is sent
+    oct_control_step *descriptor; // rank 0: what is sent, with room for all cuts
     oct_control_column *chunk;    // rank 0: a piece of a prompt
     int32_t *tokens, *positions, *logit_column;
     const int32_t **pages;
@@ -56,12 +58,9 @@ struct oct_engine {
     void *scratch;   // rank 0: oct_sampling_scratch_bytes(vocabulary)
 };
 
-// What every rank does for a step that rank 0 has described, up to its logits.
-oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step);
-
-// What follows: the candidates of all sampled columns travel in one round, then the logits of the columns that want
-// them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`), and `receive` is
-// called; elsewhere they are NULL.
+// What follows a step's logits: the candidates of all sampled columns travel in one round, then the logits of the
+// columns that want them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`),
+// and `receive` is called; elsewhere they are NULL.
 oct_status oct_engine_take_results(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context);
 
 // Rank 0: the choices that are still open, from all logits.

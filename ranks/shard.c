@@ -88,7 +88,8 @@ static oct_status allocate(oct_shard *shard, const oct_world *world, int32_t con
     shard->rope = calloc((size_t)context * (size_t)shard->program.model.rope_dims, sizeof *shard->rope);
     if (shard->tensors == NULL || shard->encodings == NULL || shard->matrix_bytes == NULL || shard->vectors == NULL ||
         shard->rope == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory for the rotary table of %d tokens; give a smaller --context", context);
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the rotary table of %d tokens; give a smaller --context",
+                        context);
     return OCT_OK;
 }
 
@@ -122,22 +123,6 @@ void oct_shard_free(oct_shard *shard)
     free(shard->vectors);
     free(shard->rope);
     memset(shard, 0, sizeof *shard);
-}
-
-oct_status oct_shard_bytes(const oct_checkpoint *checkpoint, int32_t ranks, int32_t rank, uint64_t *bytes)
-{
-    oct_step_program program;
-    const oct_status status = oct_step_program_build(&program, oct_checkpoint_model(checkpoint), ranks, rank);
-    if (status != OCT_OK)
-        return status;
-    *bytes = 0;
-    for (int32_t i = 0; i < program.matrix_count; i++) {
-        const oct_tensor *tensor = oct_checkpoint_matrix(checkpoint, program.matrices[i].spec.name);
-        if (tensor != NULL)
-            *bytes += oct_tensor_run_bytes(tensor, program.matrices[i].granules);
-    }
-    oct_step_program_free(&program);
-    return OCT_OK;
 }
 
 double oct_shard_imbalance(const oct_shard *shard, oct_world *world)

@@ -25,9 +25,6 @@ typedef struct oct_shard {
 oct_status oct_shard_plan(oct_shard *shard, oct_checkpoint *checkpoint, oct_world *world, int32_t context);
 void oct_shard_free(oct_shard *shard);
 
-// Bytes of `rank`'s matrices in a job of `ranks`. Errors as oct_step_program_build(). LOCAL.
-oct_status oct_shard_bytes(const oct_checkpoint *checkpoint, int32_t ranks, int32_t rank, uint64_t *bytes);
-
 // The largest shard over the average of all ranks: 1 is perfect balance.
 double oct_shard_imbalance(const oct_shard *shard, oct_world *world);
 

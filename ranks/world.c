@@ -224,8 +224,8 @@ oct_status oct_world_agree(oct_world *world, oct_status status)
 {
     // Severity, then who can say why, then the lowest rank, then the status itself.
     const int64_t can_say = oct_failure_text()[0] != '\0' && status != OCT_OK;
-    int64_t mine = ((int64_t)severity(status) << 40) | (can_say << 39) | ((int64_t)(world->size - 1 - world->rank) << 8) |
-                   (int64_t)(unsigned char)status;
+    int64_t mine = ((int64_t)severity(status) << 40) | (can_say << 39) |
+                   ((int64_t)(world->size - 1 - world->rank) << 8) | (int64_t)(unsigned char)status;
     int64_t worst = mine;
     MPI_Request request;
     complete(world, MPI_Iallreduce(&mine, &worst, 1, MPI_INT64_T, MPI_MAX, world->all, &request), &request);

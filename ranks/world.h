@@ -62,13 +62,13 @@ void oct_world_allreduce(oct_world *world, void *values, int count, MPI_Datatype
 void oct_world_finish(oct_world *world);
 
 // Ends this process at once with `status` as exit code, without a call to MPI: for when peers may be gone or
-// do not listen. Rescues (below), prints the kept failure once a host, says goodbye to the guard, flushes stdout. The launcher
-// then ends the other ranks. LOCAL; `world` may be NULL.
+// do not listen. Rescues (below), prints the kept failure once a host, says goodbye to the guard, flushes stdout. The
+// launcher then ends the other ranks. LOCAL; `world` may be NULL.
 _Noreturn void oct_world_abort(oct_world *world, oct_status status);
 
-// What a process that ends before its time still has to do: oct_world_abort() and the monitor call rescue(context) first,
-// each on its own thread and one at a time; it makes no MPI call and comes back within a second. NULL: nothing any
-// more; that waits for a call that is under way. LOCAL; oct_world_rescue() is for the monitor.
+// What a process that ends before its time still has to do: oct_world_abort() and the monitor call rescue(context)
+// first, each on its own thread and one at a time; it makes no MPI call and comes back within a second. NULL: nothing
+// any more; that waits for a call that is under way. LOCAL; oct_world_rescue() is for the monitor.
 void oct_world_set_rescue(void (*rescue)(void *context), void *context);
 void oct_world_rescue(void);
 

@@ -227,10 +227,3 @@ void oct_chat_template_free(oct_chat_template *chat)
     free(chat->preamble);
     *chat = (oct_chat_template){0};
 }
-
-const char *oct_chat_family_name(oct_chat_family family)
-{
-    static const char *const names[] = {"chatml",     "llama2",     "llama3", "mistral-v1",
-                                        "mistral-v3", "mistral-v7", "gemma"};
-    return names[family];
-}

@@ -51,9 +51,6 @@ oct_status oct_chat_template_recognise(oct_chat_template *chat, const char *text
 // Frees what the description owns and zeroes it; a zeroed one is allowed.
 void oct_chat_template_free(oct_chat_template *chat);
 
-// A word for the family, for `inspect` and messages: "chatml", "llama2", ….
-const char *oct_chat_family_name(oct_chat_family family);
-
 // Writes the prompt of n messages to *prompt (terminated, to be freed with free()); with
 // add_generation_prompt it ends where the assistant's answer begins. BOS is not part of it. Encode it with
 // OCT_ENCODE_PARSE_SPECIAL, and OCT_ENCODE_ADD_BOS where begins_with_bos is set: special tokens' names

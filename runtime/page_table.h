@@ -73,9 +73,9 @@ int32_t oct_page_table_share(oct_page_table *table, int32_t slot, const int32_t 
 // of the available ones.
 int32_t oct_page_table_held(const oct_page_table *table, const int32_t *tokens, int32_t positions);
 
-// The first `positions` positions of a slot have been computed, from tokens [positions]: seals its whole pages in there.
-// Where another sealed page holds the same tokens (two sequences were computed side by side) the slot takes that one,
-// which has the same bits, and gives its own back. Takes constant time a page that is newly sealed.
+// The first `positions` positions of a slot have been computed, from tokens [positions]: seals its whole pages in
+// there. Where another sealed page holds the same tokens (two sequences were computed side by side) the slot takes that
+// one, which has the same bits, and gives its own back. Takes constant time a page that is newly sealed.
 void oct_page_table_seal(oct_page_table *table, int32_t slot, const int32_t *tokens, int32_t positions);
 
 // The page ids of a slot, by position / OCT_PAGE_POSITIONS. The address stays the same as long as the table

@@ -1,9 +1,9 @@
 // The index of prefixes: which page of the KV cache holds the keys and values of which tokens behind which others.
 //
-// An entry is a page, the OCT_PREFIX_TOKENS tokens that stand in it, and its parent: the page that holds the tokens just
-// before them, or OCT_PREFIX_ROOT where a sequence begins. A parent is an entry for as long as it has children, so the way
-// from the root to an entry spells one sequence of tokens: what is found is proved by comparing tokens, never guessed
-// from a hash. Everything here is LOCAL, takes constant time a page, and allocates nothing after creation.
+// An entry is a page, the OCT_PREFIX_TOKENS tokens that stand in it, and its parent: the page that holds the tokens
+// just before them, or OCT_PREFIX_ROOT where a sequence begins. A parent is an entry for as long as it has children, so
+// the way from the root to an entry spells one sequence of tokens: what is found is proved by comparing tokens, never
+// guessed from a hash. Everything here is LOCAL, takes constant time a page, and allocates nothing after creation.
 #ifndef OCT_RUNTIME_PREFIX_INDEX_H
 #define OCT_RUNTIME_PREFIX_INDEX_H
 

@@ -3,11 +3,12 @@
 #include "runtime/request.h"
 
 #include <errno.h>
-#include <float.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "runtime/json_value.h"
 
 oct_request oct_request_default(void)
 {
@@ -81,99 +82,12 @@ bool oct_request_line_is_blank(const char *line, size_t bytes)
     return true;
 }
 
-// --- values --------------------------------------------------------------------------------------------
-
-static const char *type_name(const json_t *value)
-{
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        return "an object";
-    case JSON_ARRAY:
-        return "a list";
-    case JSON_STRING:
-        return "a string";
-    case JSON_INTEGER:
-        return "a whole number";
-    case JSON_REAL:
-        return "a number with a fraction";
-    case JSON_TRUE:
-    case JSON_FALSE:
-        return "true or false";
-    case JSON_NULL:
-        break;
-    }
-    return "null";
-}
-
-static oct_status wrong_type(const reader *r, const char *name, const json_t *value, const char *expected)
-{
-    return oct_fail(OCT_ERR_USAGE, "%s%s is %s, expected %s", r->where, name, type_name(value), expected);
-}
-
-static oct_status read_whole(const reader *r, const char *name, const json_t *value, int64_t low,
-                             int64_t high, int64_t *out)
-{
-    if (!json_is_integer(value))
-        return wrong_type(r, name, value, "a whole number");
-    int64_t number = json_integer_value(value);
-    if (number < low || number > high)
-        return oct_fail(OCT_ERR_USAGE, "%s%s is %lld, expected %lld to %lld", r->where, name,
-                        (long long)number, (long long)low, (long long)high);
-    *out = number;
-    return OCT_OK;
-}
-
-static oct_status read_int32(const reader *r, const char *name, const json_t *value, int32_t low,
-                             int32_t *out)
-{
-    int64_t number = 0;
-    oct_status status = read_whole(r, name, value, low, INT32_MAX, &number);
-    if (!status)
-        *out = (int32_t)number;
-    return status;
-}
-
-// Ranges are checked by oct_sampling_check(). What fp32 cannot hold must not become 0 or infinity, which may
-// mean something else.
-static oct_status read_float(const reader *r, const char *name, const json_t *value, float *out)
-{
-    if (!json_is_number(value))
-        return wrong_type(r, name, value, "a number");
-    double number = json_number_value(value);
-    if (number > (double)FLT_MAX || number < -(double)FLT_MAX)
-        return oct_fail(OCT_ERR_USAGE, "%s%s is %g, too large", r->where, name, number);
-    *out = (float)number;
-    if (number != 0 && !(*out >= FLT_MIN || *out <= -FLT_MIN))
-        *out = number > 0 ? FLT_MIN : -FLT_MIN;
-    return OCT_OK;
-}
-
-// A copy of a string; with `bytes` it may hold NUL, without it is refused.
-static oct_status read_string(const reader *r, const char *name, const json_t *value, char **out,
-                              size_t *bytes)
-{
-    if (!json_is_string(value))
-        return wrong_type(r, name, value, "a string");
-    size_t length = json_string_length(value);
-    if (!bytes && strlen(json_string_value(value)) != length)
-        return oct_fail(OCT_ERR_USAGE, "%s%s holds a character \\u0000, which is not allowed here", r->where,
-                        name);
-    char *copy = malloc(length + 1);
-    if (!copy)
-        return out_of_memory(r->where);
-    memcpy(copy, json_string_value(value), length + 1);
-    *out = copy;
-    if (bytes)
-        *bytes = length;
-    return OCT_OK;
-}
-
 // --- keys ----------------------------------------------------------------------------------------------
 
 static oct_status set_id(reader *r, const json_t *value)
 {
     if (!json_is_string(value) && !json_is_number(value))
-        return wrong_type(r, "id", value, "a string or a number");
+        return oct_json_wrong_type(r->where, "id", value, "a string or a number");
     char *id = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
     if (!id)
         return out_of_memory(r->where);
@@ -184,24 +98,24 @@ static oct_status set_id(reader *r, const json_t *value)
 
 static oct_status set_prompt(reader *r, const json_t *value)
 {
-    return read_string(r, "prompt", value, &r->request->prompt, &r->request->prompt_bytes);
+    return oct_json_read_string(r->where, "prompt", value, &r->request->prompt, &r->request->prompt_bytes);
 }
 
 static oct_status read_message(reader *r, const json_t *value, oct_chat_message *message)
 {
     if (!json_is_object(value))
-        return wrong_type(r, "an entry of messages", value, "an object with role and content");
+        return oct_json_wrong_type(r->where, "an entry of messages", value, "an object with role and content");
     const json_t *role = json_object_get(value, "role"), *content = json_object_get(value, "content");
     if (!role || !content || json_object_size(value) != 2)
         return oct_fail(OCT_ERR_USAGE,
                         "%san entry of messages has other keys than role and content, expected both",
                         r->where);
     char *text;
-    oct_status status = read_string(r, "role", role, &text, NULL);
+    oct_status status = oct_json_read_string(r->where, "role", role, &text, NULL);
     if (status)
         return status;
     message->role = text;
-    status = read_string(r, "content", content, &text, NULL);
+    status = oct_json_read_string(r->where, "content", content, &text, NULL);
     if (!status)
         message->content = text;
     return status;
@@ -210,7 +124,7 @@ static oct_status read_message(reader *r, const json_t *value, oct_chat_message 
 static oct_status set_messages(reader *r, const json_t *value)
 {
     if (!json_is_array(value))
-        return wrong_type(r, "messages", value, "a list");
+        return oct_json_wrong_type(r->where, "messages", value, "a list");
     size_t count = json_array_size(value);
     if (count == 0)
         return oct_fail(OCT_ERR_USAGE, "%smessages is empty, expected at least one message", r->where);
@@ -227,23 +141,23 @@ static oct_status set_messages(reader *r, const json_t *value)
 
 static oct_status set_max_tokens(reader *r, const json_t *value)
 {
-    return read_int32(r, "max_tokens", value, 1, &r->request->max_tokens);
+    return oct_json_read_int32(r->where, "max_tokens", value, 1, &r->request->max_tokens);
 }
 
 static oct_status set_top_k(reader *r, const json_t *value)
 {
-    return read_int32(r, "top_k", value, 0, &r->request->sampling.top_k);
+    return oct_json_read_int32(r->where, "top_k", value, 0, &r->request->sampling.top_k);
 }
 
 static oct_status set_logprobs(reader *r, const json_t *value)
 {
-    return read_int32(r, "logprobs", value, 0, &r->request->sampling.logprobs);
+    return oct_json_read_int32(r->where, "logprobs", value, 0, &r->request->sampling.logprobs);
 }
 
 static oct_status set_seed(reader *r, const json_t *value)
 {
     int64_t seed = 0;
-    oct_status status = read_whole(r, "seed", value, 0, INT64_MAX, &seed);
+    oct_status status = oct_json_read_whole(r->where, "seed", value, 0, INT64_MAX, &seed);
     if (!status)
         r->request->sampling.seed = (uint64_t)seed;
     return status;
@@ -252,7 +166,7 @@ static oct_status set_seed(reader *r, const json_t *value)
 static oct_status set_ignore_eos(reader *r, const json_t *value)
 {
     if (!json_is_boolean(value))
-        return wrong_type(r, "ignore_eos", value, "true or false");
+        return oct_json_wrong_type(r->where, "ignore_eos", value, "true or false");
     r->request->ignore_eos = json_is_true(value);
     return OCT_OK;
 }
@@ -261,7 +175,7 @@ static oct_status set_logit_bias(reader *r, const json_t *value)
 {
     oct_sampling *sampling = &r->request->sampling;
     if (!json_is_object(value))
-        return wrong_type(r, "logit_bias", value, "an object of token ids and biases");
+        return oct_json_wrong_type(r->where, "logit_bias", value, "an object of token ids and biases");
     if (json_object_size(value) > OCT_MAX_LOGIT_BIASES)
         return oct_fail(OCT_ERR_USAGE, "%slogit_bias has %zu entries, expected at most %d", r->where,
                         json_object_size(value), OCT_MAX_LOGIT_BIASES);
@@ -278,7 +192,7 @@ static oct_status set_logit_bias(reader *r, const json_t *value)
                             r->where, key);
         oct_logit_bias *entry = &sampling->biases[sampling->bias_count];
         entry->token = (int32_t)token;
-        oct_status status = read_float(r, "a value of logit_bias", bias, &entry->bias);
+        oct_status status = oct_json_read_float(r->where, "a value of logit_bias", bias, &entry->bias);
         if (status)
             return status;
         sampling->bias_count++;
@@ -290,13 +204,13 @@ static oct_status set_stop(reader *r, const json_t *value)
 {
     free_stops(r->request);
     if (!json_is_string(value) && !json_is_array(value))
-        return wrong_type(r, "stop", value, "a string or a list of strings");
+        return oct_json_wrong_type(r->where, "stop", value, "a string or a list of strings");
     size_t count = json_is_array(value) ? json_array_size(value) : 1;
     oct_status status = OCT_OK;
     for (size_t i = 0; i < count && !status; i++) {
         char *text;
         const json_t *entry = json_is_array(value) ? json_array_get(value, i) : value;
-        status = read_string(r, json_is_array(value) ? "an entry of stop" : "stop", entry, &text, NULL);
+        status = oct_json_read_string(r->where, json_is_array(value) ? "an entry of stop" : "stop", entry, &text, NULL);
         if (!status) {
             status = add_stop(r->where, r->request, text);
             free(text);
@@ -333,7 +247,8 @@ static oct_status set_key(reader *r, const struct key *key, const json_t *value)
 {
     if (key->set)
         return key->set(r, value);
-    return read_float(r, key->name, value, (float *)(void *)((char *)&r->request->sampling + key->number));
+    float *number = (float *)(void *)((char *)&r->request->sampling + key->number);
+    return oct_json_read_float(r->where, key->name, value, number);
 }
 
 static oct_status unknown_key(const reader *r, const char *name)
@@ -393,7 +308,7 @@ static oct_status parse(reader *r, const char *line, size_t bytes, int32_t vocab
     oct_status status;
     if (!json_is_object(object)) {
         status =
-            oct_fail(OCT_ERR_FILE, "%sthe line is %s, expected a JSON object", r->where, type_name(object));
+            oct_fail(OCT_ERR_FILE, "%sthe line is %s, expected a JSON object", r->where, oct_json_type_name(object));
     } else {
         // The id first, so that an error in another key can be told under it.
         json_t *id = json_object_get(object, "id");

@@ -8,7 +8,7 @@
 
 #include "runtime/utf8.h"
 
-const char *oct_finish_reason_name(oct_finish_reason reason)
+static const char *finish_reason_name(oct_finish_reason reason)
 {
     static const char *const names[] = {"stop", "length", "error"};
     return names[reason];
@@ -105,7 +105,7 @@ static json_t *logprob_list(const oct_response *response)
 // failure here.
 static bool fill(json_t *object, const oct_response *response)
 {
-    const char *reason = oct_finish_reason_name(response->finish_reason);
+    const char *reason = finish_reason_name(response->finish_reason);
     if (json_object_set_new(object, "text", repaired_string(response->text, response->text_bytes)) ||
         json_object_set_new(object, "token_ids", token_list(response)) ||
         json_object_set_new(object, "finish_reason", json_string(reason)))

@@ -10,9 +10,6 @@
 
 typedef enum oct_finish_reason { OCT_FINISH_STOP, OCT_FINISH_LENGTH, OCT_FINISH_ERROR } oct_finish_reason;
 
-// "stop", "length", "error".
-const char *oct_finish_reason_name(oct_finish_reason reason);
-
 // One figure of the response; the name carries the unit. What is not finite is written as null.
 typedef struct oct_figure {
     const char *name;

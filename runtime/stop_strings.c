@@ -72,14 +72,6 @@ void oct_stop_matcher_destroy(oct_stop_matcher *matcher)
     free(matcher);
 }
 
-void oct_stop_matcher_reset(oct_stop_matcher *matcher)
-{
-    for (size_t i = 0; i < matcher->count; i++)
-        matcher->patterns[i].matched = 0;
-    matcher->fed = matcher->safe = 0;
-    matcher->hit = -1;
-}
-
 static void pattern_step(pattern *p, char byte)
 {
     while (p->matched > 0 && p->bytes[p->matched] != byte)

@@ -21,9 +21,6 @@ oct_status oct_stop_matcher_create(oct_stop_matcher **matcher, const char *const
 // NULL is allowed.
 void oct_stop_matcher_destroy(oct_stop_matcher *matcher);
 
-// Forgets all bytes: ready for another answer.
-void oct_stop_matcher_reset(oct_stop_matcher *matcher);
-
 // Takes the next n bytes of the answer (any bytes) and returns how many bytes, counted from the answer's
 // beginning, may be handed out by now; never fewer than before. After a hit that is where the stop string
 // begins: the answer's final length; further bytes are ignored.

@@ -19,30 +19,9 @@ const char *oct_tokenizer_piece(const oct_tokenizer *tokenizer, int32_t id, size
     return tokenizer->pieces + tokenizer->offsets[id];
 }
 
-int32_t oct_tokenizer_find_special(const oct_tokenizer *tokenizer, const char *text)
-{
-    size_t length = strlen(text), bytes;
-    for (int32_t i = 0; i < tokenizer->n_specials; i++) {
-        const char *piece = oct_tokenizer_piece(tokenizer, tokenizer->specials[i], &bytes);
-        if (bytes == length && memcmp(piece, text, length) == 0)
-            return tokenizer->specials[i];
-    }
-    return -1;
-}
-
 int32_t oct_tokenizer_count(const oct_tokenizer *tokenizer)
 {
     return tokenizer->count;
-}
-
-int32_t oct_tokenizer_bos(const oct_tokenizer *tokenizer)
-{
-    return tokenizer->bos;
-}
-
-int32_t oct_tokenizer_eos(const oct_tokenizer *tokenizer)
-{
-    return tokenizer->eos;
 }
 
 bool oct_tokenizer_is_control(const oct_tokenizer *tokenizer, int32_t id)

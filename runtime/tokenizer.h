@@ -69,12 +69,7 @@ oct_status oct_tokenizer_encode(const oct_tokenizer *tokenizer, const char *text
 // an id outside the vocabulary.
 const char *oct_tokenizer_piece(const oct_tokenizer *tokenizer, int32_t id, size_t *bytes);
 
-// The token whose name is exactly `text` (control and user-defined tokens only), -1 where there is none.
-int32_t oct_tokenizer_find_special(const oct_tokenizer *tokenizer, const char *text);
-
 int32_t oct_tokenizer_count(const oct_tokenizer *tokenizer);
-int32_t oct_tokenizer_bos(const oct_tokenizer *tokenizer); // -1: none
-int32_t oct_tokenizer_eos(const oct_tokenizer *tokenizer); // -1: none
 
 // Control and unknown tokens: those that are not text (a detokenizer leaves them out).
 bool oct_tokenizer_is_control(const oct_tokenizer *tokenizer, int32_t id);
@@ -105,9 +100,6 @@ enum {
 oct_status oct_detokenizer_create(oct_detokenizer **detokenizer, const oct_tokenizer *tokenizer,
                                   unsigned flags);
 void oct_detokenizer_destroy(oct_detokenizer *detokenizer);
-
-// Forgets everything: ready for another text.
-void oct_detokenizer_reset(oct_detokenizer *detokenizer);
 
 // Takes one token and returns the bytes that are ready now: *bytes of them (often none), not terminated,
 // valid until the next call on this detokenizer. Ids outside the vocabulary give nothing.

@@ -46,12 +46,6 @@ void oct_detokenizer_destroy(oct_detokenizer *detokenizer)
     free(detokenizer);
 }
 
-void oct_detokenizer_reset(oct_detokenizer *detokenizer)
-{
-    detokenizer->begun = false;
-    detokenizer->held = 0;
-}
-
 // Moves what is decided from the first n bytes of input to output; what is not stays held.
 static size_t decide(oct_detokenizer *detokenizer, size_t n)
 {

@@ -246,7 +246,8 @@ oct_status oct_backend_create(oct_backend **out, const oct_step_program *program
     backend->scratch = calloc((size_t)options->threads, sizeof *backend->scratch);
     set_widths(backend);
     if (backend->kernels == NULL)
-        status = oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
+        status =
+            oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
     else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL)
         status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     if (status == OCT_OK)

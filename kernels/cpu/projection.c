@@ -12,7 +12,7 @@ typedef struct projection {
     const oct_activations *input; // of all columns
     const uint8_t *next; // weights that the thread reads after the projection, or NULL
     oct_run part;        // several ranks: the strips that are published together
-    float *nodes;        // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, one node, the root
+    float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, one node, the root
 } projection;
 
 // Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that

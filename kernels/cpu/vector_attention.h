@@ -64,8 +64,8 @@ OCT_INLINE void score_tiles(int N, int T, const float *q, int32_t head_dim, floa
             lanes_store(score + n * OCT_SPLIT_POSITIONS + t * LANES, lanes_mul(sum[n][t], lanes_set(scale)));
 }
 
-// Adds the weighted values of the positions [begin, end) of one page to N · T sums of 16 dimensions, and fetches those of
-// the page that follows, from `next` on.
+// Adds the weighted values of the positions [begin, end) of one page to N · T sums of 16 dimensions, and fetches those
+// of the page that follows, from `next` on.
 OCT_INLINE void add_values(int N, int T, lanes sum[QUERIES][PAGE_TILES], const uint16_t *values,
                            int32_t head_dim, const float *weights, int32_t begin, int32_t end,
                            const uint16_t *next)

@@ -13,9 +13,10 @@
 #include "ranks/control_message.h"
 #include "ranks/ucx_star.h"
 #include "ranks/wait.h"
-#include "runtime/progress.h"
+#include "runtime/bandwidth.h"
+#include "tests/bench/rounds.h"
 
-enum { REPEATS = 9, ROUNDS = 5000, PING = 1 };
+enum { REPEATS = 9, PING = 1 };
 
 typedef struct bench {
     oct_world world;
@@ -61,8 +62,9 @@ static void await_ping(bench *b)
         ucp_worker_progress(b->star.worker);
 }
 
-static void round_trip_bare(bench *b)
+static void round_trip_bare(void *context)
 {
+    bench *b = context;
     if (b->world.rank == 0) {
         ping(b);
         await_ping(b);
@@ -72,8 +74,9 @@ static void round_trip_bare(bench *b)
     }
 }
 
-static void round_trip_by_channel(bench *b)
+static void round_trip_by_channel(void *context)
 {
+    bench *b = context;
     oct_control_kind kind;
     const void *payload;
     size_t bytes;
@@ -91,27 +94,6 @@ static void round_trip_by_channel(bench *b)
     b->same = b->same && bytes == b->step_bytes && memcmp(payload, b->step, bytes) == 0;
 }
 
-static double nanoseconds_of(bench *b, void (*round)(bench *))
-{
-    MPI_Barrier(b->world.all);
-    const int64_t start = oct_now_ns();
-    for (int i = 0; i < ROUNDS; i++)
-        round(b);
-    return (double)(oct_now_ns() - start) / ROUNDS;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double values[REPEATS])
-{
-    qsort(values, REPEATS, sizeof *values, by_value);
-    return values[REPEATS / 2];
-}
-
 static void measure(bench *b, int32_t columns)
 {
     double ours[REPEATS], bare[REPEATS], ratio[REPEATS];
@@ -119,20 +101,21 @@ static void measure(bench *b, int32_t columns)
     for (int32_t i = 0; i < columns; i++)
         b->step->columns[i] = (oct_control_column){
             .token = i % limits.vocabulary, .slot = i % limits.slots, .want = OCT_WANT_TOKEN};
-    b->step_bytes = sizeof *b->step + (size_t)columns * sizeof *b->step->columns;
+    b->step_bytes = oct_control_step_bytes(columns, 0);
     oct_control_pack(b->buffer, &b->message_bytes, &limits, 1, OCT_CONTROL_STEP, b->step, b->step_bytes);
-    nanoseconds_of(b, round_trip_bare);
-    nanoseconds_of(b, round_trip_by_channel);
+    nanoseconds_of(&b->world, round_trip_bare, b);
+    nanoseconds_of(&b->world, round_trip_by_channel, b);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
-        bare[repeat] = nanoseconds_of(b, round_trip_bare) / 2;
-        ours[repeat] = nanoseconds_of(b, round_trip_by_channel) - bare[repeat];
+        bare[repeat] = nanoseconds_of(&b->world, round_trip_bare, b) / 2;
+        ours[repeat] = nanoseconds_of(&b->world, round_trip_by_channel, b) - bare[repeat];
         ratio[repeat] = ours[repeat] / bare[repeat];
     }
     if (b->world.rank != 0)
         return;
-    const double middle = median(ratio);
+    const double middle = oct_percentile(ratio, REPEATS, 50);
     printf("%4d columns, %5zu bytes: octet %7.1f ns, bare %7.1f ns, ratio %.2f (%.2f .. %.2f)\n", columns,
-           b->message_bytes, median(ours), median(bare), middle, ratio[0], ratio[REPEATS - 1]);
+           b->message_bytes, oct_percentile(ours, REPEATS, 50), oct_percentile(bare, REPEATS, 50), middle, ratio[0],
+           ratio[REPEATS - 1]);
 }
 
 static oct_status prepare(bench *b)

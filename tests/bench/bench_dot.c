@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "kernels/cpu/kernels.h"
+#include "runtime/bandwidth.h"
 
 #define REPEATS 7
 
@@ -21,12 +22,6 @@ static double now(void)
     struct timespec t;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); // other programs' time slices do not count
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 // Reads everything with independent 64-bit additions, which the compiler makes vectors.
@@ -67,12 +62,10 @@ static void measure(const oct_cpu_kernels *table, oct_encoding encoding, oct_dot
             seconds[i][repeat] = now() - start;
         }
     }
-    for (int i = 0; i < 7; i++)
-        qsort(seconds[i], REPEATS, sizeof(double), by_value);
     printf("%-8s read %5.1f |", oct_encoding_describe(encoding)->name,
-           (double)bytes / seconds[6][REPEATS / 2] * 1e-9);
+           (double)bytes / oct_percentile(seconds[6], REPEATS, 50) * 1e-9);
     for (int i = 0; i < 6; i++)
-        printf(" %dc %5.1f", columns[i], (double)bytes / seconds[i][REPEATS / 2] * 1e-9);
+        printf(" %dc %5.1f", columns[i], (double)bytes / oct_percentile(seconds[i], REPEATS, 50) * 1e-9);
     printf("\n");
     free(dot.out);
 }

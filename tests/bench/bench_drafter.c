@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "ranks/drafter.h"
+#include "runtime/bandwidth.h"
 #include "runtime/progress.h"
 
 enum { REPEATS = 7, VOCABULARY = 49152, MEASURED = 512, MOST = 16, SLOTS = 2 };
@@ -51,16 +52,10 @@ static void write_text(text_kind kind, int32_t *text, int32_t count)
         }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void print(const char *what, double values[REPEATS])
 {
-    qsort(values, REPEATS, sizeof *values, by_value);
-    printf("  %s %6.0f (%.0f .. %.0f)", what, values[REPEATS / 2], values[0], values[REPEATS - 1]);
+    const double median = oct_percentile(values, REPEATS, 50);
+    printf("  %s %6.0f (%.0f .. %.0f)", what, median, values[0], values[REPEATS - 1]);
 }
 
 static void measure(oct_drafter *drafter, text_kind kind, int32_t *text, int32_t tokens)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "checkpoints/checkpoint.h"
+#include "runtime/bandwidth.h"
 #include "runtime/huge_memory.h"
 #include "runtime/progress.h"
 #include "runtime/step_program.h"
@@ -126,12 +127,6 @@ static void open_shard(bench *b, const char *path, int ranks, int rank)
     }
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 int main(int argc, char **argv)
 {
     int ranks, rank, given;
@@ -154,14 +149,14 @@ int main(int argc, char **argv)
     }
     uint64_t total = b.bytes;
     MPI_Allreduce(MPI_IN_PLACE, &total, 1, MPI_UINT64_T, MPI_SUM, MPI_COMM_WORLD);
-    qsort(plain, (size_t)rounds, sizeof *plain, compare);
-    qsort(octet, (size_t)rounds, sizeof *octet, compare);
-    qsort(ratio, (size_t)rounds, sizeof *ratio, compare);
+    const double plain_s = oct_percentile(plain, (size_t)rounds, 50);
+    const double octet_s = oct_percentile(octet, (size_t)rounds, 50);
+    const double middle = oct_percentile(ratio, (size_t)rounds, 50); // sorted by that
     if (rank == 0)
         printf("%.1f MB, %d ranks x %d threads: preads of %llu KiB %.2f GB/s, octet %.2f GB/s, "
                "ratio %.3f (%.3f..%.3f)\n",
                (double)total * 1e-6, ranks, b.threads, (unsigned long long)b.piece >> 10,
-               (double)total / plain[rounds / 2] * 1e-9, (double)total / octet[rounds / 2] * 1e-9, ratio[rounds / 2],
+               (double)total / plain_s * 1e-9, (double)total / octet_s * 1e-9, middle,
                ratio[0], ratio[rounds - 1]);
     oct_checkpoint_close(b.checkpoint);
     MPI_Finalize();

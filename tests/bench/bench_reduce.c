@@ -14,9 +14,10 @@
 #include "ranks/exchange.h"
 #include "ranks/host_memory.h"
 #include "ranks/wait.h"
-#include "runtime/progress.h"
+#include "runtime/bandwidth.h"
+#include "tests/bench/rounds.h"
 
-enum { REPEATS = 9, ROUNDS = 5000, LINE = 128 };
+enum { REPEATS = 9, LINE = 128 };
 
 // A rank's part of the hand-made window.
 typedef struct window {
@@ -36,8 +37,9 @@ typedef struct bench {
     uint64_t plain_round;
 } bench;
 
-static void reduce(bench *b)
+static void reduce(void *context)
 {
+    bench *b = context;
     oct_reduction reduction;
     oct_cpu_plan_reduction(&b->backend, &b->finish, b->floats, 0, 1, &reduction);
     memcpy(oct_cpu_part_nodes(&b->backend, &reduction, 0, 0), b->contribution, (size_t)b->floats * sizeof(float));
@@ -45,8 +47,9 @@ static void reduce(bench *b)
     oct_cpu_reduce(&b->backend, &reduction, 0);
 }
 
-static void reduce_by_hand(bench *b)
+static void reduce_by_hand(void *context)
 {
+    bench *b = context;
     const int64_t n = b->floats, at = (int64_t)(b->plain_round & 1) * n;
     window *own = oct_host_memory_part(&b->memory, b->world.host_rank);
     window *other = oct_host_memory_part(&b->memory, 1 - b->world.host_rank);
@@ -62,42 +65,21 @@ static void reduce_by_hand(bench *b)
         residual[i] = residual[i] + (first[i] + second[i]);
 }
 
-static double nanoseconds_of(bench *b, void (*round)(bench *))
-{
-    MPI_Barrier(b->world.all);
-    const int64_t start = oct_now_ns();
-    for (int i = 0; i < ROUNDS; i++)
-        round(b);
-    return (double)(oct_now_ns() - start) / ROUNDS;
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double median(double values[REPEATS])
-{
-    qsort(values, REPEATS, sizeof *values, by_value);
-    return values[REPEATS / 2];
-}
-
 static void measure(bench *b)
 {
     double ours[REPEATS], plain[REPEATS], ratio[REPEATS];
-    nanoseconds_of(b, reduce);
-    nanoseconds_of(b, reduce_by_hand);
+    nanoseconds_of(&b->world, reduce, b);
+    nanoseconds_of(&b->world, reduce_by_hand, b);
     for (int repeat = 0; repeat < REPEATS; repeat++) {
-        ours[repeat] = nanoseconds_of(b, reduce);
-        plain[repeat] = nanoseconds_of(b, reduce_by_hand);
+        ours[repeat] = nanoseconds_of(&b->world, reduce, b);
+        plain[repeat] = nanoseconds_of(&b->world, reduce_by_hand, b);
         ratio[repeat] = ours[repeat] / plain[repeat];
     }
     if (b->world.rank != 0)
         return;
-    const double middle = median(ratio);
+    const double middle = oct_percentile(ratio, REPEATS, 50);
     printf("%5lld floats: octet %7.1f ns, by hand %7.1f ns, ratio %.2f (%.2f .. %.2f)\n", (long long)b->floats,
-           median(ours), median(plain), middle, ratio[0], ratio[REPEATS - 1]);
+           oct_percentile(ours, REPEATS, 50), oct_percentile(plain, REPEATS, 50), middle, ratio[0], ratio[REPEATS - 1]);
 }
 
 // The parts of a backend that a reduction needs.

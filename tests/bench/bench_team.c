@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "kernels/cpu/team.h"
+#include "runtime/bandwidth.h"
 #include "runtime/progress.h"
 
 enum { REPEATS = 7, DEFAULT_TIMES = 20000, MAX_THREADS = 64 };
@@ -31,16 +32,10 @@ static void do_nothing(void *context, int32_t thread, int32_t threads)
     (void)threads;
 }
 
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void print(const char *what, double values[REPEATS])
 {
-    qsort(values, REPEATS, sizeof *values, by_value);
-    printf("%-24s %7.1f ns (%.1f .. %.1f)\n", what, values[REPEATS / 2], values[0], values[REPEATS - 1]);
+    const double median = oct_percentile(values, REPEATS, 50);
+    printf("%-24s %7.1f ns (%.1f .. %.1f)\n", what, median, values[0], values[REPEATS - 1]);
 }
 
 static double since(int64_t start, int32_t times)

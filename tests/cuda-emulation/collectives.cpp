@@ -115,7 +115,8 @@ unsigned warp_collective(unsigned mask, const void *operation, void *payload,
     Warp *warp = cur->warp;
     statistics.collectives++;
     if (!(mask >> cur->lane & 1))
-        die("%s:%d: lane %u calls a warp collective whose mask %08x leaves it out", file, line, cur->lane, mask);
+        die("%s:%d: lane %u calls a warp collective whose mask %08x leaves it out", file, line, cur->lane,
+            mask);
     Collective *collective = collective_join(warp, mask, operation, combine);
     if (!collective)
         die("%s:%d: lanes of a warp wait in more than %d collectives", file, line, (int)COLLECTIVES_MAX);

@@ -1,6 +1,7 @@
-// What CUDA C++ sources are compiled with in place of nvcc's built-in header: g++ -x c++ -include cuda_emulation.h.
-// Types and prototypes are NVIDIA's own headers'; the functions of the runtime are in the library cuda_emulation,
-// which is linked in place of libcudart. README.md beside this file says how kernels have to be written.
+// What CUDA C++ sources are compiled with in place of nvcc's built-in header: g++ -x c++ -include
+// cuda_emulation.h. Types and prototypes are NVIDIA's own headers'; the functions of the runtime are in the
+// library cuda_emulation, which is linked in place of libcudart. README.md beside this file says how kernels
+// have to be written.
 #ifndef OCT_TESTS_CUDA_EMULATION_H
 #define OCT_TESTS_CUDA_EMULATION_H
 

@@ -10,7 +10,7 @@
 #include "scheduler.h"
 #include "settings.h"
 
-// --- loads, stores, fences --------------------------------------------------------------------------------------
+// --- loads, stores, fences ---------------------------------------------------------------------------
 template <class T> static inline T __ldg(const T *at)
 {
     return *at;
@@ -67,7 +67,7 @@ static inline long long clock64()
     return cuda_emulation::now_ns();
 }
 
-// --- atomics: relaxed, as in CUDA -------------------------------------------------------------------------------
+// --- atomics: relaxed, as in CUDA --------------------------------------------------------------------
 namespace cuda_emulation
 {
 template <class T, class Change> static inline T atomic_change(T *at, Change change)
@@ -80,7 +80,8 @@ template <class T, class Change> static inline T atomic_change(T *at, Change cha
         memcpy(&value, &before, sizeof value);
         T changed = change(value);
         memcpy(&after, &changed, sizeof changed);
-    } while (!__atomic_compare_exchange_n((Word *)at, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
+    } while (
+        !__atomic_compare_exchange_n((Word *)at, &before, after, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED));
     atomic_hook(at, true, true);
     return value;
 }
@@ -123,12 +124,13 @@ template <class T> static inline T atomicExch(T *at, cuda_emulation::Same<T> val
     return cuda_emulation::atomic_change(at, [=](T) { return value; });
 }
 
-template <class T> static inline T atomicCAS(T *at, cuda_emulation::Same<T> expected, cuda_emulation::Same<T> value)
+template <class T>
+static inline T atomicCAS(T *at, cuda_emulation::Same<T> expected, cuda_emulation::Same<T> value)
 {
     return cuda_emulation::atomic_change(at, [=](T old) { return old == expected ? value : old; });
 }
 
-// --- integers ---------------------------------------------------------------------------------------------------
+// --- integers ----------------------------------------------------------------------------------------
 static inline int __popc(unsigned x)
 {
     return __builtin_popcount(x);
@@ -170,7 +172,7 @@ static inline unsigned __umulhi(unsigned a, unsigned b)
     return (unsigned)((uint64_t)a * b >> 32);
 }
 
-// --- floating point ---------------------------------------------------------------------------------------------
+// --- floating point ----------------------------------------------------------------------------------
 static inline float __fmaf_rn(float a, float b, float c)
 {
     return fmaf(a, b, c);

@@ -1,5 +1,5 @@
-// Memory of the device (plain memory of the process, filled with 0xff bytes: NaN) and pinned memory, and copies
-// between all kinds.
+// Memory of the device (plain memory of the process, filled with 0xff bytes: NaN) and pinned memory, and
+// copies between all kinds.
 #include "device_memory.h"
 
 #include <cstdlib>
@@ -38,7 +38,8 @@ Memory memory_of(const void *at, size_t bytes)
         const char *end = found->first + found->second.bytes;
         if (first < end || first == found->first) {
             if (first + bytes > end)
-                die("%zu bytes at %p: the allocation ends %zu bytes behind", bytes, at, (size_t)(end - first));
+                die("%zu bytes at %p: the allocation ends %zu bytes behind", bytes, at,
+                    (size_t)(end - first));
             return found->second.memory;
         }
     }
@@ -109,9 +110,10 @@ static bool kind_fits(cudaMemcpyKind kind, Memory to, Memory from)
     }
 }
 
-// A copy from pageable memory has taken its bytes when the call returns, one to pageable memory has given them;
-// one from or to pinned memory is under way.
-static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t handle, bool wait)
+// A copy from pageable memory has taken its bytes when the call returns, one to pageable memory has given
+// them; one from or to pinned memory is under way.
+static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t handle,
+                        bool wait)
 {
     Memory to_memory = memory_of(to, bytes), from_memory = memory_of(from, bytes);
     if (!kind_fits(kind, to_memory, from_memory))
@@ -119,7 +121,8 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
     CUstream_st *stream = stream_of(handle);
     if (settings.lazy_streams && !wait && from_memory == Memory::PAGEABLE && !stream->position.capture) {
         std::vector<char> staged((const char *)from, (const char *)from + bytes);
-        return submit(handle, [to, staged = std::move(staged)]() { memcpy(to, staged.data(), staged.size()); });
+        return submit(handle,
+                      [to, staged = std::move(staged)]() { memcpy(to, staged.data(), staged.size()); });
     }
     cudaError_t error = submit(handle, [=]() { memmove(to, from, bytes); });
     if (!error && !stream->position.capture && (wait || to_memory == Memory::PAGEABLE))
@@ -175,7 +178,8 @@ cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind 
     return copy(to, from, bytes, kind, nullptr, true);
 }
 
-cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind,
+                            cudaStream_t stream)
 {
     return copy(to, from, bytes, kind, stream, false);
 }

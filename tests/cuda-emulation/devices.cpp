@@ -33,7 +33,8 @@ static int resident_blocks(size_t threads, size_t dynamic_bytes)
     return (int)std::min({by_threads, by_shared, (size_t)BLOCKS_OF_PROCESSOR});
 }
 
-static cudaError_t check_launch(dim3 blocks, dim3 threads, size_t dynamic_bytes, bool cooperative, const void *function)
+static cudaError_t check_launch(dim3 blocks, dim3 threads, size_t dynamic_bytes, bool cooperative,
+                                const void *function)
 {
     size_t count = (size_t)threads.x * threads.y * threads.z;
     if (!count || count > BLOCK_THREADS_MAX || threads.z > 64)
@@ -49,7 +50,8 @@ static cudaError_t check_launch(dim3 blocks, dim3 threads, size_t dynamic_bytes,
     return cudaSuccess;
 }
 
-cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function, std::function<void()> body)
+cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function,
+                          std::function<void()> body)
 {
     bool cooperative = false;
     for (unsigned i = 0; i < configuration->numAttrs; i++)
@@ -193,7 +195,8 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribu
     return cudaSuccess;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int threads, size_t dynamic_bytes)
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const void *, int threads,
+                                                          size_t dynamic_bytes)
 {
     if (threads <= 0 || threads > BLOCK_THREADS_MAX)
         return failed(cudaErrorInvalidValue);

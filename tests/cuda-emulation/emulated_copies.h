@@ -1,8 +1,8 @@
-// cp.async, mbarrier and cp.async.bulk, emulated. PTX ISA 9.0, 9.7.9.25 (asynchronous copies), 9.7.13.15 (mbarrier).
+// cp.async, mbarrier and cp.async.bulk, emulated. PTX ISA 8.8, 9.7.9.25 (asynchronous copies), 9.7.13.15 (mbarrier).
 //
 // A copy lands as late as the program allows: a cp.async at the wait for its group, a bulk copy when a thread
-// waits for the barrier that it arrives at. Until then its destination is poison, so that reading it too early
-// gives NaN.
+// waits for the barrier that it arrives at. Until then its destination is poison, so that reading it too
+// early gives NaN.
 #ifndef OCT_TESTS_CUDA_EMULATION_EMULATED_COPIES_H
 #define OCT_TESTS_CUDA_EMULATION_EMULATED_COPIES_H
 
@@ -17,7 +17,7 @@ static inline void check_alignment(const void *at, unsigned bytes)
 }
 } // namespace cuda_emulation
 
-// --- cp.async ---------------------------------------------------------------------------------------------------
+// --- cp.async ----------------------------------------------------------------------------------------
 // 16 bytes from global to shared memory, of which the first `valid_bytes` are read and the others become 0.
 static inline void cp_async16(void *to, const void *from, uint32_t valid_bytes)
 {
@@ -59,7 +59,7 @@ template <int GROUPS> static inline void cp_async_wait()
     cp_async_wait_group(GROUPS);
 }
 
-// --- mbarrier ---------------------------------------------------------------------------------------------------
+// --- mbarrier ----------------------------------------------------------------------------------------
 namespace cuda_emulation
 {
 // The word in shared memory. Bytes still expected can go below 0 for a while: biased.
@@ -85,7 +85,8 @@ CUDA_EMULATION_NO_TSAN static inline void memory_barrier_init(uint64_t *word, ui
 }
 
 // `arrivals` threads arrive, `bytes` more are expected; the last arrival with nothing expected ends the phase.
-CUDA_EMULATION_NO_TSAN static inline void memory_barrier_step(uint64_t *word, unsigned arrivals, int64_t bytes)
+CUDA_EMULATION_NO_TSAN static inline void memory_barrier_step(uint64_t *word, unsigned arrivals,
+                                                              int64_t bytes)
 {
     MemoryBarrier *barrier = memory_barrier(word);
     if (arrivals > barrier->pending)
@@ -120,9 +121,7 @@ static inline void mbar_init(uint64_t *barrier, uint32_t arrivals)
 }
 
 // fence.mbarrier_init: nothing here sees memory late.
-static inline void mbar_fence_init()
-{
-}
+static inline void mbar_fence_init() {}
 
 static inline void mbar_arrive(uint64_t *barrier)
 {
@@ -142,15 +141,17 @@ static inline void mbar_wait(uint64_t *barrier, uint32_t parity)
     cuda_emulation::BulkCopy copy;
     while (!cuda_emulation::memory_barrier_passed(barrier, parity)) {
         cuda_emulation::spin();
-        if (!cuda_emulation::memory_barrier_passed(barrier, parity) && cuda_emulation::bulk_copy_take(barrier, &copy))
+        if (!cuda_emulation::memory_barrier_passed(barrier, parity) &&
+            cuda_emulation::bulk_copy_take(barrier, &copy))
             cuda_emulation::bulk_copy_land(copy);
     }
     cuda_emulation::hb_acquire(barrier);
 }
 
-// --- cp.async.bulk ----------------------------------------------------------------------------------------------
+// --- cp.async.bulk -----------------------------------------------------------------------------------
 // `bytes`, a multiple of 16, from global to shared memory; they arrive at the barrier.
-CUDA_EMULATION_NO_TSAN static inline void cp_bulk(void *to, const void *from, uint32_t bytes, uint64_t *barrier)
+CUDA_EMULATION_NO_TSAN static inline void cp_bulk(void *to, const void *from, uint32_t bytes,
+                                                  uint64_t *barrier)
 {
     cuda_emulation::check_alignment(to, 16);
     cuda_emulation::check_alignment(from, 16);

@@ -1,5 +1,5 @@
 // The instructions that CUDA C++ has no spelling for, emulated: what kernels/cuda/instructions.h is to nvcc.
-// "Parallel Thread Execution ISA", 9.0, tells what each does; names follow its mnemonics.
+// "Parallel Thread Execution ISA", 8.8, tells what each does; names follow its mnemonics.
 #ifndef OCT_TESTS_CUDA_EMULATION_EMULATED_INSTRUCTIONS_H
 #define OCT_TESTS_CUDA_EMULATION_EMULATED_INSTRUCTIONS_H
 
@@ -9,7 +9,7 @@
 #include "emulated_copies.h"
 #include "emulated_matrix.h"
 
-// --- loads, stores, atomics -------------------------------------------------------------------------------------
+// --- loads, stores, atomics --------------------------------------------------------------------------
 // ld.global.nc: 16 bytes of read-only memory that will not be needed again.
 static inline uint4 ld_nc_v4(const void *at)
 {
@@ -52,15 +52,14 @@ static inline uint64_t globaltimer()
     return (uint64_t)cuda_emulation::now_ns();
 }
 
-// --- arithmetic -------------------------------------------------------------------------------------------------
+// --- arithmetic --------------------------------------------------------------------------------------
 // ex2.approx.ftz: the device's result differs from this one in its last bits.
 static inline float ex2(float x)
 {
     return exp2f(x);
 }
 
-// The sum over a warp by five exchanges with the lanes 16, 8, 4, 2, 1 away; here as one rendezvous, in the same
-// order.
+// The sum over a warp by five exchanges with the lanes 16, 8, 4, 2, 1 away; here as one rendezvous, in the same order.
 CUDA_EMULATION_NO_TSAN static inline void warp_sum_combine(cuda_emulation::Thread **lanes, unsigned)
 {
     float sum[32], next[32];
@@ -83,7 +82,7 @@ static inline float warp_sum(float value, CUDA_EMULATION_HERE)
     return value;
 }
 
-// --- multicast (NVLink SHARP) -----------------------------------------------------------------------------------
+// --- multicast (NVLink SHARP) ------------------------------------------------------------------------
 // multimem.ld_reduce.add.acc::f32 of eight bf16: the sum over all ranks' copies, here in the order of ranks.
 static inline uint4 mm_ld_reduce_bf16x8(const void *multicast)
 {

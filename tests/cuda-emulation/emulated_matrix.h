@@ -1,4 +1,4 @@
-// ldmatrix and mma.sync, emulated as rendezvous of a warp. PTX ISA 9.0, 9.7.14.5.
+// ldmatrix and mma.sync, emulated as rendezvous of a warp. PTX ISA 8.8, 9.7.14.5.
 #ifndef OCT_TESTS_CUDA_EMULATION_EMULATED_MATRIX_H
 #define OCT_TESTS_CUDA_EMULATION_EMULATED_MATRIX_H
 
@@ -41,8 +41,8 @@ CUDA_EMULATION_NO_TSAN static inline float bf16_of_pair(uint32_t pair, int which
     return value;
 }
 
-// Register i of lane 4 g + t holds of A the rows g + 8 (i & 1) and columns 2 t + 8 (i >> 1) and the next, of B the
-// rows 2 t + 8 i and the next and column g, of D the row g + 8 (i >> 1) and column 2 t + (i & 1).
+// Register i of lane 4 g + t holds of A the rows g + 8 (i & 1) and columns 2 t + 8 (i >> 1) and the next, of
+// B the rows 2 t + 8 i and the next and column g, of D the row g + 8 (i >> 1) and column 2 t + (i & 1).
 CUDA_EMULATION_NO_TSAN static inline void matrix_product_combine(Thread **lanes, unsigned)
 {
     check_full_warp("mma.sync", lanes);
@@ -72,8 +72,8 @@ CUDA_EMULATION_NO_TSAN static inline void matrix_product_combine(Thread **lanes,
 
 } // namespace cuda_emulation
 
-// ldmatrix.sync.aligned.m8n8.x4.shared.b16: r[m] of lane l gets elements 2 (l % 4) and the next of row l / 4 of
-// matrix m, whose rows are 16 bytes each at the addresses that lanes 8 m to 8 m + 7 name.
+// ldmatrix.sync.aligned.m8n8.x4.shared.b16: r[m] of lane l gets elements 2 (l % 4) and the next of row l / 4
+// of matrix m, whose rows are 16 bytes each at the addresses that lanes 8 m to 8 m + 7 name.
 static inline void ldmatrix_x4(uint32_t r[4], const void *row, CUDA_EMULATION_HERE)
 {
     static const char operation[] = "ldmatrix";
@@ -93,7 +93,8 @@ static inline void mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2]
 {
     static const char operation[] = "mma.sync";
     cuda_emulation::MatrixProduct product{a, b, d};
-    cuda_emulation::warp_collective(~0u, operation, &product, cuda_emulation::matrix_product_combine, file, line);
+    cuda_emulation::warp_collective(~0u, operation, &product, cuda_emulation::matrix_product_combine, file,
+                                    line);
 }
 
 #endif

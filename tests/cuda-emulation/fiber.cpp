@@ -56,7 +56,9 @@ namespace cuda_emulation
 {
 void *fiber_prepare(char *top, void (*entry)())
 {
-    enum { NAMED = 8192 }; // makecontext() wants a stack and uses its top; nothing minds when it grows further
+    enum {
+        NAMED = 8192
+    }; // makecontext() wants a stack and uses its top; nothing minds when it grows further
     char *context_at = (char *)((uintptr_t)(top - sizeof(ucontext_t)) & ~(uintptr_t)63);
     ucontext_t *context = new (context_at) ucontext_t;
     getcontext(context);

@@ -1,5 +1,5 @@
-// Capture of streams into graphs, and graphs. A graph runs as one operation of its stream; its nodes run in any
-// order that they permit.
+// Capture of streams into graphs, and graphs. A graph runs as one operation of its stream; its nodes run in
+// any order that they permit.
 #include <algorithm>
 
 #include "streams.h"
@@ -21,7 +21,8 @@ static void run_nodes(const std::vector<Node> &nodes)
         std::vector<size_t> ready;
         for (size_t i = 0; i < nodes.size(); i++) {
             const std::vector<int> &after = nodes[i].after;
-            if (!done[i] && std::all_of(after.begin(), after.end(), [&](int before) { return done[(size_t)before]; }))
+            if (!done[i] &&
+                std::all_of(after.begin(), after.end(), [&](int before) { return done[(size_t)before]; }))
                 ready.push_back(i);
         }
         size_t chosen = ready[choose_next(ready.size())];

@@ -10,8 +10,8 @@ enum { WARP_LANES = 32, BLOCK_THREADS_MAX = 1024, BLOCK_WARPS_MAX = 32 };
 enum { COLLECTIVES_MAX = 8, BARRIERS_MAX = 16, SHARED_OBJECTS_MAX = 16, SHARED_ALIGNMENT = 1024 };
 enum { THREAD_READY, THREAD_WAITS, THREAD_DONE };
 
-// Barriers and collectives are used again and again: ThreadSanitizer gets one address for the even uses and one
-// for the odd ones, or a thread that is early for the next use would order those that are late in leaving this one.
+// Barriers and collectives are used again and again: ThreadSanitizer gets one address for the even uses and one for
+// the odd ones, or a thread that is early for the next use would order those that are late in leaving this one.
 struct Order {
     unsigned uses;
     char address[2];
@@ -71,20 +71,20 @@ struct Grid {
 };
 
 // scheduler.cpp
-void grid_run(Grid *grid);                     // to its end
-void thread_wait(const char *file, int line);  // the running thread, until another one makes it ready
+void grid_run(Grid *grid);                    // to its end
+void thread_wait(const char *file, int line); // the running thread, until another one makes it ready
 void thread_make_ready(Thread *thread);
-void thread_yield_at_random();                 // the last to come to a barrier is not always the first to go on
-void progress_note();                          // something has changed that a polling thread may wait for
+void thread_yield_at_random(); // the last to come to a barrier is not always the first to go on
+void progress_note();          // something has changed that a polling thread may wait for
 void report_waiting_threads();
 
 // collectives.cpp
 Barrier *barrier_create();
 void barrier_destroy(Barrier *barrier);
-void block_leave(Thread *thread);              // the thread leaves the kernel: who waits for it alone goes on
+void block_leave(Thread *thread); // the thread leaves the kernel: who waits for it alone goes on
 
 // shared_memory.cpp
-void *memory_never_used(size_t bytes);         // for ThreadSanitizer, which remembers what happened at an address
+void *memory_never_used(size_t bytes); // for ThreadSanitizer, which remembers what happened at an address
 void *shared_memory_create(size_t bytes);
 void shared_memory_destroy(void *at, size_t bytes);
 } // namespace cuda_emulation

@@ -1,6 +1,6 @@
 // NCCL's host interface over MPI: communicators, collectives, messages between two ranks, groups. What a call
-// does is queued on its stream (and captured into graphs like any other work); the calls of a process run in the
-// order of their issue, whatever their streams.
+// does is queued on its stream (and captured into graphs like any other work); the calls of a process run in
+// the order of their issue, whatever their streams.
 //
 // Before a collective moves data the ranks compare what each of them calls: a rank that brings another
 // collective, or none, ends the process with a message, where NCCL would hang.
@@ -37,8 +37,8 @@ using Messages = std::vector<MPI_Request>;
 
 // A call between ncclGroupStart() and ncclGroupEnd().
 struct Grouped_call {
-    std::function<ncclResult_t()> issue;    // a collective
-    std::function<void(Messages &)> start;  // or a message
+    std::function<ncclResult_t()> issue;   // a collective
+    std::function<void(Messages &)> start; // or a message
     cudaStream_t stream;
 };
 
@@ -54,8 +54,8 @@ static int64_t patience_ns()
 
 static void agree(ncclComm_t communicator, const Collective_call &call)
 {
-    uint64_t what = (uint64_t)call.kind << 56 | (uint64_t)call.type << 48 | (uint64_t)(call.operation & 0xff) << 40 |
-                    (uint32_t)call.root;
+    uint64_t what = (uint64_t)call.kind << 56 | (uint64_t)call.type << 48 |
+                    (uint64_t)(call.operation & 0xff) << 40 | (uint32_t)call.root;
     uint64_t mine[4] = {what, ~what, call.count, ~(uint64_t)call.count}, greatest[4];
     uint64_t number = ++communicator->collectives;
     MPI_Request request;
@@ -99,11 +99,12 @@ static ncclResult_t collective(cudaStream_t stream, ncclComm_t communicator, con
     return ncclSuccess;
 }
 
-static ncclResult_t message(bool sends, void *at, size_t count, ncclDataType_t type, int peer, ncclComm_t communicator,
-                            cudaStream_t stream)
+static ncclResult_t message(bool sends, void *at, size_t count, ncclDataType_t type, int peer,
+                            ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type);
-    if (!is_device_memory(sends ? "ncclSend" : "ncclRecv", at, bytes) || peer < 0 || peer >= communicator->ranks)
+    if (!is_device_memory(sends ? "ncclSend" : "ncclRecv", at, bytes) || peer < 0 ||
+        peer >= communicator->ranks)
         return ncclInvalidArgument;
     auto start = [=](Messages &messages) {
         messages.emplace_back();
@@ -205,7 +206,8 @@ ncclResult_t ncclCommInitRank(ncclComm_t *communicator, int ranks, ncclUniqueId 
     return create_world(communicator, ranks, id, rank);
 }
 
-ncclResult_t ncclCommInitRankConfig(ncclComm_t *communicator, int ranks, ncclUniqueId id, int rank, ncclConfig_t *)
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *communicator, int ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t *)
 {
     return create_world(communicator, ranks, id, rank);
 }
@@ -254,8 +256,8 @@ ncclResult_t ncclCommUserRank(const ncclComm_t communicator, int *rank)
     return ncclSuccess;
 }
 
-ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t operation,
-                           ncclComm_t communicator, cudaStream_t stream)
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
+                           ncclRedOp_t operation, ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type);
     if (!is_device_memory("ncclAllReduce", from, bytes) || !is_device_memory("ncclAllReduce", to, bytes))
@@ -267,12 +269,13 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
     });
 }
 
-ncclResult_t ncclReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t operation, int root,
-                        ncclComm_t communicator, cudaStream_t stream)
+ncclResult_t ncclReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t operation,
+                        int root, ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type);
     bool is_root = communicator->rank == root;
-    if (!is_device_memory("ncclReduce", from, bytes) || (is_root && !is_device_memory("ncclReduce", to, bytes)))
+    if (!is_device_memory("ncclReduce", from, bytes) ||
+        (is_root && !is_device_memory("ncclReduce", to, bytes)))
         return ncclInvalidArgument;
     return collective(stream, communicator, {Kind::REDUCE, type, operation, root, count}, [=]() {
         std::vector<char> all(is_root ? bytes * (size_t)communicator->ranks : 0);
@@ -282,11 +285,12 @@ ncclResult_t ncclReduce(const void *from, void *to, size_t count, ncclDataType_t
     });
 }
 
-ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t operation,
-                               ncclComm_t communicator, cudaStream_t stream)
+ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDataType_t type,
+                               ncclRedOp_t operation, ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type), all_bytes = bytes * (size_t)communicator->ranks;
-    if (!is_device_memory("ncclReduceScatter", from, all_bytes) || !is_device_memory("ncclReduceScatter", to, bytes))
+    if (!is_device_memory("ncclReduceScatter", from, all_bytes) ||
+        !is_device_memory("ncclReduceScatter", to, bytes))
         return ncclInvalidArgument;
     return collective(stream, communicator, {Kind::REDUCE_SCATTER, type, operation, 0, count}, [=]() {
         std::vector<char> all(all_bytes);
@@ -295,8 +299,8 @@ ncclResult_t ncclReduceScatter(const void *from, void *to, size_t count, ncclDat
     });
 }
 
-ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type, ncclComm_t communicator,
-                           cudaStream_t stream)
+ncclResult_t ncclAllGather(const void *from, void *to, size_t count, ncclDataType_t type,
+                           ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type);
     if (!is_device_memory("ncclAllGather", from, bytes) ||
@@ -313,7 +317,8 @@ ncclResult_t ncclBroadcast(const void *from, void *to, size_t count, ncclDataTyp
 {
     size_t bytes = count * nccl_element_bytes(type);
     bool is_root = communicator->rank == root;
-    if (!is_device_memory("ncclBroadcast", to, bytes) || (is_root && !is_device_memory("ncclBroadcast", from, bytes)))
+    if (!is_device_memory("ncclBroadcast", to, bytes) ||
+        (is_root && !is_device_memory("ncclBroadcast", from, bytes)))
         return ncclInvalidArgument;
     return collective(stream, communicator, {Kind::BROADCAST, type, 0, root, count}, [=]() {
         if (is_root)

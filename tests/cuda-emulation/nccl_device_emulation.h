@@ -1,5 +1,5 @@
-// NVIDIA's own nccl_device.h, compiled for the emulation: what works between the GPUs of one NVLink domain (LSA:
-// windows, barriers, multicast). What goes over a network (GIN) must not be instantiated.
+// NVIDIA's own nccl_device.h, compiled for the emulation: what works between the GPUs of one NVLink domain
+// (LSA: windows, barriers, multicast). What goes over a network (GIN) must not be instantiated.
 #ifndef OCT_TESTS_CUDA_EMULATION_NCCL_DEVICE_EMULATION_H
 #define OCT_TESTS_CUDA_EMULATION_NCCL_DEVICE_EMULATION_H
 
@@ -36,7 +36,8 @@ template <class Register> static inline void run_assembly(const char *text, Regi
 } // namespace cuda_emulation
 
 #define __CUDACC__ 1
-#define asm(...) cuda_emulation::run_assembly(#__VA_ARGS__, ret) // "asm volatile", which nothing here runs, stays
+#define asm(...)                                                                                             \
+    cuda_emulation::run_assembly(#__VA_ARGS__, ret) // "asm volatile", which nothing here runs, stays
 #include <nccl_device.h>
 #undef asm
 #undef __CUDACC__

@@ -18,7 +18,7 @@
 
 namespace cuda_emulation
 {
-enum : size_t { PAGE_BYTES = 4096, RANK_STRIDE = (size_t)1 << 32, MULTICAST_BYTES = (size_t)1 << 40 };
+enum : size_t { PAGE_BYTES = 4096, RANK_STRIDE = (size_t)1 << 32, MULTICAST_BYTES = (size_t)1 << 36 };
 
 // Memory from ncclMemAlloc(): a file without a name, which other ranks open as a file of this process.
 struct Segment {
@@ -110,7 +110,10 @@ static Window *window_reserve(ncclComm_t communicator, size_t bytes)
     window->device.lsaRank = window->device.worldRank = communicator->rank;
     window->device.stride4G = 1;
     window->device.mcOffset4K = (uint32_t)(multicast_used / PAGE_BYTES);
-    multicast_used += round_up(bytes, PAGE_BYTES) + PAGE_BYTES; // a gap, so that an access behind the end is seen
+    multicast_used +=
+        round_up(bytes, PAGE_BYTES) + PAGE_BYTES; // a gap, so that an access behind the end is seen
+    if (multicast_used > MULTICAST_BYTES)
+        die("more than %zu bytes of windows in the life of the process", (size_t)MULTICAST_BYTES);
     return window;
 }
 
@@ -190,7 +193,8 @@ ncclResult_t ncclMemFree(void *at)
     return ncclInvalidArgument;
 }
 
-ncclResult_t ncclCommWindowRegister(ncclComm_t communicator, void *at, size_t bytes, ncclWindow_t *handle, int)
+ncclResult_t ncclCommWindowRegister(ncclComm_t communicator, void *at, size_t bytes, ncclWindow_t *handle,
+                                    int)
 {
     Window *window = window_create(communicator, at, bytes);
     *handle = window ? &window->device : nullptr;
@@ -203,9 +207,11 @@ ncclResult_t ncclCommWindowDeregister(ncclComm_t, ncclWindow_t handle)
     return ncclSuccess;
 }
 
-ncclResult_t ncclDevCommCreate(ncclComm_t communicator, const ncclDevCommRequirements_t *wanted, ncclDevComm_t *device)
+ncclResult_t ncclDevCommCreate(ncclComm_t communicator, const ncclDevCommRequirements_t *wanted,
+                               ncclDevComm_t *device)
 {
-    int barriers = wanted->lsaBarrierCount > wanted->barrierCount ? wanted->lsaBarrierCount : wanted->barrierCount;
+    int barriers =
+        wanted->lsaBarrierCount > wanted->barrierCount ? wanted->lsaBarrierCount : wanted->barrierCount;
     size_t bytes = round_up(resource_bytes(wanted, barriers, communicator->ranks), PAGE_BYTES);
     void *memory;
     ncclResult_t result = ncclMemAlloc(&memory, bytes);

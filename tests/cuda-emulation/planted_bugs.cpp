@@ -10,6 +10,7 @@ static const struct {
     {"divergent-barrier", "scale_rows"},
     {"shared-bounds", "scale_rows"},
     {"unwritten-shared", "scale_rows"},
+    {"waits-for-more", "scale_rows"},
     {"global-bounds", "matrix_vector"},
     {"left-collective", "matrix_vector"},
     {"misaligned", "matrix_vector"},
@@ -21,6 +22,7 @@ static const struct {
     {"not-cooperative", "two_phases"},
     {"no-fence", "sum_by_last_block"},
     {"waits-for-fewer", "matrix_product"},
+    {"left-copy", "matrix_product"},
     {"fragment-order", "matrix_product"},
 };
 

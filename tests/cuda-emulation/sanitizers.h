@@ -1,9 +1,9 @@
-// What the emulation tells the sanitizers, where the program is linked with one. The library itself is compiled
-// without them, since it moves stacks and memory under their feet.
+// What the emulation tells the sanitizers, where the program is linked with one. The library itself is
+// compiled without them, since it moves stacks and memory under their feet.
 //
 // AddressSanitizer has to know of every change of stacks, and which bytes behind an object nobody may touch.
-// ThreadSanitizer sees every CUDA thread as a fiber; barriers, fences and atomics are told to it as releases and
-// acquires at an address, so that a missing one is a data race.
+// ThreadSanitizer sees every CUDA thread as a fiber; barriers, fences and atomics are told to it as releases
+// and acquires at an address, so that a missing one is a data race.
 #ifndef OCT_TESTS_CUDA_EMULATION_SANITIZERS_H
 #define OCT_TESTS_CUDA_EMULATION_SANITIZERS_H
 
@@ -17,7 +17,8 @@ CUDA_EMULATION_WEAK void __tsan_switch_to_fiber(void *fiber, unsigned flags);
 CUDA_EMULATION_WEAK void __tsan_acquire(void *address);
 CUDA_EMULATION_WEAK void __tsan_release(void *address);
 CUDA_EMULATION_WEAK void __sanitizer_start_switch_fiber(void **fake_stack, const void *bottom, size_t bytes);
-CUDA_EMULATION_WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom, size_t *bytes);
+CUDA_EMULATION_WEAK void __sanitizer_finish_switch_fiber(void *fake_stack, const void **bottom,
+                                                         size_t *bytes);
 CUDA_EMULATION_WEAK void __asan_poison_memory_region(const volatile void *at, size_t bytes);
 CUDA_EMULATION_WEAK void __asan_unpoison_memory_region(const volatile void *at, size_t bytes);
 }

@@ -70,7 +70,8 @@ static Thread *next_ready()
     if (settings.schedule == Schedule::LIFO)
         return ready_at(--ready_end);
     if (settings.schedule == Schedule::RANDOM)
-        std::swap(ready_at(ready_first), ready_at(ready_first + random_below((unsigned)(ready_end - ready_first))));
+        std::swap(ready_at(ready_first),
+                  ready_at(ready_first + random_below((unsigned)(ready_end - ready_first))));
     return ready_at(ready_first++);
 }
 
@@ -158,23 +159,24 @@ void report_waiting_threads()
         if (thread->block && thread->state == THREAD_WAITS)
             waiting[{thread->file ? thread->file : "?", thread->line}]++;
     for (auto &place : waiting)
-        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", place.second, place.first.first.c_str(),
-                place.first.second);
+        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", place.second,
+                place.first.first.c_str(), place.first.second);
 }
 
 void die(const char *format, ...)
 {
+    char message[2000], where[200] = "";
     va_list arguments;
     va_start(arguments, format);
-    fprintf(stderr, "cuda_emulation: error: ");
-    vfprintf(stderr, format, arguments);
+    vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    fputc('\n', stderr);
     if (cur != &host) {
         uint3 thread = cur->index, block = cur->block->index;
-        fprintf(stderr, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n", thread.x, thread.y, thread.z,
-                block.x, block.y, block.z);
+        snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n",
+                 thread.x, thread.y, thread.z, block.x, block.y, block.z);
     }
+    std::string text = std::string("cuda_emulation: error: ") + message + "\n" + where;
+    fputs(text.c_str(), stderr); // at once: other ranks may write too
     report_waiting_threads();
     fflush(stderr);
     _exit(DIE_CODE);
@@ -359,39 +361,4 @@ void grid_run(Grid *grid)
     grid->waits = nullptr;
     running = nullptr;
 }
-
-void fence()
-{
-    for (int i = 0; i < std::min(cur->reads, (int)FENCED_READS_MAX); i++)
-        sanitizers::acquire(cur->read[i]);
-    cur->reads = 0;
-    cur->fenced = true;
-}
-
-void atomic_hook(void *at, bool reads, bool writes)
-{
-    if (writes)
-        progress_note();
-    if (!sanitizers::thread())
-        return;
-    if (writes && cur->fenced)
-        sanitizers::release(at);
-    if (reads)
-        cur->read[cur->reads++ % FENCED_READS_MAX] = at;
-}
-
-void hb_release(void *at)
-{
-    sanitizers::release(at);
-}
-
-void hb_acquire(void *at)
-{
-    sanitizers::acquire(at);
-}
 } // namespace cuda_emulation
-
-extern "C" uint64_t *cuda_emulation_statistics(void)
-{
-    return (uint64_t *)&cuda_emulation::statistics;
-}

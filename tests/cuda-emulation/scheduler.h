@@ -129,7 +129,6 @@ struct Statistics {
 extern Statistics statistics;
 } // namespace cuda_emulation
 
-extern "C" uint64_t *cuda_emulation_statistics(void); // Statistics as an array
 // The addresses behind a multicast address, one per rank; returns how many. An error where no window holds it.
 extern "C" int cuda_emulation_multicast_peers(const void *multicast, void **peers);
 

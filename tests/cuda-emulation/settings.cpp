@@ -62,7 +62,8 @@ Settings::Settings()
     devices = (int)number_from("CUDA_EMULATION_DEVICES", 1, 0);
     memory_bytes = (size_t)number_from("CUDA_EMULATION_MEMORY_MIB", 16384, 1) << 20;
     bool sanitized = sanitizers::address() || sanitizers::thread();
-    stack_bytes = (size_t)number_from("CUDA_EMULATION_STACK_BYTES", sanitized ? 262144 : 65536, 16384) & ~(size_t)4095;
+    stack_bytes =
+        (size_t)number_from("CUDA_EMULATION_STACK_BYTES", sanitized ? 262144 : 65536, 16384) & ~(size_t)4095;
     spin_ms = number_from("CUDA_EMULATION_SPIN_MS", 20000, 1);
 }
 

@@ -10,15 +10,15 @@ namespace cuda_emulation
 enum class Schedule { FIFO, LIFO, RANDOM };
 
 struct Settings {
-    Schedule schedule;      // CUDA_EMULATION_SCHEDULE = fifo (default), lifo, random
-    uint64_t random_state;  // from CUDA_EMULATION_SEED, default 1
-    bool lazy_streams;      // CUDA_EMULATION_STREAMS = eager (default), lazy
-    int resident_blocks;    // CUDA_EMULATION_RESIDENT: blocks of an ordinary launch that live at once, default 1
-    int processors;         // CUDA_EMULATION_PROCESSORS: multiprocessors of a device, default 4
-    int devices;            // CUDA_EMULATION_DEVICES: devices of the machine, default 1; 0 is no driver
-    size_t memory_bytes;    // CUDA_EMULATION_MEMORY_MIB: memory of a device, default 16384 MiB
-    size_t stack_bytes;     // CUDA_EMULATION_STACK_BYTES of a thread, default 64 KiB, with a sanitizer 256 KiB
-    int64_t spin_ms;        // CUDA_EMULATION_SPIN_MS: threads that only poll for so long are in a livelock, 20000
+    Schedule schedule;     // CUDA_EMULATION_SCHEDULE = fifo (default), lifo, random
+    uint64_t random_state; // from CUDA_EMULATION_SEED, default 1
+    bool lazy_streams;     // CUDA_EMULATION_STREAMS = eager (default), lazy
+    int resident_blocks; // CUDA_EMULATION_RESIDENT: blocks of an ordinary launch that live at once, default 1
+    int processors;      // CUDA_EMULATION_PROCESSORS: multiprocessors of a device, default 4
+    int devices;         // CUDA_EMULATION_DEVICES: devices of the machine, default 1; 0 is no driver
+    size_t memory_bytes; // CUDA_EMULATION_MEMORY_MIB: memory of a device, default 16384 MiB
+    size_t stack_bytes;  // CUDA_EMULATION_STACK_BYTES of a thread, default 64 KiB, with a sanitizer 256 KiB
+    int64_t spin_ms; // CUDA_EMULATION_SPIN_MS: threads that only poll for so long are in a livelock, 20000
     Settings();
 };
 extern Settings settings;

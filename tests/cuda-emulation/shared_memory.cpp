@@ -1,6 +1,6 @@
-// Shared memory of blocks: each object has memory of its own, exactly as long as it is, filled with 0xff bytes
-// (NaN as a float or a bf16, -1 as an integer), so that what a kernel forgets to write shows in its results, and
-// surrounded by bytes that AddressSanitizer guards.
+// Shared memory of blocks: each object has memory of its own, exactly as long as it is, filled with 0xff
+// bytes (NaN as a float or a bf16, -1 as an integer), so that what a kernel forgets to write shows in its
+// results, and surrounded by bytes that AddressSanitizer guards.
 #include <cstdlib>
 
 #include <sys/mman.h>
@@ -39,7 +39,8 @@ void *memory_never_used(size_t bytes)
 void *shared_memory_create(size_t bytes)
 {
     // ThreadSanitizer would see the next block race with the last one if both had the same addresses.
-    void *at = sanitizers::thread() ? memory_never_used(bytes) : aligned_alloc(SHARED_ALIGNMENT, round_up(bytes));
+    void *at =
+        sanitizers::thread() ? memory_never_used(bytes) : aligned_alloc(SHARED_ALIGNMENT, round_up(bytes));
     if (!at)
         die("no memory: %zu bytes of shared memory", bytes);
     for (size_t i = 0; i < bytes; i++)

@@ -189,14 +189,16 @@ static cudaError_t stream_wait(cudaStream_t handle, const Position &event)
     if (!event.operation || event.operation->done)
         return cudaSuccess;
     Chain chain{event.operation, nullptr, 0};
-    return submit(handle, []() {}, &chain);
+    return submit(
+        handle, []() {}, &chain);
 }
 
 static cudaError_t stream_destroy(CUstream_st *stream)
 {
     if (stream == &legacy || std::find(streams.begin(), streams.end(), stream) == streams.end())
         return failed(cudaErrorInvalidResourceHandle);
-    wait_for(stream->position.operation ? stream->position.operation : std::make_shared<Operation>(Operation{{}, {}, true}));
+    if (stream->position.operation)
+        wait_for(stream->position.operation);
     streams.erase(std::find(streams.begin(), streams.end(), stream));
     delete stream;
     return cudaSuccess;

@@ -31,7 +31,8 @@ static void examples_are_right_under_every_schedule(void **state)
             configure_fresh("lifo", 1, "lazy");
             for (uint64_t seed = 1; seed < 5; seed++) {
                 Outcome again = example.run(BUG_NONE, shape);
-                assert_memory_equal(first.found.data(), again.found.data(), first.found.size() * sizeof(float));
+                assert_memory_equal(first.found.data(), again.found.data(),
+                                    first.found.size() * sizeof(float));
                 configure_fresh("random", seed, seed % 2 ? "lazy" : "eager");
             }
         }
@@ -99,7 +100,9 @@ static void shuffles_take_from_the_right_lane(void **state)
                                              (lane ^ 1) + 100 * (lane % 8),
                                              (lane ^ 16) * 2,
                                              ballot,
-                                             lane < 11 ? lane + 1 : lane == 11 ? ~0u : 0};
+                                             lane < 11    ? lane + 1
+                                             : lane == 11 ? ~0u
+                                                          : 0};
         for (int i = 0; i < SHUFFLES; i++)
             assert_int_equal(found[lane * SHUFFLES + (unsigned)i], expected[i]);
     }
@@ -128,8 +131,8 @@ static void votes_and_reductions_are_right(void **state)
     run(vote_kernel, dim3(1), dim3(32), out.at);
     std::vector<unsigned> found = out.values();
     for (unsigned lane = 0; lane < 32; lane++) {
-        const unsigned expected[VOTES] = {0x42108421u, 0, 1,   496, 31, 7, 15, 0xffu << lane / 8 * 8,
-                                          lane % 2 ? 0xaaaaaaaau : 0x5555u};
+        const unsigned expected[VOTES] = {
+            0x42108421u, 0, 1, 496, 31, 7, 15, 0xffu << lane / 8 * 8, lane % 2 ? 0xaaaaaaaau : 0x5555u};
         for (int i = 0; i < VOTES; i++)
             assert_int_equal(found[lane * VOTES + (unsigned)i], expected[i]);
     }
@@ -163,7 +166,8 @@ static void atomics_are_atomic(void **state)
     for (int i = 0; i < 5; i++)
         assert_int_equal(found[(size_t)i], expected[i]);
     assert_true(found[5] && found[5] == found[6]);
-    assert_true(sum.values()[0] == 105 && wide.values()[0] == 5 + (210ull << 33) && least.values()[0] == -209);
+    assert_true(sum.values()[0] == 105 && wide.values()[0] == 5 + (210ull << 33) &&
+                least.values()[0] == -209);
 }
 
 struct Handover {
@@ -197,7 +201,8 @@ static __global__ void place_kernel(unsigned *out)
     unsigned thread = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
     unsigned block = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
     __syncthreads(); // the indices are the thread's own after a change of fibers too
-    out[block * 24 + thread] = blockIdx.z * 10000 + blockIdx.y * 1000 + threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x;
+    out[block * 24 + thread] =
+        blockIdx.z * 10000 + blockIdx.y * 1000 + threadIdx.z * 100 + threadIdx.y * 10 + threadIdx.x;
 }
 
 static void indices_are_the_thread_s(void **state)
@@ -208,7 +213,8 @@ static void indices_are_the_thread_s(void **state)
     std::vector<unsigned> found = out.values();
     for (unsigned i = 0; i < found.size(); i++) {
         unsigned block = i / 24, thread = i % 24;
-        assert_int_equal(found[i], block / 2 * 10000 + block % 2 * 1000 + thread / 12 * 100 + thread / 4 % 3 * 10 + thread % 4);
+        assert_int_equal(found[i], block / 2 * 10000 + block % 2 * 1000 + thread / 12 * 100 +
+                                       thread / 4 % 3 * 10 + thread % 4);
     }
 }
 
@@ -225,9 +231,7 @@ static void integer_functions_are_cuda_s(void **state)
     assert_int_equal(__popc(0xf0f0u), 8);
 }
 
-static __global__ void nothing_kernel()
-{
-}
+static __global__ void nothing_kernel() {}
 
 static cudaError_t launch_with(unsigned blocks, unsigned threads, size_t dynamic_bytes, bool cooperative)
 {
@@ -253,13 +257,38 @@ static void launches_beyond_the_device_are_refused(void **state)
     assert_int_equal(launch_with(1, 1025, 0, false), cudaErrorInvalidConfiguration);
     assert_int_equal(launch_with(0, 32, 0, false), cudaErrorInvalidConfiguration);
     assert_int_equal(launch_with((unsigned)(processors * resident), 512, 0, true), cudaSuccess);
-    assert_int_equal(launch_with((unsigned)(processors * resident + 1), 512, 0, true), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(launch_with((unsigned)(processors * resident + 1), 512, 0, true),
+                     cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(launch_with(1, 32, (48 << 10) + 1, false), cudaErrorInvalidValue);
     CUDA(cudaFuncSetAttribute(nothing_kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, 100 << 10));
     assert_int_equal(launch_with(1, 32, 100 << 10, false), cudaSuccess);
-    assert_int_equal(launch_with((unsigned)processors * 2 + 1, 32, 100 << 10, true), cudaErrorCooperativeLaunchTooLarge);
+    assert_int_equal(launch_with((unsigned)processors * 2 + 1, 32, 100 << 10, true),
+                     cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaErrorCooperativeLaunchTooLarge);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
+}
+
+static void devices_are_as_many_as_set(void **state)
+{
+    (void)state;
+    int count = 7;
+    cuda_emulation::settings.devices = 0; // as without a driver
+    assert_int_equal(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
+    assert_int_equal(count, 7);
+    cuda_emulation::settings.devices = 3;
+    CUDA(cudaGetDeviceCount(&count));
+    assert_int_equal(count, 3);
+    cudaDeviceProp first, last;
+    CUDA(cudaGetDeviceProperties(&first, 0));
+    CUDA(cudaGetDeviceProperties(&last, 2));
+    assert_memory_not_equal(&first.uuid, &last.uuid, sizeof first.uuid);
+    CUDA(cudaSetDevice(2));
+    CUDA(cudaGetDevice(&count));
+    assert_int_equal(count, 2);
+    assert_int_equal(cudaSetDevice(3), cudaErrorInvalidDevice);
+    CUDA(cudaSetDevice(0));
+    cuda_emulation::settings.devices = 1;
+    (void)cudaGetLastError();
 }
 
 int main()
@@ -273,6 +302,7 @@ int main()
         cmocka_unit_test(a_part_of_a_block_has_barriers),
         cmocka_unit_test(indices_are_the_thread_s),
         cmocka_unit_test(integer_functions_are_cuda_s),
+        cmocka_unit_test(devices_are_as_many_as_set),
         cmocka_unit_test(launches_beyond_the_device_are_refused),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

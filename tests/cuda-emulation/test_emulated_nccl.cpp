@@ -1,6 +1,6 @@
-// NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels.
-// With an argument: a mistake that must end the process with the emulation's message instead of a hang:
-// `mismatch` (another count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1).
+// NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels. With an
+// argument: a mistake that must end the process with the emulation's message instead of a hang: `mismatch` (another
+// count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1).
 #include <mpi.h>
 #include <nccl.h>
 #include <nccl_device.h>
@@ -48,7 +48,8 @@ static std::vector<float> values_of(int r, size_t count)
     return values;
 }
 
-template <class Expected> static void check_values(const char *what, const Array<float> &found, Expected expected)
+template <class Expected>
+static void check_values(const char *what, const Array<float> &found, Expected expected)
 {
     std::vector<float> values = found.values();
     bool good = true;
@@ -81,6 +82,20 @@ static void collectives(const Stream &stream)
     float host;
     check("memory of the host is refused", ncclAllReduce(&host, &host, 1, ncclFloat32, ncclSum, communicator,
                                                          stream.handle) == ncclInvalidArgument);
+}
+
+// From three ranks: 10^8, 1, -10^8. In the order of ranks the 1 is lost in every element; a ring that begins
+// at rank 2 keeps it, and elements differ.
+static void order_of_sums(const Stream &stream)
+{
+    const char *order = getenv("CUDA_EMULATION_NCCL_SUM");
+    bool ring = order && !strcmp(order, "ring");
+    const float brought[] = {1e8f, 1, -1e8f};
+    Array<float> values(std::vector<float>(12, rank < 3 ? brought[rank] : 0));
+    NCCL(ncclAllReduce(values.at, values.at, 12, ncclFloat32, ncclSum, communicator, stream.handle));
+    stream.wait();
+    if (ranks == 3)
+        check_values("order of a sum", values, [=](size_t i) { return ring && i >= 8 ? 1.0f : 0.0f; });
 }
 
 static void messages(const Stream &stream)
@@ -127,7 +142,8 @@ static void graphs(const Stream &stream)
     CUDA(cudaGraphInstantiate(&executable, graph, 0));
     for (int repeat = 0; repeat < 3; repeat++) {
         std::vector<float> values = values_of(rank + repeat, n);
-        CUDA(cudaMemcpyAsync(mine.at, values.data(), n * sizeof(float), cudaMemcpyHostToDevice, stream.handle));
+        CUDA(cudaMemcpyAsync(mine.at, values.data(), n * sizeof(float), cudaMemcpyHostToDevice,
+                             stream.handle));
         CUDA(cudaGraphLaunch(executable, stream.handle));
         stream.wait();
         check_values("two all-reduces in a graph", sum, [=](size_t i) {
@@ -233,8 +249,8 @@ static void make_mistake(const char *mistake, const Stream &stream)
     if (rank == 1 && !strcmp(mistake, "other"))
         NCCL(ncclBroadcast(values.at, values.at, 8, ncclFloat32, 0, communicator, stream.handle));
     else
-        NCCL(ncclAllReduce(values.at, values.at, rank == 1 && !strcmp(mistake, "mismatch") ? 4 : 8, ncclFloat32, ncclSum,
-                           communicator, stream.handle));
+        NCCL(ncclAllReduce(values.at, values.at, rank == 1 && !strcmp(mistake, "mismatch") ? 4 : 8,
+                           ncclFloat32, ncclSum, communicator, stream.handle));
     stream.wait();
 }
 
@@ -253,6 +269,7 @@ int main(int count, char **arguments)
         if (count > 1)
             make_mistake(arguments[1], stream);
         collectives(stream);
+        order_of_sums(stream);
         messages(stream);
         order_over_streams(stream);
         graphs(stream);

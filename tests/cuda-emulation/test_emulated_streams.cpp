@@ -1,5 +1,5 @@
-// Streams, events and graphs under emulation: what a program must not rely on goes wrong in some order of the lazy
-// mode, and what it may rely on never does; what CUDA refuses is refused.
+// Streams, events and graphs under emulation: what a program must not rely on goes wrong in some order of the
+// lazy mode, and what it may rely on never does; what CUDA refuses is refused.
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -93,7 +93,8 @@ static bool uses_another_stream(Work &work, bool event)
         CUDA(cudaEventRecord(work.event, work.a.handle));
         CUDA(cudaStreamWaitEvent(work.b.handle, work.event, 0));
     }
-    CUDA(cudaMemcpyAsync(work.copy.at, work.to.at, N * sizeof(float), cudaMemcpyDeviceToDevice, work.b.handle));
+    CUDA(cudaMemcpyAsync(work.copy.at, work.to.at, N * sizeof(float), cudaMemcpyDeviceToDevice,
+                         work.b.handle));
     CUDA(cudaDeviceSynchronize());
     return !work.copy_is(9);
 }
@@ -115,7 +116,8 @@ static bool waits_for_an_old_event(Work &work)
     CUDA(cudaDeviceSynchronize());
     square(work.to.at, work.from.at, work.a.handle);
     CUDA(cudaStreamWaitEvent(work.b.handle, work.event, 0));
-    CUDA(cudaMemcpyAsync(work.copy.at, work.to.at, N * sizeof(float), cudaMemcpyDeviceToDevice, work.b.handle));
+    CUDA(cudaMemcpyAsync(work.copy.at, work.to.at, N * sizeof(float), cudaMemcpyDeviceToDevice,
+                         work.b.handle));
     CUDA(cudaDeviceSynchronize());
     return !work.copy_is(9);
 }
@@ -124,7 +126,8 @@ static bool changes_pinned_source(Work &work)
 {
     for (int i = 0; i < N; i++)
         work.pinned[i] = 1;
-    CUDA(cudaMemcpyAsync(work.copy.at, work.pinned, N * sizeof(float), cudaMemcpyHostToDevice, work.a.handle));
+    CUDA(
+        cudaMemcpyAsync(work.copy.at, work.pinned, N * sizeof(float), cudaMemcpyHostToDevice, work.a.handle));
     work.pinned[5] = 2;
     work.a.wait();
     return !work.copy_is(1);
@@ -133,7 +136,8 @@ static bool changes_pinned_source(Work &work)
 static bool changes_pageable_source(Work &work)
 {
     std::vector<float> source(N, 1.0f);
-    CUDA(cudaMemcpyAsync(work.copy.at, source.data(), N * sizeof(float), cudaMemcpyHostToDevice, work.a.handle));
+    CUDA(cudaMemcpyAsync(work.copy.at, source.data(), N * sizeof(float), cudaMemcpyHostToDevice,
+                         work.a.handle));
     source[5] = 2;
     work.a.wait();
     return !work.copy_is(1);
@@ -198,7 +202,8 @@ static void events_tell_progress_and_time(void **state)
     assert_int_equal(cudaStreamQuery(work.a.handle), cudaSuccess);
     CUDA(cudaEventElapsedTime(&ms, start, end));
     assert_true(ms > 0);
-    assert_int_equal(cudaEventElapsedTime(&ms, work.event, end), cudaErrorInvalidResourceHandle); // keeps no time
+    assert_int_equal(cudaEventElapsedTime(&ms, work.event, end),
+                     cudaErrorInvalidResourceHandle); // keeps no time
     CUDA(cudaEventDestroy(start));
     CUDA(cudaEventDestroy(end));
     cuda_emulation_configure("fifo", 1, "eager");
@@ -217,7 +222,8 @@ static cudaGraphExec_t capture_fork(Work &work, cudaEvent_t joined)
     square(work.copy.at, work.to.at, work.b.handle);
     CUDA(cudaEventRecord(joined, work.b.handle));
     CUDA(cudaStreamWaitEvent(work.a.handle, joined, 0));
-    CUDA(cudaMemcpyAsync(work.pinned, work.copy.at, N * sizeof(float), cudaMemcpyDeviceToHost, work.a.handle));
+    CUDA(
+        cudaMemcpyAsync(work.pinned, work.copy.at, N * sizeof(float), cudaMemcpyDeviceToHost, work.a.handle));
     CUDA(cudaStreamEndCapture(work.a.handle, &graph));
     CUDA(cudaGraphInstantiate(&executable, graph, 0));
     CUDA(cudaGraphDestroy(graph));
@@ -234,7 +240,8 @@ static bool replays_a_graph(Work &work)
     bool wrong = work.pinned[5] != 0; // capturing runs nothing
     for (float input = 2; input < 5; input++) {
         std::vector<float> values(N, input);
-        CUDA(cudaMemcpyAsync(work.from.at, values.data(), N * sizeof(float), cudaMemcpyHostToDevice, work.a.handle));
+        CUDA(cudaMemcpyAsync(work.from.at, values.data(), N * sizeof(float), cudaMemcpyHostToDevice,
+                             work.a.handle));
         CUDA(cudaGraphLaunch(executable, work.a.handle));
         work.a.wait();
         wrong |= work.pinned[5] != input * input * input * input;
@@ -297,7 +304,8 @@ static void captures_refuse_what_cuda_refuses(void **state)
     assert_int_equal(cudaStreamEndCapture(work.b.handle, &graph), cudaErrorStreamCaptureUnmatched);
     square(work.copy.at, work.from.at, work.b.handle);
     assert_int_equal(cudaStreamEndCapture(work.a.handle, &graph), cudaErrorStreamCaptureUnjoined);
-    assert_int_equal(cudaStreamWaitEvent(work.b.handle, work.event, 0), cudaErrorInvalidValue); // of a former capture
+    assert_int_equal(cudaStreamWaitEvent(work.b.handle, work.event, 0),
+                     cudaErrorInvalidValue); // of a former capture
     CUDA(cudaStreamBeginCapture(work.a.handle, cudaStreamCaptureModeGlobal));
     assert_int_equal(cudaStreamSynchronize(work.a.handle), cudaErrorStreamCaptureUnsupported);
     assert_int_equal(cudaStreamEndCapture(work.a.handle, &graph), cudaErrorStreamCaptureInvalidated);
@@ -338,7 +346,8 @@ static void host_functions_run_in_order(void **state)
     seen = 0;
     square(work.to.at, work.from.at, work.a.handle);
     CUDA(cudaMemcpyAsync(work.pinned, work.to.at, N * sizeof(float), cudaMemcpyDeviceToHost, work.a.handle));
-    CUDA(cudaLaunchHostFunc(work.a.handle, [](void *at) { seen = ((float *)at)[5]; }, work.pinned));
+    CUDA(cudaLaunchHostFunc(
+        work.a.handle, [](void *at) { seen = ((float *)at)[5]; }, work.pinned));
     assert_true(seen == 0);
     work.a.wait();
     assert_true(seen == 9);

@@ -1,5 +1,5 @@
-// The runs of the examples: inputs, launch, reference. The error bounds are those of fp32 sums of n terms, each
-// rounded n times at worst: n 2^-24, against sums whose greatest value is of the order of sqrt(n).
+// The runs of the examples: inputs, launch, reference. The error bounds are those of fp32 sums of n terms,
+// each rounded n times at worst: n 2^-24, against sums whose greatest value is of the order of sqrt(n).
 #include "test_support.h"
 
 static Outcome run_scale_rows(Bug bug, int shape)

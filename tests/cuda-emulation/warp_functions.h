@@ -1,5 +1,5 @@
-// __syncthreads() and the functions of a warp. "CUDA C++ Programming Guide", 10.6 and 10.22 (shuffle), 10.19
-// (vote), 10.20 (match), 10.21 (reduce).
+// __syncthreads() and the functions of a warp: "CUDA C++ Programming Guide", "Synchronization Functions" and "Warp
+// Vote", "Match", "Reduce" and "Shuffle Functions".
 #ifndef OCT_TESTS_CUDA_EMULATION_WARP_FUNCTIONS_H
 #define OCT_TESTS_CUDA_EMULATION_WARP_FUNCTIONS_H
 
@@ -142,7 +142,8 @@ static inline unsigned vote(unsigned mask, unsigned value, int kind, const char 
 }
 } // namespace cuda_emulation
 
-template <class T> static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_EMULATION_HERE)
+template <class T>
+static inline T __shfl_sync(unsigned mask, T value, int from, int width = 32, CUDA_EMULATION_HERE)
 {
     return cuda_emulation::shfl(mask, value, cuda_emulation::SHUFFLE_INDEX, from, width, file, line);
 }

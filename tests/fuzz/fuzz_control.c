@@ -16,10 +16,20 @@ static void demand(bool truth)
         abort();
 }
 
+static void look_at_cuts(const oct_control_cut *cuts, int32_t count)
+{
+    demand(count >= 0 && count <= OCT_CONTROL_CUTS * limits.slots);
+    for (int32_t i = 0; i < count; i++) {
+        demand(cuts[i].slot >= 0 && cuts[i].slot < limits.slots);
+        demand(cuts[i].length >= 0 && cuts[i].length <= limits.context);
+    }
+}
+
 static void look_at_step(const oct_control_step *step, size_t bytes)
 {
     demand(step->count >= 1 && step->count <= limits.columns);
-    demand(bytes == sizeof *step + (size_t)step->count * sizeof *step->columns);
+    demand(bytes == oct_control_step_bytes(step->count, step->cut_count));
+    look_at_cuts(oct_control_step_cuts(step), step->cut_count);
     for (int32_t i = 0; i < step->count; i++) {
         const oct_control_column *column = &step->columns[i];
         demand(column->token >= 0 && column->token < limits.vocabulary);
@@ -33,7 +43,8 @@ static void look_at_sequence(const oct_control_sequence *begun, size_t bytes)
 {
     demand(begun->count >= 0 && begun->count <= limits.context);
     demand(begun->prompt_count >= 0 && begun->prompt_count <= begun->count);
-    demand(bytes == sizeof *begun + (size_t)begun->count * sizeof *begun->tokens);
+    demand(bytes == oct_control_sequence_bytes(begun->count, begun->cut_count));
+    look_at_cuts(oct_control_sequence_cuts(begun), begun->cut_count);
     for (int32_t i = 0; i < begun->count; i++)
         demand(begun->tokens[i] >= 0 && begun->tokens[i] < limits.vocabulary);
     demand(begun->slot >= 0 && begun->slot < limits.slots);
@@ -45,11 +56,8 @@ static void look_at_sequence(const oct_control_sequence *begun, size_t bytes)
 
 static void look_at_the_rest(oct_control_kind kind, const void *payload)
 {
-    const oct_control_truncate *cut = payload;
     const int32_t *number = payload;
     const int64_t *positions = payload;
-    if (kind == OCT_CONTROL_TRUNCATE)
-        demand(cut->slot >= 0 && cut->slot < limits.slots && cut->length >= 0 && cut->length <= limits.context);
     if (kind == OCT_CONTROL_LOGITS)
         demand(*number >= 0 && *number < limits.columns);
     if (kind == OCT_CONTROL_TOUCH)

@@ -85,21 +85,28 @@ def message(kind, payload=b""):
     return struct.pack("<QiI", 1, kind, len(payload)) + payload
 
 
-def sequence(slot, biases, tokens, prompt_count):
+def cut_list(cuts):
+    return b"".join(struct.pack("<ii", slot, length) for slot, length in cuts)
+
+
+def step(columns, cuts):
+    return struct.pack("<ii", len(columns), len(cuts)) + b"".join(struct.pack("<4i", *c) for c in columns) + cut_list(cuts)
+
+
+def sequence(slot, biases, tokens, prompt_count, cuts):
     """oct_control_sequence; its sampling: seed, temperature, top-k, top-p, min-p, three penalties, logprobs, biases."""
     sampling = struct.pack("<QfifffffiI", 7, 0.8, 40, 0.95, 0.05, 1.2, 0.4, 0.3, 2, len(biases))
     sampling += b"".join(struct.pack("<if", token, bias) for token, bias in biases)
     sampling = sampling.ljust(8 + 9 * 4 + 300 * 8, b"\0") + bytes(4)
-    head = struct.pack("<iiiI", slot, len(tokens), prompt_count, 0) + sampling
-    return head + struct.pack(f"<{len(tokens)}i", *tokens)
+    head = struct.pack("<4i", slot, len(cuts), len(tokens), prompt_count) + sampling
+    return head + struct.pack(f"<{len(tokens)}i", *tokens) + cut_list(cuts)
 
 
 def write_control():
     folder = pathlib.Path(__file__).parent / "corpus" / "control"
     folder.mkdir(parents=True, exist_ok=True)
-    columns = [(17, 0, 0, 1), (999, 3, 1, 0), (0, 2, 2, 0)]
-    step = struct.pack("<i", len(columns)) + b"".join(struct.pack("<4i", *column) for column in columns)
-    kinds = {"sequence": sequence(3, [(17, 3.5), (30, -100)], [5, 999, 0], 2), "truncate": struct.pack("<ii", 2, 100), "step": step,
+    kinds = {"sequence": sequence(3, [(17, 3.5), (30, -100)], [5, 999, 0], 2, [(3, 0)]),
+             "step": step([(17, 0, 0, 1), (999, 3, 1, 0), (0, 2, 2, 0)], [(1, 0), (2, 100)]),
              "logits": struct.pack("<i", 7), "probe": b"", "touch": struct.pack("<q", 256), "idle": b"", "pass": b"",
              "finish": b""}
     for kind, (name, payload) in enumerate(kinds.items()):

@@ -221,7 +221,8 @@ static memory_model make_model(oct_model model, oct_encoding encoding)
     }
     m.rope = malloc(CONTEXT * (size_t)model.rope_dims * sizeof(float));
     for (int32_t at = 0; at < CONTEXT * model.rope_dims / 2; at++) {
-        const double angle = at / (model.rope_dims / 2) * pow(1e4, -2.0 * (at % (model.rope_dims / 2)) / model.rope_dims);
+        const double angle =
+            at / (model.rope_dims / 2) * pow(1e4, -2.0 * (at % (model.rope_dims / 2)) / model.rope_dims);
         m.rope[2 * at] = (float)cos(angle);
         m.rope[2 * at + 1] = (float)sin(angle);
     }

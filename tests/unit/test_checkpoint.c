@@ -460,10 +460,10 @@ static int tear_down(void **context)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_reencoding),
-        cmocka_unit_test(test_same_bytes), cmocka_unit_test(test_bits), cmocka_unit_test(test_writer_threads), cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_flips),      cmocka_unit_test(test_truncation),
-        cmocka_unit_test(test_refusals),   cmocka_unit_test(test_named_damage),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_reencoding),     cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_bits),         cmocka_unit_test(test_writer_threads), cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_flips),        cmocka_unit_test(test_truncation),     cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_named_damage),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

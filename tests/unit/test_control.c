@@ -17,11 +17,11 @@
 #include "ranks/control_message.h"
 #include "ranks/world.h"
 
-enum { MESSAGES = 3000, COLUMNS = 5000, LOSS_S = 5 };
+enum { MESSAGES = 3000, COLUMNS = 5000, SLOTS = 4, MOST_CUTS = OCT_CONTROL_CUTS * SLOTS, LOSS_S = 5 };
 
 static oct_world world;
 static oct_control_path path = OCT_CONTROL_AUTO;
-static const oct_control_limits limits = {.slots = 4, .columns = COLUMNS, .vocabulary = 1000, .context = 256};
+static const oct_control_limits limits = {.slots = SLOTS, .columns = COLUMNS, .vocabulary = 1000, .context = 256};
 
 // A message and its bytes; a payload of any kind fits.
 static uint8_t *message, *payload;
@@ -33,7 +33,13 @@ static uint64_t random_number(uint64_t *state) // xorshift64 (Marsaglia, Xorshif
     return *state ^= *state << 17;
 }
 
-// A step whose columns depend on its number only; mostly one column, now and then as many as there may be.
+static void make_cuts(uint64_t number, int32_t count, oct_control_cut *cuts)
+{
+    for (int32_t i = 0; i < count; i++)
+        cuts[i] = (oct_control_cut){.slot = (i + (int32_t)number) % 4, .length = (i * 50 + (int32_t)number) % 257};
+}
+
+// A step whose columns and cuts depend on its number only; mostly one column, now and then as many as there may be.
 static size_t make_step(uint64_t number, void *out)
 {
     uint64_t state = number * 0x9e3779b97f4a7c15u + 1;
@@ -45,7 +51,9 @@ static size_t make_step(uint64_t number, void *out)
                                                 .slot = i % 4,
                                                 .want = i % 3,
                                                 .prompt = i % 2};
-    return sizeof *step + (size_t)step->count * sizeof *step->columns;
+    step->cut_count = (int32_t)(random_number(&state) % (MOST_CUTS + 1));
+    make_cuts(number, step->cut_count, oct_control_step_cuts(step));
+    return oct_control_step_bytes(step->count, step->cut_count);
 }
 
 // The payload of a message that depends on its number only: a step, but for every tenth.
@@ -64,7 +72,9 @@ static size_t make_message(uint64_t number, oct_control_kind *kind, void *out)
     begun->prompt_count = begun->count / 2;
     for (int32_t i = 0; i < begun->count; i++)
         begun->tokens[i] = (i + (int32_t)number) % 1000;
-    return sizeof *begun + (size_t)begun->count * sizeof *begun->tokens;
+    begun->cut_count = (int32_t)(number / 10 % (MOST_CUTS + 1));
+    make_cuts(number, begun->cut_count, oct_control_sequence_cuts(begun));
+    return oct_control_sequence_bytes(begun->count, begun->cut_count);
 }
 
 static oct_status parse(size_t bytes, uint64_t sequence)
@@ -126,7 +136,6 @@ static void other_lengths_and_numbers_are_refused(void **state)
     refuse(bytes);
     ((oct_control_header *)message)->kind = OCT_CONTROL_IDLE;
     refuse(bytes);
-    refuse(pack(OCT_CONTROL_TRUNCATE, payload, sizeof(oct_control_truncate) - 4));
     refuse(pack(OCT_CONTROL_STEP, payload, 0));
 }
 
@@ -134,15 +143,45 @@ static void other_lengths_and_numbers_are_refused(void **state)
 static void refuse_column(oct_control_column column)
 {
     oct_control_step *step = (oct_control_step *)payload;
-    step->count = 1;
+    *step = (oct_control_step){.count = 1};
     step->columns[0] = column;
-    refuse(pack(OCT_CONTROL_STEP, step, sizeof *step + sizeof column));
+    refuse(pack(OCT_CONTROL_STEP, step, oct_control_step_bytes(1, 0)));
+}
+
+// A cut behind the tokens of a sequence and behind the columns of a step: right, and with one field wrong.
+static void what_is_wrong_with_a_cut_is_refused(void)
+{
+    const oct_control_cut cuts[] = {
+        {.slot = 3, .length = 256}, {.slot = 4}, {.slot = -1}, {.length = -1}, {.length = 257}};
+    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++) {
+        const oct_status expected = i == 0 ? OCT_OK : OCT_ERR_INTERNAL;
+        oct_control_step *step = (oct_control_step *)payload;
+        *step = (oct_control_step){.count = 1, .cut_count = 2};
+        step->columns[0] = (oct_control_column){0};
+        oct_control_step_cuts(step)[0] = cuts[0];
+        oct_control_step_cuts(step)[1] = cuts[i];
+        assert_int_equal(parse(pack(OCT_CONTROL_STEP, step, oct_control_step_bytes(1, 2)), 5), expected);
+        oct_control_sequence *begun = (oct_control_sequence *)payload;
+        *begun = (oct_control_sequence){.count = 3, .cut_count = 1, .sampling = oct_sampling_default()};
+        memset(begun->tokens, 0, 3 * sizeof *begun->tokens);
+        oct_control_sequence_cuts(begun)[0] = cuts[i];
+        assert_int_equal(parse(pack(OCT_CONTROL_SEQUENCE, begun, oct_control_sequence_bytes(3, 1)), 5), expected);
+    }
+    const int32_t counts[] = {-1, 0, 2, MOST_CUTS + 1, INT32_MAX, INT32_MIN};
+    for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        oct_control_step *step = (oct_control_step *)payload;
+        *step = (oct_control_step){.count = 1, .cut_count = counts[i]};
+        refuse(pack(OCT_CONTROL_STEP, step, oct_control_step_bytes(1, 1)));
+        oct_control_sequence *begun = (oct_control_sequence *)payload;
+        *begun = (oct_control_sequence){.cut_count = counts[i], .sampling = oct_sampling_default()};
+        refuse(pack(OCT_CONTROL_SEQUENCE, begun, oct_control_sequence_bytes(0, 1)));
+    }
 }
 
 // Sends a sequence of three tokens and expects that it is refused.
 static void refuse_sequence(const oct_control_sequence *begun, int32_t token)
 {
-    const size_t bytes = sizeof *begun + 3 * sizeof token;
+    const size_t bytes = oct_control_sequence_bytes(3, 0);
     oct_control_sequence *sent = memset(payload, 0, bytes);
     *sent = *begun;
     sent->tokens[2] = token;
@@ -191,17 +230,15 @@ static void what_is_out_of_range_is_refused(void **state)
     refuse_column((oct_control_column){.prompt = 2});
     const int32_t counts[] = {0, -1, 2, COLUMNS + 1, INT32_MAX, INT32_MIN};
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
+        *step = (oct_control_step){.count = counts[i]};
         step->columns[0] = (oct_control_column){0};
-        step->count = counts[i];
-        refuse(pack(OCT_CONTROL_STEP, step, sizeof *step + sizeof step->columns[0]));
+        refuse(pack(OCT_CONTROL_STEP, step, oct_control_step_bytes(1, 0)));
     }
-    const oct_control_truncate cuts[] = {{.slot = 4}, {.slot = -1}, {.length = -1}, {.length = 257}};
-    for (size_t i = 0; i < sizeof cuts / sizeof cuts[0]; i++)
-        refuse(pack(OCT_CONTROL_TRUNCATE, &cuts[i], sizeof cuts[i]));
     refuse(pack(OCT_CONTROL_LOGITS, &(int32_t){COLUMNS}, sizeof(int32_t)));
     refuse(pack(OCT_CONTROL_LOGITS, &(int32_t){-1}, sizeof(int32_t)));
     refuse(pack(OCT_CONTROL_TOUCH, &(int64_t){257}, sizeof(int64_t)));
     what_is_wrong_with_a_sequence_is_refused();
+    what_is_wrong_with_a_cut_is_refused();
 }
 
 static void send_or_receive(oct_control *control, uint64_t number)
@@ -246,7 +283,8 @@ static void everything_arrives_in_order(void **state)
     oct_control_close(second);
 }
 
-// Rank 1 is killed: rank 0 must be told by UCX, long before the monitor's deadline. Then rank 0 leaves: so must the rest.
+// Rank 1 is killed: rank 0 must be told by UCX, long before the monitor's deadline. Then rank 0 leaves: so must the
+// rest.
 static int lose_rank(void)
 {
     oct_control *control;

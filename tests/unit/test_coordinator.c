@@ -259,8 +259,8 @@ static void with_synthetic_drafts(void **state)
     }
 }
 
-// By what it believes that columns cost, the controller takes all drafts, none, or some: the tokens are the same. What it
-// leaves out it learns from all the same.
+// By what it believes that columns cost, the controller takes all drafts, none, or some: the tokens are the same. What
+// it leaves out it learns from all the same.
 static void with_a_controller(void **state)
 {
     (void)state;
@@ -339,6 +339,74 @@ static void stopped_inside_a_run(void **state)
     drafter->destroy(drafter);
 }
 
+enum { TURN = PROMPT + LONG, MORE = 5 }; // tokens of a whole first turn, and those that the second puts behind them
+
+// What a prompt [count] gives where nothing is known of it beforehand.
+static void answer_privately(const int32_t *prompt, int32_t count, const oct_sampling *sampling, int32_t *answer)
+{
+    oct_choice choice;
+    assert_int_equal(oct_engine_begin_sequence(engine, 1, sampling, NULL, 0, 0), OCT_OK);
+    assert_int_equal(oct_engine_forward(engine, 1, prompt, count, true, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
+    for (int32_t i = 0; i < TOKENS; i++) {
+        answer[i] = choice.token;
+        assert_int_equal(oct_engine_forward(engine, 1, &answer[i], 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL),
+                         OCT_OK);
+    }
+    oct_engine_truncate(engine, 1, 0);
+}
+
+// A request and one that goes on behind its answer, of which `said` tokens are left by the end of the first.
+static void two_turns(oct_coordinator *c, int32_t number, int32_t said)
+{
+    int32_t prompt[TURN + MORE], expected[TOKENS];
+    const int32_t known = prompt_tokens(number) + said;
+    memcpy(prompt, prompts[number], sizeof prompts[number]);
+    memcpy(prompt + prompt_tokens(number), alone[number], (size_t)said * sizeof *prompt);
+    for (int32_t i = 0; i < MORE; i++)
+        prompt[known + i] = 305 - i;
+    answer_privately(prompt, known + MORE, &samplings[number], expected);
+    outcome first = {.stop_at = said}, second = {0};
+    oct_sequence_request request = request_of(number, LONG, &first);
+    assert_int_equal(oct_coordinator_submit(c, &request), OCT_OK);
+    run(c);
+    expect(number, said, &first);
+    const int64_t shared = oct_coordinator_read_figures(c)->shared_tokens;
+    request = request_of(number, TOKENS, &second);
+    request.number = REQUESTS;
+    request.prompt = prompt;
+    request.prompt_tokens = known + MORE;
+    assert_int_equal(oct_coordinator_submit(c, &request), OCT_OK);
+    run(c);
+    assert_int_equal(oct_coordinator_read_figures(c)->shared_tokens - shared, (known - 1) / 64 * 64);
+    assert_int_equal(second.count, TOKENS);
+    assert_memory_equal(second.tokens, expected, sizeof expected);
+}
+
+// The second turn of a conversation finds all whole pages of the first one, its answer included; also where that was
+// stopped among drafts, and where the history counts what was said as prompt now.
+static void the_next_turn_finds_what_was_said(void **state)
+{
+    (void)state;
+    oct_coordinator *c = create(NULL);
+    for (int32_t number = 0; number < 5; number++)
+        two_turns(c, number, LONG - 7 * number);
+    oct_coordinator_destroy(c);
+    for (int32_t said = 120; said < 120 + DRAFTS; said++) {
+        oct_drafter *drafter = NULL;
+        assert_int_equal(
+            oct_drafter_synthetic_create(&drafter, SLOTS, oct_engine_model(engine)->vocabulary, 1), OCT_OK);
+        c = create(drafter);
+        two_turns(c, 6, said);
+        oct_coordinator_destroy(c);
+        oct_drafter_synthetic_replay(drafter);
+        c = create(drafter);
+        two_turns(c, 6, said);
+        assert_true(oct_coordinator_read_figures(c)->accepted > 100);
+        oct_coordinator_destroy(c);
+        drafter->destroy(drafter);
+    }
+}
+
 static void what_cannot_be(void **state)
 {
     (void)state;
@@ -404,6 +472,7 @@ static int run_all(void)
         cmocka_unit_test(with_a_controller),
         cmocka_unit_test(pages_run_out),
         cmocka_unit_test(stopped_inside_a_run),
+        cmocka_unit_test(the_next_turn_finds_what_was_said),
         cmocka_unit_test(what_cannot_be),
         cmocka_unit_test(nobody_waits_for_a_long_prompt),
     };

@@ -41,15 +41,16 @@ static void decode_plainly(const text *t, int32_t *tokens, int32_t count)
     oct_choice choice;
     const int32_t output = t->count - t->prompt_count;
     assert_int_equal(oct_engine_begin_sequence(engine, 0, &t->sampling, NULL, 0, 0), OCT_OK);
-    assert_int_equal(oct_engine_forward(engine, 0, t->tokens, t->prompt_count, true, OCT_WANT_TOKEN, &choice, NULL, NULL),
-                     OCT_OK);
+    assert_int_equal(
+        oct_engine_forward(engine, 0, t->tokens, t->prompt_count, true, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
     if (output > 0)
         assert_int_equal(oct_engine_forward(engine, 0, t->tokens + t->prompt_count, output, false, OCT_WANT_TOKEN,
                                             &choice, NULL, NULL),
                          OCT_OK);
     for (int32_t i = 0; i < count; i++) {
         tokens[i] = choice.token;
-        assert_int_equal(oct_engine_forward(engine, 0, &tokens[i], 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
+        assert_int_equal(oct_engine_forward(engine, 0, &tokens[i], 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL),
+                         OCT_OK);
     }
 }
 
@@ -109,8 +110,8 @@ static uint32_t random_below(uint32_t limit, int32_t round, int32_t what)
     return words[0] % limit;
 }
 
-// Sequences go on by some of the guesses, by all and one more, or by another token somewhere among them; not all of them
-// are in every proposal, and now and then one ends and another begins in its slot.
+// Sequences go on by some of the guesses, by all and one more, or by another token somewhere among them; not all of
+// them are in every proposal, and now and then one ends and another begins in its slot.
 static void whatever_becomes_of_its_guesses(void **state)
 {
     (void)state;

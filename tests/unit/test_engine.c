@@ -118,8 +118,8 @@ static void drafts_are_verified_and_rolled_back(void **state)
                 expect(number, done + i + 1, &choices[2 * i]);
                 expect(other, done + i + 1, &choices[2 * i + 1]);
             }
-            assert_int_equal(oct_engine_truncate(engine, 0, oct_engine_length(engine, 0) - 2), OCT_OK);
-            assert_int_equal(oct_engine_truncate(engine, 2, oct_engine_length(engine, 2) - 2), OCT_OK);
+            oct_engine_truncate(engine, 0, oct_engine_length(engine, 0) - 2);
+            oct_engine_truncate(engine, 2, oct_engine_length(engine, 2) - 2);
         }
     }
 }
@@ -165,9 +165,9 @@ static void answer_begun(int32_t slot, int32_t number, const int32_t *prompt, in
     const oct_sampling sampling = request(number);
     assert_int_equal(oct_engine_begin_sequence(engine, slot, &sampling, prompt, LONG, LONG), OCT_OK);
     assert_int_equal(oct_engine_length(engine, slot), shared);
-    assert_int_equal(oct_engine_forward(engine, slot, prompt + shared, LONG - shared, true, OCT_WANT_TOKEN, choices, NULL,
-                                        NULL),
-                     OCT_OK);
+    assert_int_equal(
+        oct_engine_forward(engine, slot, prompt + shared, LONG - shared, true, OCT_WANT_TOKEN, choices, NULL, NULL),
+        OCT_OK);
     for (int32_t i = 1; i < LATER; i++)
         assert_int_equal(oct_engine_forward(engine, slot, &choices[i - 1].token, 1, false, OCT_WANT_TOKEN, &choices[i],
                                             NULL, NULL),
@@ -184,7 +184,7 @@ static void answer_alone(int32_t number, const int32_t *prompt, oct_choice *choi
         assert_int_equal(oct_engine_forward(engine, 3, &choices[i - 1].token, 1, false, OCT_WANT_TOKEN, &choices[i],
                                             NULL, NULL),
                          OCT_OK);
-    assert_int_equal(oct_engine_truncate(engine, 3, 0), OCT_OK);
+    oct_engine_truncate(engine, 3, 0);
 }
 
 static void expect_same(const oct_choice *choices, const oct_choice *expected)
@@ -198,7 +198,7 @@ static void expect_same(const oct_choice *choices, const oct_choice *expected)
 static void free_all_slots(void)
 {
     for (int32_t slot = 0; slot < SLOTS; slot++)
-        assert_int_equal(oct_engine_truncate(engine, slot, 0), OCT_OK);
+        oct_engine_truncate(engine, slot, 0);
     assert_int_equal(oct_engine_free_pages(engine), KV_PAGES);
 }
 
@@ -217,11 +217,11 @@ static void shared_prefixes_change_no_token(void **state)
         assert_int_equal(oct_engine_free_pages(engine), KV_PAGES - 4 - (number > 0)); // one of its own
         answer_begun(2, number, prompt, WHOLE, choices); // not its last token
         expect_same(choices, expected);
-        assert_int_equal(oct_engine_truncate(engine, (number + 1) % 2, 0), OCT_OK);
-        assert_int_equal(oct_engine_forward(engine, 2, &choices[LATER - 1].token, 1, false, OCT_WANT_TOKEN, choices, NULL,
-                                            NULL),
-                         OCT_OK);
-        assert_int_equal(oct_engine_truncate(engine, 2, 0), OCT_OK);
+        oct_engine_truncate(engine, (number + 1) % 2, 0);
+        assert_int_equal(
+            oct_engine_forward(engine, 2, &choices[LATER - 1].token, 1, false, OCT_WANT_TOKEN, choices, NULL, NULL),
+            OCT_OK);
+        oct_engine_truncate(engine, 2, 0);
         assert_int_equal(oct_engine_pages_wanted(engine, prompt, LONG), 1);
     }
     free_all_slots();
@@ -288,7 +288,7 @@ static void prompts_computed_side_by_side_are_merged(void **state)
         assert_int_equal(oct_engine_free_pages(engine), KV_PAGES - (i + 1) / 64 - ((i + 1) % 64 != 0 ? 2 : 0));
     }
     oct_choice expected[LATER];
-    assert_int_equal(oct_engine_truncate(engine, 1, 0), OCT_OK);
+    oct_engine_truncate(engine, 1, 0);
     answer_alone(0, prompt, expected);
     assert_int_equal(choices[0].token, expected[0].token);
     assert_int_equal(choices[1].token, expected[0].token);
@@ -308,28 +308,32 @@ static void taken_up_again_goes_on_as_before(void **state)
         int32_t tokens[LONG], known = BEFORE;
         oct_choice choice;
         make_prompt(3 + number, number, tokens);
-        assert_int_equal(oct_engine_begin_sequence(engine, 0, &sampling, tokens, BEFORE, BEFORE), OCT_OK);
-        assert_int_equal(oct_engine_forward(engine, 0, tokens, BEFORE, true, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
+        const bool known_to_others = number % 2 == 1; // otherwise the first round computes all of it again
+        assert_int_equal(oct_engine_begin_sequence(engine, 0, &sampling, tokens, known_to_others ? BEFORE : 0,
+                                                   known_to_others ? BEFORE : 0),
+                         OCT_OK);
+        assert_int_equal(oct_engine_forward(engine, 0, tokens, BEFORE, true, OCT_WANT_TOKEN, &choice, NULL, NULL),
+                         OCT_OK);
         for (; known < BEFORE + LATER; known++) {
             tokens[known] = choice.token;
-            assert_int_equal(oct_engine_forward(engine, 0, &choice.token, 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL),
-                             OCT_OK);
+            assert_int_equal(
+                oct_engine_forward(engine, 0, &choice.token, 1, false, OCT_WANT_TOKEN, &choice, NULL, NULL), OCT_OK);
         }
         assert_true(number > 0 || choice.token == 290 + LATER);
         for (int32_t round = 0; round < 2; round++) {
             oct_choice again;
-            assert_int_equal(oct_engine_truncate(engine, 0, 0), OCT_OK);
+            oct_engine_truncate(engine, 0, 0);
             assert_int_equal(oct_engine_begin_sequence(engine, 1, &sampling, tokens, known, BEFORE), OCT_OK);
             const int32_t shared = oct_engine_length(engine, 1);
-            assert_int_equal(shared, round == 0 ? 128 : WHOLE);
+            assert_int_equal(shared, round > 0 || known_to_others ? WHOLE : 0);
             if (shared < BEFORE)
                 assert_int_equal(oct_engine_forward(engine, 1, tokens + shared, BEFORE - shared, true, OCT_WANT_NOTHING,
                                                     NULL, NULL, NULL),
                                  OCT_OK);
             const int32_t from = oct_engine_length(engine, 1);
-            assert_int_equal(oct_engine_forward(engine, 1, tokens + from, known - from, false, OCT_WANT_TOKEN, &again, NULL,
-                                                NULL),
-                             OCT_OK);
+            assert_int_equal(
+                oct_engine_forward(engine, 1, tokens + from, known - from, false, OCT_WANT_TOKEN, &again, NULL, NULL),
+                OCT_OK);
             assert_int_equal(again.token, choice.token);
             assert_true(again.logprob == choice.logprob);
         }
@@ -363,13 +367,13 @@ static void a_full_cache_is_not_the_end(void **state)
     assert_false(oct_engine_fits(engine, step, 2));
     assert_true(oct_engine_fits(engine, step + 1, 1));
     assert_int_equal(oct_engine_step(engine, step + 1, 1, choices[1] + 1, NULL, NULL), OCT_OK);
-    assert_int_equal(oct_engine_truncate(engine, 0, 0), OCT_OK);
+    oct_engine_truncate(engine, 0, 0);
     assert_true(oct_engine_fits(engine, step, 2));
-    assert_int_equal(oct_engine_forward(engine, 2, prompt[2] + done, LONG - done, true, OCT_WANT_TOKEN, choices[2], NULL,
-                                        NULL),
-                     OCT_OK);
+    assert_int_equal(
+        oct_engine_forward(engine, 2, prompt[2] + done, LONG - done, true, OCT_WANT_TOKEN, choices[2], NULL, NULL),
+        OCT_OK);
     assert_int_equal(choices[2][0].token, expected[2][0].token);
-    assert_int_equal(oct_engine_truncate(engine, 1, 0), OCT_OK);
+    oct_engine_truncate(engine, 1, 0);
     answer_begun(0, 0, prompt[0], 128, choices[0]); // the last page of its three was given out first
     expect_same(choices[0], expected[0]);
     free_all_slots();

@@ -1,5 +1,5 @@
-// Pages that sequences share, against a naive model that knows every prefix by all of its tokens: what is shared is what
-// the model knows, kept pages go in the model's order, and no position of a sequence ever changes under it.
+// Pages that sequences share, against a naive model that knows every prefix by all of its tokens: what is shared is
+// what the model knows, kept pages go in the model's order, and no position of a sequence ever changes under it.
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -51,7 +51,8 @@ typedef struct model {
 
 static bool has_prefix(const entry *e, const int32_t *tokens, int32_t pages)
 {
-    return e->used && e->pages == pages && memcmp(e->tokens, tokens, sizeof(int32_t) * OCT_PAGE_POSITIONS * (size_t)pages) == 0;
+    return e->used && e->pages == pages &&
+           memcmp(e->tokens, tokens, sizeof(int32_t) * OCT_PAGE_POSITIONS * (size_t)pages) == 0;
 }
 
 static entry *find(model *m, const int32_t *tokens, int32_t pages)
@@ -74,7 +75,8 @@ static void evict_oldest(model *m)
 {
     entry *oldest = NULL;
     for (int32_t i = 0; i < PAGES; i++)
-        if (m->entries[i].used && m->entries[i].holders == 0 && (oldest == NULL || m->entries[i].let_go < oldest->let_go))
+        if (m->entries[i].used && m->entries[i].holders == 0 &&
+            (oldest == NULL || m->entries[i].let_go < oldest->let_go))
             oldest = &m->entries[i];
     assert_non_null(oldest);
     oldest->used = false;
@@ -195,7 +197,8 @@ static void check(const model *m)
             assert_true((pages[i] >= 0) == (i < oct_page_count(s->positions)));
             if (pages[i] < 0)
                 continue;
-            const int32_t last = (i + 1) * OCT_PAGE_POSITIONS <= s->positions ? (i + 1) * OCT_PAGE_POSITIONS : s->positions;
+            const int32_t last =
+                (i + 1) * OCT_PAGE_POSITIONS <= s->positions ? (i + 1) * OCT_PAGE_POSITIONS : s->positions;
             assert_int_equal(m->table.holders[pages[i]], i < s->sealed ? s->entries[i]->holders : 1);
             assert_true(m->written[pages[i]][(last - 1) % OCT_PAGE_POSITIONS] == prefix_hash(s->tokens, last));
             assert_true(m->written[pages[i]][0] == prefix_hash(s->tokens, i * OCT_PAGE_POSITIONS + 1));
@@ -228,7 +231,8 @@ static void shares_what_a_naive_model_shares(void **state)
         }
         check(&m);
     }
-    print_message("pages shared %d, merged %d, evicted %d; pool full %d times\n", m.shared, m.merged, m.evicted, m.full);
+    print_message("pages shared %d, merged %d, evicted %d; pool full %d times\n", m.shared, m.merged, m.evicted,
+                  m.full);
     assert_true(m.shared > 1000 && m.merged > 1000 && m.evicted > 1000 && m.full > 100);
     for (int32_t slot = 0; slot < SLOTS; slot++)
         cut(&m, slot, 0);

@@ -19,8 +19,8 @@ static int32_t random_below(int32_t n)
     return (int32_t)((random_state >> 8) % (uint32_t)n);
 }
 
-// Pages of tokens that differ in one token alone, near the beginning or near the end. Enough kinds that some fall into one
-// bucket.
+// Pages of tokens that differ in one token alone, near the beginning or near the end. Enough kinds that some fall into
+// one bucket.
 static void make_tokens(int32_t kind, int32_t *tokens)
 {
     for (int32_t i = 0; i < OCT_PREFIX_TOKENS; i++)

@@ -1,9 +1,9 @@
 // Do sampled tokens follow the distribution where most of the vocabulary is a long flat tail? 150,000 tokens, of
 // which 40 stand out and the others have nearly the same logit, so that lists of candidates prove little and the cut
-// of top-k, top-p or min-p lies far out in the tail. Chi-square tests against probabilities computed in double precision, with
-// the head token by token and the tail in neighbourhoods. Seeds are fixed: the verdict is the same every time; each
-// p-value must be above 1e-4 (with the 6 tests here a correct
-// sampler would fail for one set of seeds in 1600).
+// of top-k, top-p or min-p lies far out in the tail. Chi-square tests against probabilities computed in double
+// precision, with the head token by token and the tail in neighbourhoods. Seeds are fixed: the verdict is the same
+// every time; each p-value must be above 1e-4 (with the 6 tests here a correct sampler would fail for one set of seeds
+// in 1600).
 #include "tests/unit/distribution.h"
 
 enum { VOCABULARY = 150000, HEAD = 40, SAMPLES = 300, RANKS = 3 };

@@ -67,24 +67,21 @@ static void equals_a_search_from_scratch(void **state)
         }
         oct_stop_matcher *matcher;
         assert_int_equal(oct_stop_matcher_create(&matcher, stops, count), OCT_OK);
-        for (int again = 0; again < 2; again++) {
-            size_t fed = 0, safe = 0, begin = 0;
-            while (fed < sizeof text) {
-                size_t n = random_below(6);
-                n = n > sizeof text - fed ? sizeof text - fed : n;
-                safe = oct_stop_matcher_feed(matcher, text + fed, n);
-                fed += n;
-                int32_t hit = search(text, fed, stops, count, &begin);
-                assert_int_equal(oct_stop_matcher_hit(matcher), hit);
-                assert_int_equal(safe, hit >= 0 ? begin : fed - held_back(text, fed, stops, count));
-                assert_int_equal(oct_stop_matcher_finish(matcher), hit >= 0 ? begin : fed);
-            }
-            hits += oct_stop_matcher_hit(matcher) >= 0;
-            oct_stop_matcher_reset(matcher);
+        size_t fed = 0, safe = 0, begin = 0;
+        while (fed < sizeof text) {
+            size_t n = random_below(6);
+            n = n > sizeof text - fed ? sizeof text - fed : n;
+            safe = oct_stop_matcher_feed(matcher, text + fed, n);
+            fed += n;
+            int32_t hit = search(text, fed, stops, count, &begin);
+            assert_int_equal(oct_stop_matcher_hit(matcher), hit);
+            assert_int_equal(safe, hit >= 0 ? begin : fed - held_back(text, fed, stops, count));
+            assert_int_equal(oct_stop_matcher_finish(matcher), hit >= 0 ? begin : fed);
         }
+        hits += oct_stop_matcher_hit(matcher) >= 0;
         oct_stop_matcher_destroy(matcher);
     }
-    assert_true(hits > 10000 && hits < 38000);
+    assert_true(hits > 5000 && hits < 19000);
 }
 
 static void examples(void **state)

@@ -139,9 +139,6 @@ static void test_specials(void **state)
     check_ids(tokenizer, "a<user>b", 0, "0 12 1"); // user-defined: always
     check_ids(tokenizer, "<<s><|im_end|><|im_en", OCT_ENCODE_PARSE_SPECIAL, "9 13");
     check_ids(tokenizer, "<|eot_id|>", OCT_ENCODE_PARSE_SPECIAL, ""); // a normal token of that text
-    assert_int_equal(oct_tokenizer_find_special(tokenizer, "<|im_end|>"), 13);
-    assert_int_equal(oct_tokenizer_find_special(tokenizer, "<|im_end|"), -1);
-    assert_int_equal(oct_tokenizer_find_special(tokenizer, "abc"), -1);
     for (int32_t id = -2; id < 30; id++) {
         assert_int_equal(oct_tokenizer_is_end(tokenizer, id), id == 10 || id == 13);
         assert_int_equal(oct_tokenizer_is_control(tokenizer, id),
@@ -165,9 +162,12 @@ static void test_scored(void **state)
 }
 
 // Feeds ids and gathers what comes out, '|' behind every call's bytes.
-static void check_stream(oct_detokenizer *detokenizer, const int32_t *ids, size_t n, const char *expected)
+static void check_stream(const oct_tokenizer *tokenizer, unsigned flags, const int32_t *ids, size_t n,
+                         const char *expected)
 {
     char found[256] = "";
+    oct_detokenizer *detokenizer;
+    assert_int_equal(oct_detokenizer_create(&detokenizer, tokenizer, flags), OCT_OK);
     for (size_t i = 0; i <= n; i++) {
         size_t bytes;
         const char *text = i < n ? oct_detokenizer_feed(detokenizer, ids[i], &bytes)
@@ -177,32 +177,25 @@ static void check_stream(oct_detokenizer *detokenizer, const int32_t *ids, size_
         strcat(found, "|");
     }
     assert_string_equal(found, expected);
-    oct_detokenizer_reset(detokenizer);
+    oct_detokenizer_destroy(detokenizer);
 }
 
 static void test_stream(void **state)
 {
     (void)state;
     oct_tokenizer *tokenizer = make_tokenizer(byte_level_vocabulary("gpt-2"));
-    oct_detokenizer *plain, *special, *raw;
-    assert_int_equal(oct_detokenizer_create(&plain, tokenizer, 0), OCT_OK);
-    assert_int_equal(oct_detokenizer_create(&special, tokenizer, OCT_DETOKENIZE_SPECIAL), OCT_OK);
-    assert_int_equal(oct_detokenizer_create(&raw, tokenizer, OCT_DETOKENIZE_RAW), OCT_OK);
     const int32_t e[] = {0, 4, 5, 1}, grin[] = {16, 17, 18, 14}; // a é b; F0 9F, 98, 80, " a"
-    check_stream(plain, e, 4, "a||é|b||");
-    check_stream(plain, grin, 4, "||😀| a||");
-    check_stream(raw, e, 4, "a|\xC3|\xA9|b||");
+    check_stream(tokenizer, 0, e, 4, "a||é|b||");
+    check_stream(tokenizer, 0, grin, 4, "||😀| a||");
+    check_stream(tokenizer, OCT_DETOKENIZE_RAW, e, 4, "a|\xC3|\xA9|b||");
     const int32_t broken[] = {4, 0, 5, 16, 17, 0, 16}; // C3 a A9 F0 9F 98 a F0 9F
-    check_stream(plain, broken, 7,
+    check_stream(tokenizer, 0, broken, 7,
                  "|\xEF\xBF\xBD"
                  "a|\xEF\xBF\xBD|||\xEF\xBF\xBD"
                  "a||\xEF\xBF\xBD|");
     const int32_t split[] = {9, 4, 13, 5, 99, -1}; // a control token between the halves; ids out of range
-    check_stream(plain, split, 6, "|||é||||");
-    check_stream(special, split, 6, "<s>||\xEF\xBF\xBD<|im_end|>|\xEF\xBF\xBD||||");
-    oct_detokenizer_destroy(plain);
-    oct_detokenizer_destroy(special);
-    oct_detokenizer_destroy(raw);
+    check_stream(tokenizer, 0, split, 6, "|||é||||");
+    check_stream(tokenizer, OCT_DETOKENIZE_SPECIAL, split, 6, "<s>||\xEF\xBF\xBD<|im_end|>|\xEF\xBF\xBD||||");
     oct_tokenizer_destroy(tokenizer);
 }
 
@@ -210,15 +203,9 @@ static void test_stream_space(void **state)
 {
     (void)state;
     oct_tokenizer *tokenizer = make_tokenizer(scored_vocabulary());
-    oct_detokenizer *begins, *continues;
-    assert_int_equal(oct_detokenizer_create(&begins, tokenizer, OCT_DETOKENIZE_BEGIN), OCT_OK);
-    assert_int_equal(oct_detokenizer_create(&continues, tokenizer, 0), OCT_OK);
     const int32_t ids[] = {1, 9, 10, 3, 4};
-    check_stream(begins, ids, 5, "|a| ab||é||");
-    check_stream(begins, ids, 5, "|a| ab||é||"); // after a reset too
-    check_stream(continues, ids, 5, "| a| ab||é||");
-    oct_detokenizer_destroy(begins);
-    oct_detokenizer_destroy(continues);
+    check_stream(tokenizer, OCT_DETOKENIZE_BEGIN, ids, 5, "|a| ab||é||");
+    check_stream(tokenizer, 0, ids, 5, "| a| ab||é||");
     oct_tokenizer_destroy(tokenizer);
 }
 

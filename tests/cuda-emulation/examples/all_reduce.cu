@@ -7,7 +7,8 @@
 enum { THREADS = 64, ALL_THREADS = THREADS * ALL_REDUCE_BLOCKS };
 
 __global__ void __launch_bounds__(THREADS)
-    all_reduce_in_order_kernel(float *sum, const float *x, int n, ncclDevComm communicator, ncclWindow_t window, int half)
+    all_reduce_in_order_kernel(float *sum, const float *x, int n, ncclDevComm communicator,
+                               ncclWindow_t window, int half)
 {
     ncclLsaBarrierSession<ncclCoopCta> barrier(ncclCoopCta(), communicator, ncclTeamTagLsa(), blockIdx.x);
     size_t base = (size_t)half * (size_t)n * sizeof(float);
@@ -24,8 +25,8 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-cudaError_t all_reduce_in_order(float *sum, const float *x, int n, const void *device_communicator, ncclWindow_t window,
-                                int half, cudaStream_t stream)
+cudaError_t all_reduce_in_order(float *sum, const float *x, int n, const void *device_communicator,
+                                ncclWindow_t window, int half, cudaStream_t stream)
 {
     return launch(all_reduce_in_order_kernel, ALL_REDUCE_BLOCKS, THREADS, 0, true, stream, sum, x, n,
                   *(const ncclDevComm *)device_communicator, window, half);
@@ -48,7 +49,8 @@ __global__ void __launch_bounds__(THREADS)
     barrier.sync(ncclCoopCta(), cuda::memory_order_acq_rel); // every rank's share is written everywhere
 }
 
-cudaError_t all_reduce_multicast(int n, const void *device_communicator, ncclWindow_t window, cudaStream_t stream)
+cudaError_t all_reduce_multicast(int n, const void *device_communicator, ncclWindow_t window,
+                                 cudaStream_t stream)
 {
     return launch(all_reduce_multicast_kernel, ALL_REDUCE_BLOCKS, THREADS, 0, true, stream, n,
                   *(const ncclDevComm *)device_communicator, window);

@@ -1,5 +1,5 @@
-// The tensor core: two stages of asynchronous copies, ldmatrix, mma.sync. 32 rows a block, 16 a warp, k in steps
-// of 64. Chunks of 16 bytes are swizzled, so that a device would read them without conflicts.
+// The tensor core: two stages of asynchronous copies, ldmatrix, mma.sync. 32 rows a block, 16 a warp, k in
+// steps of 64. Chunks of 16 bytes are swizzled, so that a device would read them without conflicts.
 #include "example_device.h"
 
 enum { WARPS = 2, THREADS = WARPS * 32, ROWS = WARPS * 16, STEP = 64, CHUNKS = STEP / 8, COLUMNS = 8 };
@@ -9,16 +9,19 @@ struct Stages {
 };
 
 // Copies a step of `rows` rows of `from`, zeros behind the last row and column.
-static __device__ void copy_step(uint4 (*to)[CHUNKS], int rows, const uint16_t *from, int rows_there, int first, int k)
+static __device__ void copy_step(uint4 (*to)[CHUNKS], int rows, const uint16_t *from, int rows_there,
+                                 int first, int k)
 {
     for (int i = (int)threadIdx.x; i < rows * CHUNKS; i += THREADS) {
         int row = i / CHUNKS, chunk = i % CHUNKS, column = first + chunk * 8;
         bool there = row < rows_there && column < k;
-        cp_async16(&to[row][chunk ^ (row % 8)], there ? from + (size_t)row * (size_t)k + column : from, there ? 16 : 0);
+        cp_async16(&to[row][chunk ^ (row % 8)], there ? from + (size_t)row * (size_t)k + column : from,
+                   there ? 16 : 0);
     }
 }
 
-static __device__ void multiply_step(float sum[4], const uint4 (*w)[CHUNKS], const uint4 (*x)[CHUNKS], Bug bug)
+static __device__ void multiply_step(float sum[4], const uint4 (*w)[CHUNKS], const uint4 (*x)[CHUNKS],
+                                     Bug bug)
 {
     int lane = (int)threadIdx.x % 32, row = (int)threadIdx.x / 32 * 16 + lane % 16, column = lane / 4;
     for (int part = 0; part < STEP / 16; part++) {
@@ -55,14 +58,15 @@ __global__ void __launch_bounds__(THREADS)
             cp_async_wait<2>();
         else if (more)
             cp_async_wait<1>();
-        else
+        else if (bug != BUG_LEFT_COPY)
             cp_async_wait<0>();
         __syncthreads();
         multiply_step(sum, stages.w[stage], stages.x[stage], bug);
         __syncthreads();
     }
     for (int i = 0; i < 4; i++) {
-        int row = first_row + (int)threadIdx.x / 32 * 16 + lane / 4 + 8 * (i / 2), column = lane % 4 * 2 + i % 2;
+        int row = first_row + (int)threadIdx.x / 32 * 16 + lane / 4 + 8 * (i / 2),
+            column = lane % 4 * 2 + i % 2;
         if (row < m && column < n)
             c[(size_t)row * (size_t)n + (size_t)column] = sum[i];
     }
@@ -71,5 +75,6 @@ __global__ void __launch_bounds__(THREADS)
 cudaError_t matrix_product(float *c, const uint16_t *w, const uint16_t *x, int m, int n, int k, Bug bug,
                            cudaStream_t stream)
 {
-    return launch(matrix_product_kernel, (m + ROWS - 1) / ROWS, THREADS, 0, false, stream, c, w, x, m, n, k, bug);
+    return launch(matrix_product_kernel, (m + ROWS - 1) / ROWS, THREADS, 0, false, stream, c, w, x, m, n, k,
+                  bug);
 }

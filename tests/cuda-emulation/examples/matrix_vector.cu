@@ -20,7 +20,8 @@ __global__ void __launch_bounds__(THREADS)
         y[row] = sum;
 }
 
-cudaError_t matrix_vector(float *y, const float *w, const float *x, int rows, int columns, Bug bug, cudaStream_t stream)
+cudaError_t matrix_vector(float *y, const float *w, const float *x, int rows, int columns, Bug bug,
+                          cudaStream_t stream)
 {
     int blocks = (rows + ROWS_OF_BLOCK - 1) / ROWS_OF_BLOCK;
     return launch(matrix_vector_kernel, blocks, THREADS, 0, false, stream, y, w, x, rows, columns, bug);

@@ -1,5 +1,6 @@
-// A ring in dynamic shared memory: one warp fills its stages by bulk copies, the others multiply. Two barriers in
-// memory guard each stage: `full`, where the bytes arrive, and `empty`, where the warps that have read it arrive.
+// A ring in dynamic shared memory: one warp fills its stages by bulk copies, the others multiply. Two
+// barriers in memory guard each stage: `full`, where the bytes arrive, and `empty`, where the warps that have
+// read it arrive.
 #include "example_device.h"
 
 enum { WARPS = 4, THREADS = (WARPS + 1) * 32, STAGES = 3, CHUNK = 128, BLOCKS = 2 };
@@ -33,8 +34,8 @@ static __device__ void fill(Ring *ring, const float *w, int rows, int columns)
             mbar_wait(&ring->empty[place.stage], place.parity ^ 1);
             mbar_arrive_tx(&ring->full[place.stage], bytes * (uint32_t)high);
             for (int row = 0; row < high; row++)
-                cp_bulk(ring->weights[place.stage][row], w + (size_t)(first + row) * (size_t)columns + column, bytes,
-                        &ring->full[place.stage]);
+                cp_bulk(ring->weights[place.stage][row], w + (size_t)(first + row) * (size_t)columns + column,
+                        bytes, &ring->full[place.stage]);
         }
 }
 
@@ -48,7 +49,8 @@ static __device__ void multiply(Ring *ring, float *y, const float *x, int rows, 
             int wide = min(CHUNK, columns - column);
             mbar_wait(&ring->full[place.stage], place.parity);
             if (row < rows && lane * 4 < wide)
-                sum += dot4(*(const uint4 *)&ring->weights[place.stage][warp][lane * 4], x + column + lane * 4);
+                sum +=
+                    dot4(*(const uint4 *)&ring->weights[place.stage][warp][lane * 4], x + column + lane * 4);
             if (bug != BUG_NO_WARP_BARRIER)
                 __syncwarp();
             if (lane == 0 || bug == BUG_MORE_ARRIVALS)
@@ -85,5 +87,6 @@ __global__ void __launch_bounds__(THREADS)
 cudaError_t matrix_vector_ring(float *y, const float *w, const float *x, int rows, int columns, Bug bug,
                                cudaStream_t stream)
 {
-    return launch(matrix_vector_ring_kernel, BLOCKS, THREADS, sizeof(Ring), false, stream, y, w, x, rows, columns, bug);
+    return launch(matrix_vector_ring_kernel, BLOCKS, THREADS, sizeof(Ring), false, stream, y, w, x, rows,
+                  columns, bug);
 }

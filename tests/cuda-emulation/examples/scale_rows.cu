@@ -21,6 +21,8 @@ __global__ void __launch_bounds__(THREADS) scale_rows_kernel(float *out, const f
         of_warp[warp] = squares;
     if (bug == BUG_DIVERGENT_BARRIER && lane == 0)
         __syncthreads();
+    else if (bug == BUG_WAITS_FOR_MORE)
+        __barrier_sync_count(1, THREADS + 32);
     else if (bug != BUG_NO_BARRIER)
         __syncthreads();
     float sum = 0;

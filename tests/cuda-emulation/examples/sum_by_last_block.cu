@@ -11,7 +11,8 @@ __global__ void __launch_bounds__(THREADS)
     sum_by_last_block_kernel(float *out, const float *x, int n, float *partial, uint32_t *counter, Bug bug)
 {
     SHARED(Last, last);
-    int share = (n + (int)gridDim.x - 1) / (int)gridDim.x, first = (int)blockIdx.x * share, end = min(n, first + share);
+    int share = (n + (int)gridDim.x - 1) / (int)gridDim.x, first = (int)blockIdx.x * share,
+        end = min(n, first + share);
     float sum = 0;
     for (int i = first + (int)threadIdx.x; i < end; i += THREADS)
         sum += x[i];
@@ -34,8 +35,9 @@ __global__ void __launch_bounds__(THREADS)
     *counter = 0;
 }
 
-cudaError_t sum_by_last_block(float *out, const float *x, int n, int blocks, float *partial, uint32_t *counter, Bug bug,
-                              cudaStream_t stream)
+cudaError_t sum_by_last_block(float *out, const float *x, int n, int blocks, float *partial,
+                              uint32_t *counter, Bug bug, cudaStream_t stream)
 {
-    return launch(sum_by_last_block_kernel, blocks, THREADS, 0, false, stream, out, x, n, partial, counter, bug);
+    return launch(sum_by_last_block_kernel, blocks, THREADS, 0, false, stream, out, x, n, partial, counter,
+                  bug);
 }

@@ -17,8 +17,8 @@ static __device__ void wait_for_all_blocks(uint32_t *counter)
     __syncthreads();
 }
 
-__global__ void __launch_bounds__(THREADS)
-    two_phases_kernel(float *out, float *middle, const float *x, int n, uint32_t *counter, bool groups, Bug bug)
+__global__ void __launch_bounds__(THREADS) two_phases_kernel(float *out, float *middle, const float *x, int n,
+                                                             uint32_t *counter, bool groups, Bug bug)
 {
     int first = (int)(blockIdx.x * THREADS + threadIdx.x), all = (int)(gridDim.x * THREADS);
     for (int i = first; i < n; i += all)
@@ -31,9 +31,9 @@ __global__ void __launch_bounds__(THREADS)
         out[i] = middle[i] + middle[n - 1 - i];
 }
 
-cudaError_t two_phases(float *out, float *middle, const float *x, int n, int blocks, uint32_t *counter, bool groups,
-                       Bug bug, cudaStream_t stream)
+cudaError_t two_phases(float *out, float *middle, const float *x, int n, int blocks, uint32_t *counter,
+                       bool groups, Bug bug, cudaStream_t stream)
 {
-    return launch(two_phases_kernel, blocks, THREADS, 0, bug != BUG_NOT_COOPERATIVE, stream, out, middle, x, n, counter,
-                  groups, bug);
+    return launch(two_phases_kernel, blocks, THREADS, 0, bug != BUG_NOT_COOPERATIVE, stream, out, middle, x,
+                  n, counter, groups, bug);
 }
