@@ -189,7 +189,7 @@ void oct_figures_describe_run(const oct_session *session, json_t *object)
 {
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
     json_object_set_new(object, "model", json_string(oct_engine_model(session->engine)->name));
-    json_object_set_new(object, "backend", json_string("cpu"));
+    json_object_set_new(object, "backend", json_string(engine->backend));
     json_object_set_new(object, "instructions", json_string(engine->instructions));
     json_object_set_new(object, "encoding", json_string(main_encoding(session)));
     json_object_set_new(object, "activations", json_string(session->options.activations));

@@ -96,8 +96,9 @@ oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *asked
         status = add_column(engine, &asked->columns[i]);
     if (status != OCT_OK)
         return status;
-    status = oct_backend_step(engine->backend, &engine->step, &engine->residual_hash);
-    oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns, &engine->figures.exchange_rounds);
+    status = engine->backend->kind->step(engine->backend, &engine->step, &engine->residual_hash);
+    engine->backend->kind->exchange_time(engine->backend, &engine->figures.exchange_ns,
+                                         &engine->figures.exchange_rounds);
     if (status == OCT_OK)
         seal_pages(engine, asked);
     return status;
