@@ -136,11 +136,11 @@ int32_t oct_program_add_key_value(oct_step_program *program, const char *format,
     return index;
 }
 
-oct_columns oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g)
+oct_column_run oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g)
 {
     const oct_partition *partition = &matrix->spec.partition;
     const int64_t end = (int64_t)oct_granule_unit(partition, g + 1) * partition->unit_size;
-    return (oct_columns){(int64_t)oct_granule_unit(partition, g) * partition->unit_size,
+    return (oct_column_run){(int64_t)oct_granule_unit(partition, g) * partition->unit_size,
                          smaller(end, matrix->spec.columns)};
 }
 

@@ -49,10 +49,10 @@ typedef struct oct_program_matrix {
 } oct_program_matrix;
 
 // The columns of granule g of a matrix that is split along K.
-typedef struct oct_columns {
+typedef struct oct_column_run {
     int64_t begin, end;
-} oct_columns;
-oct_columns oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g);
+} oct_column_run;
+oct_column_run oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g);
 
 typedef struct oct_program_vector {
     char name[64];

@@ -157,7 +157,7 @@ static oct_cpu_granule *place_granules(oct_cpu_matrix *matrix, const oct_program
     const uint8_t *weights = matrix->data;
     matrix->granules = list;
     for (int32_t g = shard->granules.begin; g < shard->granules.end; g++, list++) {
-        const oct_columns columns = oct_program_granule_columns(shard, g);
+        const oct_column_run columns = oct_program_granule_columns(shard, g);
         list->weights = weights;
         list->first = columns.begin;
         list->last = columns.end;
