@@ -68,14 +68,14 @@ typedef struct oct_load_item {
 // cache for the checksum.
 enum { OCT_LOAD_PIECE_BYTES = 256 << 10 };
 
-// Where the bytes go. place() and accept() are called by all loading threads at once, which have the numbers 0 … threads
-// − 1; statuses that they return end the load.
+// Where the bytes go. place() and accept() are called by all loading threads at once, which have the numbers 0 …
+// threads − 1; statuses that they return end the load.
 typedef struct oct_load_target {
     void *context;
 
-    // Sets *to to where bytes [offset, offset + bytes) of an item's run are to be read to, at most OCT_LOAD_PIECE_BYTES:
-    // straight into their final place, or into memory that is the thread's until its next place(). They are whole
-    // granules, or a part of one that is larger.
+    // Sets *to to where bytes [offset, offset + bytes) of an item's run are to be read to, at most
+    // OCT_LOAD_PIECE_BYTES: straight into their final place, or into memory that is the thread's until its next
+    // place(). They are whole granules, or a part of one that is larger.
     oct_status (*place)(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes, void **to);
 
     // They stand there, and match their checksum; of a granule in parts it is known only behind the last one. (The
@@ -92,10 +92,10 @@ typedef struct oct_load_report {
     double seconds;
 } oct_load_report;
 
-// Reads all items [count] into the target (NULL: nowhere, they are only verified) and verifies every granule's
-// checksum on the way, with `threads` threads of this process, 1 to OCT_LOAD_THREADS. `progress` (may be NULL) is called
-// now and then from the calling thread or others with the bytes read so far. LOCAL. Errors: OCT_ERR_FILE naming tensor
-// and granule (damaged, truncated, unreadable); the target's.
+// Reads all items [count] into the target (NULL: nowhere, they are only verified) and verifies every granule's checksum
+// on the way, with `threads` threads of this process, 1 to OCT_LOAD_THREADS. `progress` (may be NULL) is called now and
+// then from the calling thread or others with the bytes read so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and
+// granule (damaged, truncated, unreadable); the target's.
 enum { OCT_LOAD_THREADS = 256 };
 oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count,
                                const oct_load_target *target, int threads,

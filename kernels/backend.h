@@ -22,7 +22,7 @@ typedef struct oct_backend {
 
 // The device of a rank, as it says to the other ranks. Travels as bytes.
 typedef struct oct_backend_offer {
-    int32_t instructions;  // the most that it has, numbered by the kind: cpu 0 scalar, 1 avx2, 2 avx512; cuda 90, 100, …
+    int32_t instructions;  // the most that it has, by the kind: cpu 0 scalar, 1 avx2, 2 avx512; cuda 90, 100, …
     uint8_t identity[16];  // of a device that one rank drives alone; all zero where ranks share theirs
     uint64_t memory_bytes; // that the rank can still fill of the device's own memory; 0: it fills the host's
 } oct_backend_offer;
@@ -86,22 +86,22 @@ struct oct_backend_kind {
                     oct_backend_sizes *sizes);
 
     // Creates a backend. program, exchange and vectors are borrowed and must outlive it; encodings
-    // [program->matrix_count]; vectors [vector_count] are the program's vectors, whole; rope [context][rope_dims / 2][2]
-    // is the table of cosines and sines, the same on every rank. The exchange carries what lies in the host's memory.
-    // Errors: OCT_ERR_MACHINE (memory, threads, instructions that are not there). COLLECTIVE over the device exchange,
-    // where there is one.
+    // [program->matrix_count]; vectors [vector_count] are the program's vectors, whole; rope
+    // [context][rope_dims / 2][2] is the table of cosines and sines, the same on every rank. The exchange carries what lies in the host's
+    // memory. Errors: OCT_ERR_MACHINE (memory, threads, instructions that are not there). COLLECTIVE over the device
+    // exchange, where there is one.
     oct_status (*create)(oct_backend **backend, const oct_step_program *program, const oct_encoding *encodings,
                          const size_t *matrix_bytes, const float *const *vectors, const float *rope,
                          const oct_exchange *exchange, const oct_backend_options *options);
 
     void (*destroy)(oct_backend *backend); // NULL is allowed
 
-    // Loading, by up to options.loaders threads at a time, which have numbers. place() says where bytes [offset, offset +
-    // bytes) of this rank's run of matrix i are to be read to: straight into their final place, or into a staging piece
-    // that is the thread's until its next place(), which waits for one. bytes <= options.piece_bytes; whole granules, or
-    // a part of one larger than that. accept(): they stand there, and match their checksum (that of a granule in parts
-    // is known behind the last one; they come from one thread, in ascending order). finish_load(), by the main thread:
-    // waits until all is where steps read it. Errors: OCT_ERR_MACHINE.
+    // Loading, by up to options.loaders threads at a time, which have numbers. place() says where bytes [offset, offset
+    // + bytes) of this rank's run of matrix i are to be read to: straight into their final place, or into a staging
+    // piece that is the thread's until its next place(), which waits for one. bytes <= options.piece_bytes; whole
+    // granules, or a part of one larger than that. accept(): they stand there, and match their checksum (that of a
+    // granule in parts is known behind the last one; they come from one thread, in ascending order). finish_load(), by
+    // the main thread: waits until all is where steps read it. Errors: OCT_ERR_MACHINE.
     oct_status (*place)(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes, void **to);
     oct_status (*accept)(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes);
     oct_status (*finish_load)(oct_backend *backend);
@@ -115,20 +115,20 @@ struct oct_backend_kind {
     // every rank. COLLECTIVE over the exchanges. Errors: OCT_ERR_LOST, OCT_ERR_MACHINE (the device has failed).
     oct_status (*step)(oct_backend *backend, const oct_step *step, uint64_t *residual_hash);
 
-    // Copies the logits of logit column i after a step to logits [rows of the vocabulary that this rank holds]; adjusted
-    // (runtime/sampling.h) where the column is sampled. Errors: OCT_ERR_MACHINE.
+    // Copies the logits of logit column i after a step to logits [rows of the vocabulary that this rank holds];
+    // adjusted (runtime/sampling.h) where the column is sampled. Errors: OCT_ERR_MACHINE.
     oct_status (*logits)(oct_backend *backend, int32_t i, float *logits);
 
-    // The largest adjusted logit of column i after a step, −infinity where there is no number; of columns whose sampling
-    // needs the maximum.
+    // The largest adjusted logit of column i after a step, −infinity where there is no number; of columns whose
+    // sampling needs the maximum.
     float (*maximum)(const oct_backend *backend, int32_t i);
 
     // Makes the candidates of the columns whose sampling needs the maximum; maxima [logit_columns] of the whole
     // vocabulary. The candidates of the other columns were made in the step. Errors: OCT_ERR_MACHINE.
     oct_status (*make_candidates)(oct_backend *backend, const float *maxima);
 
-    // This rank's candidates of a sampled logit column i, as oct_candidates_make() gives them for all of its rows: writes
-    // oct_candidates_bytes(oct_sampling_list_size(…)) bytes.
+    // This rank's candidates of a sampled logit column i, as oct_candidates_make() gives them for all of its rows:
+    // writes oct_candidates_bytes(oct_sampling_list_size(…)) bytes.
     void (*candidates)(const oct_backend *backend, int32_t i, oct_candidates *candidates);
 
     // Bytes that a step reads: weights of this rank, plus the KV cache for a context of `positions` positions a column.
