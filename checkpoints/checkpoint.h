@@ -58,23 +58,48 @@ static inline uint64_t oct_tensor_run_bytes(const oct_tensor *tensor, oct_run ru
     return tensor->granule_bytes[run.end] - tensor->granule_bytes[run.begin];
 }
 
-// One piece of work for oct_checkpoint_load: granules of a matrix and where they go.
+// One piece of work for oct_checkpoint_load: granules of a matrix.
 typedef struct oct_load_item {
     const oct_tensor *tensor;
-    oct_run run;       // granules
-    void *destination; // oct_tensor_run_bytes(tensor, run) bytes, aligned to 64; NULL: read and verify only
+    oct_run run; // granules
 } oct_load_item;
+
+// Bytes that are read and checked at a time, at most: few enough that source and destination stay in the second-level
+// cache for the checksum.
+enum { OCT_LOAD_PIECE_BYTES = 256 << 10 };
+
+// Where the bytes go. place() and accept() are called by all loading threads at once, which have the numbers 0 …
+// threads − 1; statuses that they return end the load.
+typedef struct oct_load_target {
+    void *context;
+
+    // Sets *to to where bytes [offset, offset + bytes) of an item's run are to be read to, at most
+    // OCT_LOAD_PIECE_BYTES: straight into their final place, or into memory that is the thread's until its next
+    // place(). They are whole granules, or a part of one that is larger.
+    oct_status (*place)(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes, void **to);
+
+    // They stand there, and match their checksum; of a granule in parts it is known only behind the last one. (The
+    // parts come from one thread, in ascending order.) NULL: nothing is to be done.
+    oct_status (*accept)(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes);
+
+    // Called once, by the thread that loads, when everything has been accepted: waits for what accept() has only begun.
+    // NULL: nothing is.
+    oct_status (*finish)(void *context);
+} oct_load_target;
 
 typedef struct oct_load_report {
     uint64_t bytes;
     double seconds;
 } oct_load_report;
 
-// Reads all items into place and verifies every granule's checksum on the way, with `threads` threads of this
-// process. `progress` (may be NULL) is called now and then from the calling thread or others with the bytes
-// read so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and granule (damaged, truncated, unreadable).
+// Reads all items [count] into the target (NULL: nowhere, they are only verified) and verifies every granule's checksum
+// on the way, with `threads` threads of this process, 1 to OCT_LOAD_THREADS. `progress` (may be NULL) is called now and
+// then from the calling thread or others with the bytes read so far. LOCAL. Errors: OCT_ERR_FILE naming tensor and
+// granule (damaged, truncated, unreadable); the target's.
+enum { OCT_LOAD_THREADS = 256 };
 oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count,
-                               int threads, void (*progress)(void *context, uint64_t bytes), void *context,
+                               const oct_load_target *target, int threads,
+                               void (*progress)(void *context, uint64_t bytes), void *context,
                                oct_load_report *report);
 
 // Reads and verifies everything: every granule's checksum, and that HDF5's own description of each dataset

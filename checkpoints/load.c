@@ -1,5 +1,5 @@
-// Reading tensor data: pread at the offsets of the catalogue by several threads, straight into place, each
-// granule's checksum while its bytes are still in the cache.
+// Reading tensor data: pread at the offsets of the catalogue by several threads, straight into the place that the
+// target names, each granule's checksum while its bytes are still in the cache.
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,18 +11,20 @@
 #include "checkpoints/checksum.h"
 #include "runtime/progress.h"
 
-// Pieces are small enough that source and destination stay in the second-level cache for the checksum. A thread
-// claims several neighbours at once: two threads in one huge page would both zero one, and one is thrown away.
-enum { PIECE_BYTES = 256 << 10, MOST_A_CLAIM = 32, THREADS_MAX = 256, REPORT_EVERY_NS = 50000000 };
+// A thread claims several neighbouring pieces at once: two threads in one huge page would both zero one, and one is
+// thrown away.
+enum { PIECE_BYTES = OCT_LOAD_PIECE_BYTES, MOST_A_CLAIM = 32, REPORT_EVERY_NS = 50000000 };
 
 // A piece of work: consecutive granules of one item of up to PIECE_BYTES together, or one larger granule.
 typedef struct piece {
-    const oct_load_item *item;
+    int32_t item;
     int32_t first, last;
 } piece;
 
 typedef struct load {
     const oct_checkpoint *checkpoint;
+    const oct_load_item *items;
+    const oct_load_target *target; // or NULL
     piece *pieces;
     size_t count, claim; // pieces, and how many a thread takes at once
     _Atomic size_t next;
@@ -32,6 +34,14 @@ typedef struct load {
     void (*progress)(void *context, uint64_t bytes);
     void *context;
 } load;
+
+// A thread that reads. Where there is no target everything goes to scratch [PIECE_BYTES].
+typedef struct reader {
+    load *load;
+    pthread_t handle;
+    int32_t number;
+    uint8_t *scratch;
+} reader;
 
 static oct_status read_bytes(const load *l, const oct_tensor *tensor, uint64_t offset, uint8_t *to,
                              uint64_t bytes)
@@ -69,116 +79,150 @@ static void report(load *l, uint64_t bytes)
         l->progress(l->context, total);
 }
 
-// A granule larger than the cache: its checksum follows the reads piece by piece.
-static oct_status read_large(load *l, const oct_tensor *tensor, int32_t g, uint8_t *to, bool keep)
+// Bytes [begin, begin + bytes) of a tensor's granules to where the target wants them, *to.
+static oct_status read_to_place(const reader *r, const piece *p, uint64_t begin, uint64_t bytes, void **to)
 {
+    const load *l = r->load;
+    const oct_load_item *item = &l->items[p->item];
+    oct_status status = OCT_OK;
+    *to = r->scratch;
+    if (l->target != NULL)
+        status = l->target->place(l->target->context, r->number, p->item,
+                                  begin - item->tensor->granule_bytes[item->run.begin], bytes, to);
+    if (status == OCT_OK)
+        status = read_bytes(l, item->tensor, item->tensor->file_offset + begin, *to, bytes);
+    return status;
+}
+
+static oct_status accept(const reader *r, const piece *p, uint64_t begin, uint64_t bytes)
+{
+    const oct_load_target *target = r->load->target;
+    const oct_load_item *item = &r->load->items[p->item];
+    report(r->load, bytes);
+    if (target == NULL || target->accept == NULL)
+        return OCT_OK;
+    return target->accept(target->context, r->number, p->item,
+                          begin - item->tensor->granule_bytes[item->run.begin], bytes);
+}
+
+// A granule larger than the cache: its checksum follows the reads piece by piece.
+static oct_status read_large(const reader *r, const piece *p)
+{
+    const oct_tensor *tensor = r->load->items[p->item].tensor;
     XXH3_state_t *stream = XXH3_createState();
     if (!stream)
         return oct_fail(OCT_ERR_MACHINE, "no memory");
     XXH3_64bits_reset(stream);
-    uint64_t bytes = tensor->granule_bytes[g + 1] - tensor->granule_bytes[g];
-    uint64_t offset = tensor->file_offset + tensor->granule_bytes[g];
+    const uint64_t end = tensor->granule_bytes[p->last];
     oct_status status = OCT_OK;
-    for (uint64_t at = 0; at < bytes && !status; at += PIECE_BYTES) {
-        uint64_t n = bytes - at < PIECE_BYTES ? bytes - at : PIECE_BYTES;
-        uint8_t *place = keep ? to + at : to;
-        status = read_bytes(l, tensor, offset + at, place, n);
-        if (!status)
-            oct_checksum_update(stream, place, n);
-        report(l, n);
+    for (uint64_t at = tensor->granule_bytes[p->first]; at < end && !status; at += PIECE_BYTES) {
+        uint64_t n = end - at < PIECE_BYTES ? end - at : PIECE_BYTES;
+        void *to;
+        status = read_to_place(r, p, at, n, &to);
+        if (!status) {
+            oct_checksum_update(stream, to, n);
+            status = accept(r, p, at, n);
+        }
     }
-    if (!status && XXH3_64bits_digest(stream) != tensor->checksums[g])
-        status = damaged(l, tensor, g);
+    if (!status && XXH3_64bits_digest(stream) != tensor->checksums[p->first])
+        status = damaged(r->load, tensor, p->first);
     XXH3_freeState(stream);
     return status;
 }
 
-static oct_status read_piece(load *l, const piece *p, uint8_t *scratch)
+static oct_status read_piece(const reader *r, const piece *p)
 {
-    const oct_tensor *tensor = p->item->tensor;
+    const oct_tensor *tensor = r->load->items[p->item].tensor;
     const uint64_t *offsets = tensor->granule_bytes;
-    uint64_t bytes = offsets[p->last] - offsets[p->first], base = offsets[p->item->run.begin];
-    uint8_t *kept = p->item->destination, *to = kept ? kept + (offsets[p->first] - base) : scratch;
+    const uint64_t begin = offsets[p->first], bytes = offsets[p->last] - begin;
+    void *to;
     if (bytes > PIECE_BYTES)
-        return read_large(l, tensor, p->first, to, kept != NULL);
-    oct_status status = read_bytes(l, tensor, tensor->file_offset + offsets[p->first], to, bytes);
+        return read_large(r, p);
+    oct_status status = read_to_place(r, p, begin, bytes, &to);
     for (int32_t g = p->first; g < p->last && !status; g++)
-        if (oct_checksum(to + (offsets[g] - offsets[p->first]), offsets[g + 1] - offsets[g]) !=
+        if (oct_checksum((const uint8_t *)to + (offsets[g] - begin), offsets[g + 1] - offsets[g]) !=
             tensor->checksums[g])
-            status = damaged(l, tensor, g);
-    report(l, bytes);
-    return status;
+            status = damaged(r->load, tensor, g);
+    return status ? status : accept(r, p, begin, bytes);
 }
 
 static void *work(void *argument)
 {
-    load *l = argument;
-    uint8_t *scratch = malloc(PIECE_BYTES);
-    oct_status status = scratch ? OCT_OK : oct_fail(OCT_ERR_MACHINE, "no memory");
+    reader *r = argument;
+    load *l = r->load;
+    oct_status status = OCT_OK;
+    if (l->target == NULL && (r->scratch = malloc(PIECE_BYTES)) == NULL)
+        status = oct_fail(OCT_ERR_MACHINE, "no memory");
     while (!status && !atomic_load(&l->status)) {
         size_t first = atomic_fetch_add(&l->next, l->claim), last = first + l->claim;
         if (first >= l->count)
             break;
         for (size_t i = first; i < last && i < l->count && !status; i++)
-            status = read_piece(l, &l->pieces[i], scratch);
+            status = read_piece(r, &l->pieces[i]);
     }
     int none = OCT_OK;
     if (status)
         atomic_compare_exchange_strong(&l->status, &none, status);
-    free(scratch);
+    free(r->scratch);
     return NULL;
 }
 
-static size_t cut_item(const oct_load_item *item, piece *pieces)
+static size_t cut_item(const load *l, int32_t number, piece *pieces)
 {
+    const oct_load_item *item = &l->items[number];
     const uint64_t *offsets = item->tensor->granule_bytes;
     size_t count = 0;
     for (int32_t first = item->run.begin, last; first < item->run.end; first = last) {
         for (last = first + 1; last < item->run.end && offsets[last + 1] - offsets[first] <= PIECE_BYTES;)
             last++;
         if (pieces)
-            pieces[count] = (piece){item, first, last};
+            pieces[count] = (piece){number, first, last};
         count++;
     }
     return count;
 }
 
-static oct_status cut(load *l, const oct_load_item *items, int32_t count, int threads)
+static oct_status cut(load *l, int32_t count, int threads)
 {
     for (int32_t i = 0; i < count; i++)
-        l->count += cut_item(&items[i], NULL);
+        l->count += cut_item(l, i, NULL);
     l->pieces = malloc((l->count + 1) * sizeof *l->pieces);
     if (!l->pieces)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the list of reads");
     size_t at = 0;
     for (int32_t i = 0; i < count; i++)
-        at += cut_item(&items[i], l->pieces + at);
+        at += cut_item(l, i, l->pieces + at);
     size_t share = l->count / (2 * (size_t)threads); // so that a small load is shared too
     l->claim = share < 1 ? 1 : share > MOST_A_CLAIM ? MOST_A_CLAIM : share;
     return OCT_OK;
 }
 
 oct_status oct_checkpoint_load(oct_checkpoint *checkpoint, const oct_load_item *items, int32_t count,
-                               int threads, void (*progress)(void *context, uint64_t bytes), void *context,
+                               const oct_load_target *target, int threads,
+                               void (*progress)(void *context, uint64_t bytes), void *context,
                                oct_load_report *report_out)
 {
-    load l = {.checkpoint = checkpoint, .progress = progress, .context = context};
-    pthread_t helpers[THREADS_MAX];
+    load l = {.checkpoint = checkpoint, .items = items, .target = target, .progress = progress, .context = context};
+    reader readers[OCT_LOAD_THREADS];
     int64_t start = oct_now_ns();
-    int started = 0, wanted = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
-    oct_status status = cut(&l, items, count, wanted);
+    int started = 1, wanted = threads < 1 ? 1 : threads > OCT_LOAD_THREADS ? OCT_LOAD_THREADS : threads;
+    oct_status status = cut(&l, count, wanted);
     if (status)
         return status;
-    while (started < wanted - 1 && (size_t)started + 1 < l.count) {
-        if (pthread_create(&helpers[started], NULL, work, &l))
+    readers[0] = (reader){.load = &l};
+    while (started < wanted && (size_t)started < l.count) {
+        readers[started] = (reader){.load = &l, .number = started};
+        if (pthread_create(&readers[started].handle, NULL, work, &readers[started]))
             break; // fewer threads read the same
         started++;
     }
-    work(&l);
-    for (int i = 0; i < started; i++)
-        pthread_join(helpers[i], NULL);
+    work(&readers[0]);
+    for (int i = 1; i < started; i++)
+        pthread_join(readers[i].handle, NULL);
     free(l.pieces);
     status = (oct_status)atomic_load(&l.status);
+    if (!status && target != NULL && target->finish != NULL)
+        status = target->finish(target->context);
     if (progress && !status)
         progress(context, atomic_load(&l.bytes));
     if (report_out && !status)

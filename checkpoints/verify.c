@@ -53,9 +53,9 @@ oct_status oct_checkpoint_verify(oct_checkpoint *checkpoint, int threads, oct_lo
     if (!items)
         return oct_fail(OCT_ERR_MACHINE, "no memory");
     for (size_t i = 0; i < count; i++)
-        items[i] = (oct_load_item){
-            &checkpoint->matrices[i], {0, checkpoint->matrices[i].spec.partition.granules}, NULL};
-    status = oct_checkpoint_load(checkpoint, items, (int32_t)count, threads, NULL, NULL, report);
+        items[i] =
+            (oct_load_item){&checkpoint->matrices[i], {0, checkpoint->matrices[i].spec.partition.granules}};
+    status = oct_checkpoint_load(checkpoint, items, (int32_t)count, NULL, threads, NULL, NULL, report);
     free(items);
     return status;
 }

@@ -1,11 +1,11 @@
 // `octet import`: a checkpoint from a GGUF file, or with random weights in a named shape.
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "checkpoints/writer.h"
 #include "launch/commands.h"
+#include "launch/files.h"
 #include "launch/options.h"
 #include "launch/rank_zero.h"
 #include "launch/synthetic.h"
@@ -20,14 +20,10 @@ static void show_progress(void *context, uint64_t bytes, uint64_t total)
 
 static oct_status open_source(const oct_options *options, oct_source *source)
 {
-    struct stat from, to;
     if (options->synthetic)
         return oct_synthetic_open(options, source);
-    if (stat(options->operand, &from) == 0 && stat(options->output, &to) == 0 && from.st_dev == to.st_dev &&
-        from.st_ino == to.st_ino)
-        return oct_fail(OCT_ERR_USAGE, "import: %s is the source and the output; give another name to -o",
-                        options->operand);
-    return oct_source_open_gguf(source, options->operand);
+    const oct_status status = oct_files_check(options, NULL);
+    return status != OCT_OK ? status : oct_source_open_gguf(source, options->operand);
 }
 
 static oct_status import(void *context)

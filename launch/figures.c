@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <jansson.h>
 #include <xxhash.h>
@@ -195,7 +196,7 @@ void oct_figures_describe_run(const oct_session *session, json_t *object)
 {
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
     json_object_set_new(object, "model", json_string(oct_engine_model(session->engine)->name));
-    json_object_set_new(object, "backend", json_string("cpu"));
+    json_object_set_new(object, "backend", json_string(engine->backend));
     json_object_set_new(object, "instructions", json_string(engine->instructions));
     json_object_set_new(object, "encoding", json_string(main_encoding(session)));
     json_object_set_new(object, "activations", json_string(session->options.activations));
@@ -306,7 +307,8 @@ oct_status oct_figures_write(const oct_figures *figures, const oct_session *sess
     oct_figures_describe(figures, session, object);
     if (session->coordinator != NULL)
         describe_coordinator(figures, session, object);
-    const bool written = json_dumpf(object, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
+    const bool emptied = ftruncate(fileno(file), 0) == 0 || errno == EINVAL; // a pipe or /dev/null has no length
+    const bool written = emptied && json_dumpf(object, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) == 0 &&
                          fputc('\n', file) != EOF;
     json_decref(object);
     if (fclose(file) != 0 || !written)

@@ -1,6 +1,8 @@
 // The rows of the option table. Order is the order of --help.
 #include "launch/option_table.h"
 
+#include "runtime/sampling.h"
+
 #define IMPORT (1u << OCT_COMMAND_IMPORT)
 #define INSPECT (1u << OCT_COMMAND_INSPECT)
 #define GENERATE (1u << OCT_COMMAND_GENERATE)
@@ -57,7 +59,7 @@ const oct_option_row oct_option_rows[] = {
      "subtract from the logits of tokens for each time that they occurred"},
     {DECODE, 0, "seed", WHOLE("NUMBER", seed, 0, 9.2e18, "0"), "seed of the sampling noise"},
     {DECODE, 0, "stop", "TEXT", OCT_OPTION_STOPS, 0, 0, 0, NULL, "end the answer before this text; may be repeated"},
-    {GENERATE, 0, "logprobs", WHOLE("K", logprobs, 0, 20, "0"), "report the K likeliest tokens of each position"},
+    {GENERATE, 0, "logprobs", WHOLE("K", logprobs, 0, OCT_MAX_LOGPROBS, "0"), "report the K likeliest tokens of each position"},
     {GENERATE, 0, "chat", FLAG(chat), "put the prompt into the model's chat template"},
     {DECODE, 0, "system", TEXT("TEXT", system), "system message of the chat"},
     {GENERATE, 0, "ignore-eos", FLAG(ignore_eos), "go on behind an end-of-text token"},
@@ -71,9 +73,12 @@ const oct_option_row oct_option_rows[] = {
     {RUN, 0, "prefill-chunk", WHOLE("TOKENS", prefill_chunk, 0, 1e6, "0"),
      "prompt tokens per step; changes speed, never tokens; 0: chosen for speed"},
     {RUN, 0, "threads", WHOLE("N", threads, 0, 4096, "0"), "threads per rank; 0: the physical cores of its part"},
-    {RUN, 0, "instructions", CHOICE("auto|scalar|avx2|avx512", instructions, "auto"), "instruction set of the kernels"},
+    {RUN, 0, "backend", CHOICE("auto|cpu|cuda", backend, "auto"),
+     "what runs the model; auto: cuda where it is built in and every rank has a device, otherwise cpu"},
+    {RUN, 0, "instructions", CHOICE("auto|scalar|avx2|avx512", instructions, "auto"),
+     "instruction set of the kernels; other than auto: --backend cpu"},
     {RUN, 0, "activations", CHOICE("int8|fp32", activations, "int8"),
-     "fp32: slow, for comparisons with other programs"},
+     "of --backend cpu; fp32: slow, for comparisons with other programs"},
     {RUN, 0, "exchange", CHOICE("auto|memory|mpi", exchange, "auto"),
      "how partial sums travel between ranks; changes speed, never tokens"},
     {RUN, 0, "control", CHOICE("auto|ucx|mpi", control, "auto"),

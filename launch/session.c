@@ -2,6 +2,7 @@
 #include "launch/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 #include <xxhash.h>
 
 #include "launch/bench.h"
+#include "launch/files.h"
 #include "launch/synthetic.h"
 #include "ranks/drafter_synthetic.h"
 #include "ranks/launch_check.h"
@@ -41,9 +43,26 @@ static int64_t bench_positions(const oct_options *options)
 }
 
 // What the option table cannot check.
+// Some options mean the CPU backend and no other.
+static bool wants_cpu(const oct_options *options)
+{
+    return strcmp(options->instructions, "auto") != 0 || oct_options_given(options, "activations");
+}
+
+// The backend that the command line asks for; NULL: whichever there is.
+static const char *backend_of(const oct_options *options)
+{
+    if (strcmp(options->backend, "auto") != 0)
+        return options->backend;
+    return wants_cpu(options) ? "cpu" : NULL;
+}
+
 static oct_status check_options(oct_session *session)
 {
     const oct_options *options = &session->options;
+    if (strcmp(options->backend, "cuda") == 0 && wants_cpu(options))
+        return oct_fail(OCT_ERR_USAGE, "--backend cuda has no --instructions and no --activations; leave them out, or "
+                        "give --backend cpu");
     if (options->speculate != NULL) {
         const oct_status status = oct_speculation_parse(&session->speculation, options->speculate);
         if (status != OCT_OK)
@@ -85,6 +104,7 @@ static oct_engine_options engine_options(const oct_session *session)
     if (options->command == OCT_COMMAND_BENCH && context == 0)
         context = bench_positions(options);
     return (oct_engine_options){
+        .backend = backend_of(options),
         .threads = (int32_t)options->threads,
         .instructions = index_of(options->instructions, instructions) - 1,
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
@@ -274,12 +294,18 @@ static uint64_t peak_rss_bytes(oct_world *world)
     return most;
 }
 
-static oct_status open_stats(oct_session *session)
+// Rank 0: files are compared before any is opened. That of the figures is opened now, because what cannot be written is
+// better known at the beginning, and emptied when they are there.
+static oct_status open_outputs(oct_session *session)
 {
     const char *path = session->options.stats;
-    if (session->world.rank != 0 || path == NULL)
+    if (session->world.rank != 0)
         return OCT_OK;
-    session->stats = fopen(path, "w");
+    const oct_status status = oct_files_check(&session->options, session->speculation.path);
+    if (status != OCT_OK || path == NULL)
+        return status;
+    const int descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    session->stats = descriptor >= 0 ? fdopen(descriptor, "w") : NULL;
     if (session->stats == NULL)
         return oct_fail(OCT_ERR_FILE, "the figures cannot be written to '%s': %s", path, strerror(errno));
     return OCT_OK;
@@ -307,10 +333,10 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %d %d %d", (int)options->command,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %s %d %d %d", (int)options->command,
                                 engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
                                 engine.kv_tokens, options->activations, options->exchange, options->control,
-                                options->instructions,
+                                options->instructions, options->backend,
                                 options->reference != NULL, options->synthetic != NULL, (int)session->speculation.kind);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
@@ -318,9 +344,9 @@ static oct_status compare_options(oct_session *session)
     oct_status status = OCT_OK;
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
-                          "--prefill-chunk, --activations, --exchange, --control, --instructions, --reference, "
-                          "--synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); give all "
-                          "the same");
+                          "--prefill-chunk, --activations, --exchange, --control, --instructions, --backend, "
+                          "--reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); "
+                          "give all the same");
     return oct_world_agree(&session->world, status);
 }
 
@@ -349,7 +375,7 @@ int oct_session_run(oct_command command, int argc, char **argv, oct_session_work
     if (status == OCT_OK)
         status = compare_options(&session);
     if (status == OCT_OK)
-        status = oct_world_agree(&session.world, open_stats(&session));
+        status = oct_world_agree(&session.world, open_outputs(&session));
     if (status == OCT_OK)
         status = open_engines(&session);
     if (status == OCT_OK) {

@@ -1,13 +1,21 @@
 // `octet --version`.
 #include "launch/version.h"
 
-#include "kernels/cpu/kernels.h"
+#include "kernels/backend.h"
 #include "ranks/world.h"
 #include "version_facts.h"
 
+// All that the processor has, the slowest first.
+static void print_instructions(const oct_backend_kind *cpu, FILE *file)
+{
+    oct_backend_offer offer;
+    cpu->offer(0, 1, &offer);
+    for (int32_t i = 0; i <= offer.instructions; i++)
+        fprintf(file, i == 0 ? "%s" : ", %s", cpu->instructions_name(i));
+}
+
 void oct_version_print(FILE *file)
 {
-    static const char *const sets[] = {"scalar", "scalar, avx2", "scalar, avx2, avx512"};
     char mpi[256];
     oct_world_mpi_library(mpi, sizeof mpi);
     fprintf(file, "octet %s\n", OCTET_VERSION);
@@ -17,5 +25,10 @@ void oct_version_print(FILE *file)
     fprintf(file, "UCX           %s\n", OCTET_UCX);
     fprintf(file, "hwloc         %s\n", OCTET_HWLOC);
     fprintf(file, "CUDA, NCCL    %s\n", OCTET_CUDA);
-    fprintf(file, "instructions  %s (on this machine)\n", sets[oct_cpu_level()]);
+    fprintf(file, "instructions  ");
+    print_instructions(&oct_cpu_backend_kind, file);
+    fprintf(file, " (on this machine)\nbackends      ");
+    for (int32_t i = 0; oct_backend_kind_at(i) != NULL; i++)
+        fprintf(file, i == 0 ? "%s" : ", %s", oct_backend_kind_at(i)->name);
+    fprintf(file, "\n");
 }

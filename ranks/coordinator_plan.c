@@ -156,6 +156,7 @@ static oct_status plan_decoding(oct_coordinator *c, oct_step_report *report)
     count_work(c, &prompt_tokens, &decoding);
     const int32_t half = (c->chunk + 1) / 2;
     int32_t room = c->step_columns - decoding - (prompt_tokens < half ? (int32_t)prompt_tokens : half);
+    room = room < 0 ? 0 : room; // more sequences than half of the columns: their tokens come first all the same
     for (int32_t i = 0; i < c->running; i++)
         if (oct_sequence_decodes(c, c->live[i]))
             add_part(c, c->live[i], true);

@@ -109,8 +109,9 @@ static oct_status run_step(oct_engine *engine, const oct_control_step *asked)
         status = add_column(engine, &asked->columns[i]);
     if (status != OCT_OK)
         return status;
-    status = oct_backend_step(engine->backend, &engine->step, &engine->residual_hash);
-    oct_backend_exchange_time(engine->backend, &engine->figures.exchange_ns, &engine->figures.exchange_rounds);
+    status = engine->backend->kind->step(engine->backend, &engine->step, &engine->residual_hash);
+    engine->backend->kind->exchange_time(engine->backend, &engine->figures.exchange_ns,
+                                         &engine->figures.exchange_rounds);
     if (status == OCT_OK)
         seal_pages(engine, asked);
     return status;

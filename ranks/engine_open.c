@@ -5,8 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/cpu/kernels.h"
-#include "ranks/launch_check.h"
 #include "ranks/shard_table.h"
 #include "runtime/fault.h"
 
@@ -20,24 +18,6 @@ static int32_t smaller(int32_t a, int32_t b)
 static size_t larger(size_t a, size_t b)
 {
     return a > b ? a : b;
-}
-
-// All ranks use one instruction set, for speed's sake; the bits do not depend on it.
-static oct_status agree_on_instructions(oct_world *world, int32_t asked, int32_t *level)
-{
-    static const char *const names[] = {"scalar", "avx2", "avx512"};
-    const int32_t own = oct_cpu_level();
-    int32_t least = own;
-    oct_status status = OCT_OK;
-    if (asked > own)
-        status = oct_fail(OCT_ERR_MACHINE, "this processor has no %s; use --instructions %s", names[asked],
-                          names[own]);
-    status = oct_world_agree(world, status);
-    if (status != OCT_OK)
-        return status;
-    oct_world_allreduce(world, &least, 1, MPI_INT32_T, MPI_MIN);
-    *level = asked >= 0 ? asked : least;
-    return OCT_OK;
 }
 
 // Columns of a step: what was asked for, less where the nodes of a reduction would pass the exchange's room.
@@ -108,31 +88,6 @@ static oct_status allocate_steps(oct_engine *engine)
     return allocate_slots(engine);
 }
 
-static oct_backend_options backend_options(const oct_engine *engine, const oct_engine_options *options,
-                                           int32_t level)
-{
-    return (oct_backend_options){
-        .threads = engine->placement.threads,
-        .cpus = engine->placement.cpus,
-        .oversubscribed = engine->placement.oversubscribed,
-        .instructions = level,
-        .fp32_activations = options->fp32_activations,
-        .max_columns = engine->figures.step_columns,
-        .max_logit_columns = engine->figures.step_columns,
-        .context = engine->figures.context,
-        .pages = engine->figures.kv_pages,
-        .companion = options->companion != NULL ? options->companion->backend : NULL,
-    };
-}
-
-static oct_status create_backend(oct_engine *engine, const oct_engine_options *options, int32_t level)
-{
-    const oct_shard *shard = &engine->shard;
-    const oct_backend_options backend = backend_options(engine, options, level);
-    return oct_backend_create(&engine->backend, &shard->program, shard->encodings, shard->matrix_bytes,
-                              shard->vectors, shard->rope, &engine->exchange, &backend);
-}
-
 static oct_status load_shard(oct_engine *engine, oct_load_report *report)
 {
     const oct_placement *placement = &engine->placement;
@@ -159,6 +114,8 @@ static oct_status load(oct_engine *engine)
     if (status == OCT_OK)
         status = load_shard(engine, &report);
     status = oct_world_agree(world, status);
+    if (status == OCT_OK)
+        status = oct_world_agree(world, engine->backend->kind->prepare(engine->backend));
     if (status != OCT_OK)
         return status;
     const uint64_t read = read_before > 0 ? oct_process_read_bytes() - read_before : report.bytes;
@@ -168,82 +125,18 @@ static oct_status load(oct_engine *engine)
     oct_engine_figures *figures = &engine->figures;
     figures->load_s = report.seconds;
     oct_world_allreduce(world, &figures->load_s, 1, MPI_DOUBLE, MPI_MAX);
-    const uint64_t weights = oct_backend_step_bytes(engine->backend, 1, 0);
-    uint64_t sums[] = {report.bytes, weights, oct_backend_step_bytes(engine->backend, 1, 1) - weights,
+    const oct_backend *backend = engine->backend;
+    const uint64_t weights = backend->kind->step_bytes(backend, 1, 0);
+    uint64_t sums[] = {report.bytes, weights, backend->kind->step_bytes(backend, 1, 1) - weights,
                        oct_engine_probe_bytes(engine)};
     oct_world_allreduce(world, sums, sizeof sums / sizeof sums[0], MPI_UINT64_T, MPI_SUM);
     figures->load_bytes = sums[0];
     figures->weight_bytes_per_step = sums[1];
     figures->kv_bytes_per_position = sums[2];
     engine->probe_bytes = sums[3];
-    engine->touch_streams = 1;
-    oct_backend_operation_bytes(engine->backend, figures->operation_bytes);
+    backend->kind->operation_bytes(backend, figures->operation_bytes);
     oct_world_allreduce(world, figures->operation_bytes, OCT_OP_COUNT, MPI_UINT64_T, MPI_SUM);
     return OCT_OK;
-}
-
-// What a companion has not yet taken of the memory that looks free.
-static uint64_t promised_bytes(const oct_engine_options *options)
-{
-    return options->companion != NULL ? options->companion->later_bytes : 0;
-}
-
-static void measure_memory(const oct_engine *engine, const oct_engine_options *options, oct_backend_sizes *sizes)
-{
-    const oct_backend_options backend = backend_options(engine, options, 0);
-    oct_backend_measure(&engine->shard.program, engine->shard.matrix_bytes, &backend, sizes);
-}
-
-// Pages that every rank's host holds beside the rest. An eighth of a host's memory is left to others: sequences come and
-// go, and in the end every page has been touched.
-static uint64_t pages_that_fit(oct_engine *engine, const oct_engine_options *options)
-{
-    oct_world *world = engine->world;
-    oct_backend_sizes sizes;
-    measure_memory(engine, options, &sizes);
-    uint64_t most[] = {sizes.kv_cache / (uint64_t)engine->figures.kv_pages,
-                       sizes.weights + sizes.buffers + promised_bytes(options)};
-    oct_world_allreduce(world, most, 2, MPI_UINT64_T, MPI_MAX); // of the largest rank
-    const uint64_t room = oct_memory_available_bytes() / 8 * 7 / (uint64_t)world->host_size;
-    uint64_t pages = room > most[1] ? (room - most[1]) / most[0] : 0;
-    oct_world_allreduce(world, &pages, 1, MPI_UINT64_T, MPI_MIN);
-    return pages;
-}
-
-// Pages of the KV cache: what was asked for; or a whole context for each slot, as far as they fit, and at least one.
-static void size_kv_cache(oct_engine *engine, const oct_engine_options *options)
-{
-    oct_engine_figures *figures = &engine->figures;
-    const int32_t one = oct_page_count(figures->context);
-    figures->kv_pages = options->kv_tokens > 0 ? oct_page_count(options->kv_tokens) : one;
-    if (options->kv_tokens > 0 || figures->slots == 1)
-        return;
-    const uint64_t all = (uint64_t)figures->slots * (uint64_t)one;
-    uint64_t pages = pages_that_fit(engine, options);
-    pages = pages < all ? pages : all;
-    pages = pages < INT32_MAX ? pages : INT32_MAX;
-    figures->kv_pages = pages > (uint64_t)one ? (int32_t)pages : one;
-    if (pages < all)
-        oct_note("the memory holds %d of the %llu pages of KV cache that %d sequences of %d tokens would fill",
-                 figures->kv_pages, (unsigned long long)all, figures->slots, figures->context);
-}
-
-// The largest rank must fit as often as there are ranks on the host.
-static oct_status check_memory(oct_engine *engine, const oct_engine_options *options)
-{
-    oct_world *world = engine->world;
-    oct_backend_sizes sizes;
-    measure_memory(engine, options, &sizes);
-    const uint64_t later = sizes.kv_cache + sizes.buffers + promised_bytes(options);
-    uint64_t both[] = {sizes.weights + later, later};
-    oct_world_allreduce(world, both, 2, MPI_UINT64_T, MPI_MAX);
-    const uint64_t most = both[0];
-    engine->later_bytes = both[1];
-    oct_note("memory of rank 0: weights %.1f MB, KV cache %.1f MB, buffers %.1f MB; largest rank %.1f MB",
-             (double)sizes.weights * 1e-6, (double)sizes.kv_cache * 1e-6, (double)sizes.buffers * 1e-6,
-             (double)most * 1e-6);
-    return oct_launch_check_memory(most, world->host_size, oct_memory_available_bytes(),
-                                   world->host_names[world->host_index]);
 }
 
 static oct_status choose_placement(oct_engine *engine, const oct_engine_options *options)
@@ -257,7 +150,6 @@ static oct_status choose_placement(oct_engine *engine, const oct_engine_options 
 
 static oct_status prepare(oct_engine *engine, const char *path, const oct_engine_options *options)
 {
-    static const char *const level_names[] = {"scalar", "avx2", "avx512"};
     oct_world *world = engine->world;
     oct_progress_phase(OCT_PHASE_OPEN);
     oct_status status = oct_world_agree(world, oct_fault_point(OCT_PHASE_OPEN));
@@ -268,15 +160,13 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     if (options->when_open != NULL)
         options->when_open(options->when_open_context);
     const oct_model *model = oct_checkpoint_model(engine->checkpoint);
-    int32_t level = 0;
-    status = agree_on_instructions(world, options->instructions, &level);
+    status = oct_engine_choose_backend(engine, options);
     if (status != OCT_OK)
         return status;
     oct_engine_figures *figures = &engine->figures;
-    figures->instructions = level_names[level];
     figures->context = options->context > 0 ? options->context : smaller(model->context, DEFAULT_CONTEXT);
     figures->slots = options->slots > 0 ? options->slots : 1;
-    if (figures->context > model->context)
+    if (figures->context > model->context && options->companion == NULL) // a companion's is not the user's
         oct_warn("--context %d is longer than the %d tokens that the model was made for: expect worse text "
                  "behind them",
                  figures->context, model->context);
@@ -304,12 +194,11 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     if (status != OCT_OK)
         return status;
     figures->control = oct_control_name(engine->control);
-    size_kv_cache(engine, options);
-    status = check_memory(engine, options);
+    status = oct_engine_size_memory(engine, options);
     if (status == OCT_OK)
         status = allocate_steps(engine);
     if (status == OCT_OK)
-        status = create_backend(engine, options, level);
+        status = oct_engine_create_backend(engine, options);
     status = oct_world_agree(world, status);
     if (status != OCT_OK)
         return status;
@@ -339,7 +228,8 @@ void oct_engine_close(oct_engine *engine)
 {
     if (engine == NULL)
         return;
-    oct_backend_destroy(engine->backend);
+    if (engine->backend != NULL)
+        engine->kind->destroy(engine->backend);
     oct_control_close(engine->control);
     oct_exchange_close(&engine->exchange);
     oct_shard_free(&engine->shard);

@@ -1,16 +1,15 @@
-// Measuring: how fast the ranks' threads can read memory, and how long the bytes of a step take when nothing is
+// Measuring: how fast the ranks can read memory, and how long the bytes of a step take when nothing is
 // computed with them.
 #include <string.h>
 
 #include "ranks/engine_state.h"
-#include "runtime/bandwidth.h"
 
 enum { PROBE_PASSES = 3, PROBE_LIMIT_BYTES = 1 << 30 };
 
 // Enough to leave every cache behind, little enough to be over soon.
 size_t oct_engine_probe_bytes(const oct_engine *engine)
 {
-    const size_t step = (size_t)oct_backend_step_bytes(engine->backend, 1, 0);
+    const size_t step = (size_t)engine->backend->kind->step_bytes(engine->backend, 1, 0);
     return step < PROBE_LIMIT_BYTES ? step : PROBE_LIMIT_BYTES;
 }
 
@@ -34,7 +33,7 @@ static double touch_seconds(const oct_engine *engine)
 }
 
 // All ranks read at the same time, from one round of the exchange to the next; every rank gets the same seconds.
-static oct_status touch_once(oct_engine *engine, size_t weight_bytes, int64_t positions, int32_t streams,
+static oct_status touch_once(oct_engine *engine, size_t weight_bytes, int64_t positions, int32_t way,
                              double *seconds)
 {
     size_t bytes_of_rank[OCT_MAX_RANKS] = {0};
@@ -42,12 +41,14 @@ static oct_status touch_once(oct_engine *engine, size_t weight_bytes, int64_t po
     if (status != OCT_OK)
         return status;
     touch_times times = {.begin_ns = oct_now_ns()};
-    oct_backend_touch(engine->backend, weight_bytes, positions, streams);
+    const oct_status touched = engine->backend->kind->touch(engine->backend, weight_bytes, positions, way);
     times.end_ns = oct_now_ns();
     memcpy(engine->exchange.slot(engine->exchange.context, 0), &times, sizeof times);
     for (int32_t rank = 0; rank < engine->world->size; rank++)
         bytes_of_rank[rank] = sizeof times;
     status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
+    if (status == OCT_OK)
+        status = touched;
     if (status == OCT_OK)
         *seconds = touch_seconds(engine);
     return status;
@@ -55,18 +56,18 @@ static oct_status touch_once(oct_engine *engine, size_t weight_bytes, int64_t po
 
 oct_status oct_engine_run_probe(oct_engine *engine, double *bytes_per_s)
 {
-    static const int32_t ways[] = {1, OCT_READ_STREAMS};
     double best = 0;
     oct_progress_phase(OCT_PHASE_DECODE); // under its deadline
-    for (int pass = 0; pass < 2 * PROBE_PASSES; pass++) {
+    for (int pass = 0; pass < OCT_TOUCH_WAYS * PROBE_PASSES; pass++) {
+        const int32_t way = pass % OCT_TOUCH_WAYS;
         double seconds = 0;
-        const oct_status status = touch_once(engine, oct_engine_probe_bytes(engine), 0, ways[pass % 2], &seconds);
+        const oct_status status = touch_once(engine, oct_engine_probe_bytes(engine), 0, way, &seconds);
         if (status != OCT_OK)
             return status;
         const double rate = seconds > 0 ? (double)engine->probe_bytes / seconds : 0;
         if (rate > best) {
             best = rate;
-            engine->touch_streams = ways[pass % 2];
+            engine->touch_way = way;
         }
     }
     *bytes_per_s = best;
@@ -76,7 +77,7 @@ oct_status oct_engine_run_probe(oct_engine *engine, double *bytes_per_s)
 
 oct_status oct_engine_run_touch(oct_engine *engine, int64_t positions, double *seconds)
 {
-    return touch_once(engine, SIZE_MAX, positions, engine->touch_streams, seconds);
+    return touch_once(engine, SIZE_MAX, positions, engine->touch_way, seconds);
 }
 
 oct_status oct_engine_probe_bandwidth(oct_engine *engine, double *bytes_per_s)
@@ -94,5 +95,5 @@ oct_status oct_engine_touch(oct_engine *engine, int64_t positions, double *secon
 void oct_engine_time_operations(oct_engine *engine, oct_operation_times *times)
 {
     engine->times = times;
-    oct_backend_time_operations(engine->backend, times);
+    engine->backend->kind->time_operations(engine->backend, times);
 }

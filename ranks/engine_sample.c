@@ -26,7 +26,7 @@ static oct_status agree_on_maxima(oct_engine *engine)
     float *own = engine->exchange.slot(engine->exchange.context, 0);
     for (int32_t i = 0; i < step->logit_columns; i++) {
         const bool needed = needs_maximum(&step->samplings[i]);
-        own[i] = needed ? oct_backend_maximum(engine->backend, i) : 0;
+        own[i] = needed ? engine->backend->kind->maximum(engine->backend, i) : 0;
         some = some || needed;
     }
     if (!some)
@@ -39,8 +39,7 @@ static oct_status agree_on_maxima(oct_engine *engine)
         for (int32_t i = 0; i < step->logit_columns; i++)
             engine->maxima[i] = rank == 0 || theirs[i] > engine->maxima[i] ? theirs[i] : engine->maxima[i];
     }
-    oct_backend_make_candidates(engine->backend, engine->maxima);
-    return OCT_OK;
+    return engine->backend->kind->make_candidates(engine->backend, engine->maxima);
 }
 
 // The candidates of all sampled columns of this rank, one after another, to all ranks. *sampled: how many.
@@ -55,7 +54,7 @@ static oct_status exchange_candidates(oct_engine *engine, int32_t *sampled)
         if (sampling == NULL)
             continue;
         oct_candidates *candidates = (oct_candidates *)(void *)(at + bytes);
-        oct_backend_candidates(engine->backend, i, candidates);
+        engine->backend->kind->candidates(engine->backend, i, candidates);
         candidates->residual_hash = engine->residual_hash;
         bytes += oct_candidates_bytes(oct_sampling_list_size(sampling));
         ++*sampled;
@@ -179,9 +178,10 @@ oct_status oct_engine_gather(oct_engine *engine, int32_t column)
         const oct_run rows = rows_of(engine, rank);
         bytes_of_rank[rank] = (size_t)(rows.end - rows.begin) * sizeof(float);
     }
-    memcpy(engine->exchange.slot(engine->exchange.context, 0), oct_backend_logits(engine->backend, column),
-           bytes_of_rank[engine->world->rank]);
-    const oct_status status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
+    oct_status status = engine->backend->kind->logits(engine->backend, column,
+                                                      engine->exchange.slot(engine->exchange.context, 0));
+    if (status == OCT_OK)
+        status = engine->exchange.round(engine->exchange.context, bytes_of_rank);
     if (status != OCT_OK || engine->world->rank != 0)
         return status;
     for (int32_t rank = 0; rank < engine->world->size; rank++)

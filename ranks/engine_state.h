@@ -26,13 +26,16 @@ struct oct_engine {
     oct_placement placement;
     oct_exchange exchange;
     oct_control *control;
+    const oct_backend_kind *kind;
+    oct_backend_offer offer; // of this rank
+    int32_t instructions;    // that all ranks have agreed on
     oct_backend *backend;
     oct_engine_figures figures;
     bool shares_placement; // with its companion, whose the lists are
     uint64_t later_bytes;  // KV cache and buffers of the largest rank and its companion: they count as free memory
                            // until they are used
     uint64_t probe_bytes;  // that all ranks read in one pass of the bandwidth probe
-    int32_t touch_streams; // of a thread, as was fastest in the last probe
+    int32_t touch_way;     // that was fastest in the last probe
     oct_operation_times *times; // rank 0: where steps add their times, or NULL
 
     oct_engine_slot *slots;    // [figures.slots]
@@ -58,9 +61,23 @@ struct oct_engine {
     void *scratch;   // rank 0: oct_sampling_scratch_bytes(vocabulary)
 };
 
-// What follows a step's logits: the candidates of all sampled columns travel in one round, then the logits of the
-// columns that want them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`),
-// and `receive` is called; elsewhere they are NULL.
+// Opening. The kind of backend and its instructions, the first kind that every rank has where none is asked for.
+// COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
+oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_options *options);
+
+// Pages of the KV cache (figures.kv_pages), then whether the memory holds everything. COLLECTIVE; a failure is not yet
+// agreed on. Errors: OCT_ERR_MACHINE.
+oct_status oct_engine_size_memory(oct_engine *engine, const oct_engine_options *options);
+
+// Creates the backend. Errors: its own, not yet agreed on.
+oct_status oct_engine_create_backend(oct_engine *engine, const oct_engine_options *options);
+
+// What every rank does for a step that rank 0 has described, up to its logits.
+oct_status oct_engine_run_step(oct_engine *engine, const oct_control_step *step);
+
+// What follows: the candidates of all sampled columns travel in one round, then the logits of the columns that want
+// them. COLLECTIVE. On rank 0 choices are made, as far as the candidates decide them (`undecided`), and `receive` is
+// called; elsewhere they are NULL.
 oct_status oct_engine_take_results(oct_engine *engine, oct_choice *choices, oct_receive_logits receive, void *context);
 
 // Rank 0: the choices that are still open, from all logits.

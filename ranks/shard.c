@@ -155,23 +155,60 @@ static void show_progress(void *context, uint64_t bytes)
     fflush(stderr);
 }
 
+// A backend as the target of a load.
+typedef struct load_target {
+    oct_backend *backend;
+    int32_t *matrix_of_item; // [items]
+} load_target;
+
+static oct_status place(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes, void **to)
+{
+    const load_target *l = context;
+    return l->backend->kind->place(l->backend, thread, l->matrix_of_item[item], offset, bytes, to);
+}
+
+static oct_status accept(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes)
+{
+    const load_target *l = context;
+    return l->backend->kind->accept(l->backend, thread, l->matrix_of_item[item], offset, bytes);
+}
+
+static oct_status finish(void *context)
+{
+    const load_target *l = context;
+    return l->backend->kind->finish_load(l->backend);
+}
+
+static oct_status load_items(const oct_shard *shard, oct_checkpoint *checkpoint, const oct_load_item *items,
+                             int32_t count, load_target *into, bool shows, int32_t threads, oct_load_report *report)
+{
+    const oct_load_target target = {.context = into, .place = place, .accept = accept, .finish = finish};
+    load_progress progress = {.total = shard->bytes, .shown = shows ? 0 : -1};
+    const oct_status status =
+        oct_checkpoint_load(checkpoint, items, count, &target, threads, show_progress, &progress, report);
+    if (status != OCT_OK && progress.shown > 0)
+        fprintf(stderr, "\r%70s\r", ""); // the message does not share the bar's line
+    return status;
+}
+
 oct_status oct_shard_load(const oct_shard *shard, oct_checkpoint *checkpoint, oct_backend *backend, oct_world *world,
                           int32_t threads, oct_load_report *report)
 {
     const oct_step_program *program = &shard->program;
     oct_load_item *items = calloc((size_t)program->matrix_count, sizeof *items);
-    if (items == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory to plan the load");
+    load_target into = {backend, calloc((size_t)program->matrix_count, sizeof *into.matrix_of_item)};
     int32_t count = 0;
-    for (int32_t i = 0; i < program->matrix_count; i++)
-        if (shard->matrix_bytes[i] > 0)
-            items[count++] = (oct_load_item){shard->tensors[i], program->matrices[i].granules,
-                                             oct_backend_matrix(backend, i)};
-    load_progress progress = {.total = shard->bytes, .shown = world->rank == 0 && isatty(2) ? 0 : -1};
-    const oct_status status =
-        oct_checkpoint_load(checkpoint, items, count, threads, show_progress, &progress, report);
-    if (status != OCT_OK && progress.shown > 0)
-        fprintf(stderr, "\r%70s\r", ""); // the message does not share the bar's line
+    oct_status status = OCT_OK;
+    if (items == NULL || into.matrix_of_item == NULL)
+        status = oct_fail(OCT_ERR_MACHINE, "no memory to plan the load");
+    for (int32_t i = 0; status == OCT_OK && i < program->matrix_count; i++)
+        if (shard->matrix_bytes[i] > 0) {
+            into.matrix_of_item[count] = i;
+            items[count++] = (oct_load_item){shard->tensors[i], program->matrices[i].granules};
+        }
+    if (status == OCT_OK)
+        status = load_items(shard, checkpoint, items, count, &into, world->rank == 0 && isatty(2), threads, report);
     free(items);
+    free(into.matrix_of_item);
     return status;
 }

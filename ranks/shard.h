@@ -28,7 +28,8 @@ void oct_shard_free(oct_shard *shard);
 // The largest shard over the average of all ranks: 1 is perfect balance.
 double oct_shard_imbalance(const oct_shard *shard, oct_world *world);
 
-// Loads the shard into the backend. LOCAL. Errors: OCT_ERR_FILE naming tensor and granule.
+// Loads the shard into the backend, up to finish_load(). LOCAL. Errors: OCT_ERR_FILE naming tensor and granule; the
+// backend's.
 oct_status oct_shard_load(const oct_shard *shard, oct_checkpoint *checkpoint, oct_backend *backend, oct_world *world,
                           int32_t threads, oct_load_report *report);
 

@@ -18,6 +18,8 @@
 #include "runtime/status.h"
 
 #define OCT_PAGE_POSITIONS 64
+#define OCT_SPLIT_POSITIONS 256 // absolute positions that attention takes at a time: a split, merged in order
+#define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
 
 // Pages that `positions` positions take.
 static inline int32_t oct_page_count(int64_t positions)

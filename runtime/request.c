@@ -84,11 +84,24 @@ bool oct_request_line_is_blank(const char *line, size_t bytes)
 
 // --- keys ----------------------------------------------------------------------------------------------
 
+// The JSON text of an id; of a real number with as few digits as mean the same number.
+static char *write_id(const json_t *value)
+{
+    enum { FEWEST_DIGITS = 15, MOST_DIGITS = 17 };
+    for (size_t digits = FEWEST_DIGITS; json_is_real(value) && digits < MOST_DIGITS; digits++) {
+        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(digits));
+        if (text == NULL || strtod(text, NULL) == json_real_value(value))
+            return text;
+        free(text);
+    }
+    return json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+}
+
 static oct_status set_id(reader *r, const json_t *value)
 {
     if (!json_is_string(value) && !json_is_number(value))
         return oct_json_wrong_type(r->where, "id", value, "a string or a number");
-    char *id = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *id = write_id(value);
     if (!id)
         return out_of_memory(r->where);
     free(r->request->id);
@@ -299,7 +312,13 @@ static oct_status take_defaults(const reader *r, const oct_request *defaults, in
 
 static oct_status parse(reader *r, const char *line, size_t bytes, int32_t vocabulary)
 {
+    static const char mark[] = "\xef\xbb\xbf"; // U+FEFF, which some editors put in front of a file in UTF-8
+    const size_t mark_bytes = sizeof mark - 1;
     json_error_t error;
+    if (bytes >= mark_bytes && memcmp(line, mark, mark_bytes) == 0) {
+        line += mark_bytes;
+        bytes -= mark_bytes;
+    }
     json_t *object =
         json_loadb(line, bytes, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     if (!object)

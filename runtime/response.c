@@ -119,7 +119,7 @@ static bool fill(json_t *object, const oct_response *response)
     return !response->logprobs || !json_object_set_new(object, "logprobs", logprob_list(response));
 }
 
-// The id is put in front as the text that it is, so that no digit of it changes.
+// The id is put in front as the text that the request keeps.
 static char *with_id(const char *id, const char *object)
 {
     const char *begin = "{\"id\":";

@@ -29,6 +29,12 @@ static void cut_shard(oct_step_program *program)
     program->kv_heads = oct_model_kv_run(model, program->heads);
     program->ffn_units = oct_partition_units(&ffn, ranks, rank);
     program->vocabulary_tiles = oct_partition_units(&vocabulary, ranks, rank);
+    program->attention_width = (int64_t)(program->heads.end - program->heads.begin) * model->head_dim;
+    program->qkv_width =
+        program->attention_width + (int64_t)2 * (program->kv_heads.end - program->kv_heads.begin) * model->head_dim;
+    program->inner_width = (int64_t)(program->ffn_units.end - program->ffn_units.begin) * ffn.unit_size;
+    program->logits_width =
+        (int64_t)(program->vocabulary_tiles.end - program->vocabulary_tiles.begin) * vocabulary.unit_size;
     oct_tree_schedule_leaves(&program->attention_tree, attention.granules,
                              oct_partition_cut(attention.granules, ranks, rank));
     oct_tree_schedule_leaves(&program->ffn_tree, ffn.granules, oct_partition_cut(ffn.granules, ranks, rank));
@@ -97,22 +103,45 @@ static int32_t add_matrix(oct_step_program *program, const char *format, int32_t
     return program->matrix_count++;
 }
 
+static int64_t smaller(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void take_units(oct_program_matrix *matrix, oct_run granules, oct_run units)
+{
+    const oct_tensor_spec *spec = &matrix->spec;
+    matrix->granules = granules;
+    matrix->units = units;
+    matrix->rows = spec->rows;
+    if (spec->split == OCT_SPLIT_ROWS)
+        matrix->rows = smaller((int64_t)units.end * spec->partition.unit_size, spec->rows) -
+                       smaller((int64_t)units.begin * spec->partition.unit_size, spec->rows);
+}
+
 int32_t oct_program_add_matrix(oct_step_program *program, const char *format, int32_t layer)
 {
     const int32_t index = add_matrix(program, format, layer);
     oct_program_matrix *matrix = &program->matrices[index];
     const oct_partition *partition = &matrix->spec.partition;
-    matrix->granules = oct_partition_cut(partition->granules, program->ranks, program->rank);
-    matrix->units = oct_partition_units(partition, program->ranks, program->rank);
+    take_units(matrix, oct_partition_cut(partition->granules, program->ranks, program->rank),
+               oct_partition_units(partition, program->ranks, program->rank));
     return index;
 }
 
 int32_t oct_program_add_key_value(oct_step_program *program, const char *format, int32_t layer)
 {
     const int32_t index = add_matrix(program, format, layer);
-    program->matrices[index].granules = program->kv_heads;
-    program->matrices[index].units = program->kv_heads;
+    take_units(&program->matrices[index], program->kv_heads, program->kv_heads);
     return index;
+}
+
+oct_column_run oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g)
+{
+    const oct_partition *partition = &matrix->spec.partition;
+    const int64_t end = (int64_t)oct_granule_unit(partition, g + 1) * partition->unit_size;
+    return (oct_column_run){(int64_t)oct_granule_unit(partition, g) * partition->unit_size,
+                         smaller(end, matrix->spec.columns)};
 }
 
 int32_t oct_program_add_vector(oct_step_program *program, const char *format, int32_t layer)

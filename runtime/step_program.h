@@ -45,7 +45,14 @@ typedef struct oct_program_matrix {
     oct_tensor_spec spec;
     oct_run granules; // of spec.partition
     oct_run units;    // the same in units
+    int64_t rows;     // that this rank holds: those of its units (split by rows), or all (split along K)
 } oct_program_matrix;
+
+// The columns of granule g of a matrix that is split along K.
+typedef struct oct_column_run {
+    int64_t begin, end;
+} oct_column_run;
+oct_column_run oct_program_granule_columns(const oct_program_matrix *matrix, int32_t g);
 
 typedef struct oct_program_vector {
     char name[64];
@@ -58,6 +65,8 @@ typedef struct oct_step_program {
     oct_run heads, kv_heads; // of this rank
     oct_run ffn_units;       // of 32 inner columns
     oct_run vocabulary_tiles;
+    int64_t qkv_width, attention_width, inner_width; // of this rank's buffers, in elements a column
+    int64_t logits_width;                            // whole tiles
     oct_tree_schedule attention_tree, ffn_tree; // this rank's leaves
     oct_tree_finish attention_finish, ffn_finish;
     int32_t operation_count, matrix_count, vector_count;

@@ -3,7 +3,7 @@
 #include "runtime/bandwidth.h"
 
 // Of all strips, without the padding behind them.
-static uint64_t matrix_bytes_of(const oct_backend *backend, int32_t i)
+static uint64_t matrix_bytes_of(const oct_cpu_backend *backend, int32_t i)
 {
     const uint8_t *end = i + 1 < backend->program->matrix_count
                              ? backend->matrices[i + 1].data
@@ -12,22 +12,23 @@ static uint64_t matrix_bytes_of(const oct_backend *backend, int32_t i)
 }
 
 // An embedding of its own is read a row a token; one that is tied to the head, with the head.
-static bool is_embedding_only(const oct_backend *backend, int32_t i)
+static bool is_embedding_only(const oct_cpu_backend *backend, int32_t i)
 {
     const oct_step_program *program = backend->program;
     const oct_operation *head = &program->operations[program->operation_count - 1];
     return i == program->operations[0].matrices[0] && i != head->matrices[0];
 }
 
-static uint64_t position_bytes(const oct_backend *backend)
+static uint64_t position_bytes(const oct_cpu_backend *backend)
 {
     const oct_step_program *program = backend->program;
     return (uint64_t)(program->kv_heads.end - program->kv_heads.begin) * (uint64_t)program->model.layers *
            backend->page_elements / OCT_PAGE_POSITIONS * sizeof(uint16_t);
 }
 
-uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions)
+uint64_t oct_cpu_step_bytes(const oct_backend *base, int32_t columns, int64_t positions)
 {
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
     uint64_t bytes = 0;
     for (int32_t i = 0; i < backend->program->matrix_count; i++)
         bytes += is_embedding_only(backend, i)
@@ -36,8 +37,9 @@ uint64_t oct_backend_step_bytes(const oct_backend *backend, int32_t columns, int
     return bytes + (uint64_t)columns * (uint64_t)positions * position_bytes(backend);
 }
 
-void oct_backend_operation_bytes(const oct_backend *backend, uint64_t *bytes)
+void oct_cpu_operation_bytes(const oct_backend *base, uint64_t *bytes)
 {
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
     const oct_step_program *program = backend->program;
     for (int32_t i = 0; i < program->operation_count; i++) {
         const oct_operation *operation = &program->operations[i];
@@ -73,14 +75,17 @@ static size_t smallest(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-void oct_backend_touch(oct_backend *backend, size_t weight_bytes, int64_t positions, int32_t streams)
+oct_status oct_cpu_touch(oct_backend *base, size_t weight_bytes, int64_t positions, int32_t way)
 {
+    static const int32_t streams[OCT_TOUCH_WAYS] = {1, OCT_READ_STREAMS};
+    oct_cpu_backend *backend = oct_cpu_backend_of(base);
     const size_t skipped = is_embedding_only(backend, 0) ? matrix_bytes_of(backend, 0) : 0;
-    const size_t step = (size_t)oct_backend_step_bytes(backend, 1, 0), kv = (size_t)positions * position_bytes(backend);
+    const size_t step = (size_t)oct_cpu_step_bytes(base, 1, 0), kv = (size_t)positions * position_bytes(backend);
     const size_t there = backend->weights_bytes - skipped;
     touching work = {.data = {backend->weights + skipped, (const uint8_t *)backend->kv_cache},
                      .bytes = {smallest(there, smallest(weight_bytes, step)),
                                smallest(kv, backend->kv_cache_bytes)},
-                     .streams = streams};
+                     .streams = streams[way]};
     oct_team_run(backend->team, touch_part, &work);
+    return OCT_OK;
 }

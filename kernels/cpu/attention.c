@@ -4,14 +4,14 @@
 #include "kernels/cpu/executor.h"
 #include "runtime/progress.h"
 
-static uint16_t *cache_page(const oct_backend *backend, int32_t layer, int32_t page, int32_t kv_head)
+static uint16_t *cache_page(const oct_cpu_backend *backend, int32_t layer, int32_t page, int32_t kv_head)
 {
     const int32_t kv_heads = backend->program->kv_heads.end - backend->program->kv_heads.begin;
     const size_t index = ((size_t)page * (size_t)backend->program->model.layers + (size_t)layer) * (size_t)kv_heads;
     return backend->kv_cache + (index + (size_t)kv_head) * backend->page_elements;
 }
 
-static void add_bias(const oct_backend *backend, float *head, int32_t vector, int32_t index)
+static void add_bias(const oct_cpu_backend *backend, float *head, int32_t vector, int32_t index)
 {
     const int32_t head_dim = backend->program->model.head_dim;
     if (vector >= 0)
@@ -19,7 +19,7 @@ static void add_bias(const oct_backend *backend, float *head, int32_t vector, in
 }
 
 // Bias, head norm and rotation of one query or key head.
-static void finish_head(const oct_backend *backend, float *head, int32_t bias, int32_t norm, int32_t index,
+static void finish_head(const oct_cpu_backend *backend, float *head, int32_t bias, int32_t norm, int32_t index,
                         int32_t position)
 {
     const oct_model *model = &backend->program->model;
@@ -31,23 +31,23 @@ static void finish_head(const oct_backend *backend, float *head, int32_t bias, i
 }
 
 // Bias, head norm and rotation of the query heads `queries` of a column.
-static void finish_queries(const oct_backend *backend, const oct_operation *operation, int32_t c, oct_run queries)
+static void finish_queries(const oct_cpu_backend *backend, const oct_operation *operation, int32_t c, oct_run queries)
 {
     const oct_step_program *program = backend->program;
     const int32_t head_dim = program->model.head_dim;
     for (int32_t h = queries.begin; h < queries.end; h++)
-        finish_head(backend, backend->qkv + c * backend->qkv_width + h * head_dim, operation->vectors[0],
+        finish_head(backend, backend->qkv + c * backend->program->qkv_width + h * head_dim, operation->vectors[0],
                     operation->vectors[3], program->heads.begin + h, backend->step->positions[c]);
 }
 
 // The same for a key head; with its value head into the cache.
-static void cache_key_value(const oct_backend *backend, const oct_operation *operation, int32_t c, int32_t kv)
+static void cache_key_value(const oct_cpu_backend *backend, const oct_operation *operation, int32_t c, int32_t kv)
 {
     const oct_step_program *program = backend->program;
     const int32_t head_dim = program->model.head_dim, position = backend->step->positions[c];
     const int32_t heads = program->heads.end - program->heads.begin;
     const int32_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
-    float *key = backend->qkv + c * backend->qkv_width + (heads + kv) * head_dim, *value = key + kv_heads * head_dim;
+    float *key = backend->qkv + c * program->qkv_width + (heads + kv) * head_dim, *value = key + kv_heads * head_dim;
     finish_head(backend, key, operation->vectors[1], operation->vectors[4], program->kv_heads.begin + kv, position);
     add_bias(backend, value, operation->vectors[2], program->kv_heads.begin + kv);
     const int32_t page = backend->step->pages[c][position / OCT_PAGE_POSITIONS];
@@ -74,7 +74,7 @@ static int32_t split_count(int32_t position)
 
 // True where every task of the attention is a column and a key-value head: enough of them for all threads, or nothing
 // else to divide by.
-static bool by_heads(const oct_backend *backend, int32_t threads)
+static bool by_heads(const oct_cpu_backend *backend, int32_t threads)
 {
     const oct_step *step = backend->step;
     const int32_t tasks = step->columns * (backend->program->kv_heads.end - backend->program->kv_heads.begin);
@@ -86,12 +86,12 @@ static bool by_heads(const oct_backend *backend, int32_t threads)
 }
 
 // With one column and a key-value head a task, the task does this itself: its keys are nobody else's, and nobody waits.
-static bool rope_within_attention(const oct_backend *backend, int32_t threads)
+static bool rope_within_attention(const oct_cpu_backend *backend, int32_t threads)
 {
     return backend->step->columns == 1 && by_heads(backend, threads);
 }
 
-bool oct_cpu_rope_cache(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_rope_cache(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const oct_step_program *program = backend->program;
     const int32_t heads = program->heads.end - program->heads.begin;
@@ -111,14 +111,15 @@ bool oct_cpu_rope_cache(oct_backend *backend, const oct_operation *operation, in
 }
 
 // One split of one column for the queries of one key-value head. state [queries][2 + head_dim].
-static void attend_split(const oct_backend *backend, int32_t layer, int32_t c, int32_t kv, int32_t split, float *state)
+static void attend_split(const oct_cpu_backend *backend, int32_t layer, int32_t c, int32_t kv, int32_t split,
+                         float *state)
 {
     const oct_step *step = backend->step;
     const oct_step_program *program = backend->program;
     const int32_t head_dim = program->model.head_dim;
     const oct_run queries = queries_of(program, kv);
     const int32_t left = step->positions[c] + 1 - split * OCT_SPLIT_POSITIONS;
-    oct_attention attention = {.q = backend->qkv + c * backend->qkv_width + queries.begin * head_dim,
+    oct_attention attention = {.q = backend->qkv + c * backend->program->qkv_width + queries.begin * head_dim,
                                .queries = queries.end - queries.begin,
                                .head_dim = head_dim,
                                .scale = backend->attention_scale,
@@ -133,7 +134,7 @@ static void attend_split(const oct_backend *backend, int32_t layer, int32_t c, i
 }
 
 // Every task is a column and a key-value head; the thread walks its splits and merges them.
-static void attend_by_heads(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+static void attend_by_heads(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const int32_t layer = operation->layer;
     const bool rope = rope_within_attention(backend, threads);
@@ -156,15 +157,15 @@ static void attend_by_heads(oct_backend *backend, const oct_operation *operation
         }
         for (int32_t split = 0; split < splits; split++)
             attend_split(backend, layer, c, kv, split, states + split * stride);
+        float *merged = backend->attention + c * backend->program->attention_width;
         for (int32_t q = queries.begin; q < queries.end; q++)
             backend->kernels->attention_merge(states + (int64_t)(q - queries.begin) * (2 + head_dim), stride, splits,
-                                              head_dim,
-                                              backend->attention + c * backend->attention_width + q * head_dim);
+                                              head_dim, merged + q * head_dim);
     }
 }
 
 // Few columns and long contexts: the splits are divided over the threads too, then merged by query head.
-static void attend_by_splits(oct_backend *backend, int32_t layer, int32_t thread, int32_t threads)
+static void attend_by_splits(oct_cpu_backend *backend, int32_t layer, int32_t thread, int32_t threads)
 {
     const oct_step *step = backend->step;
     const oct_step_program *program = backend->program;
@@ -189,11 +190,11 @@ static void attend_by_splits(oct_backend *backend, int32_t layer, int32_t thread
         const int32_t c = merge / heads, h = merge % heads;
         backend->kernels->attention_merge(backend->states + c * column_stride + (int64_t)h * state, split_stride,
                                           split_count(step->positions[c]), head_dim,
-                                          backend->attention + c * backend->attention_width + h * head_dim);
+                                          backend->attention + c * backend->program->attention_width + h * head_dim);
     }
 }
 
-bool oct_cpu_attention(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_attention(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     if (by_heads(backend, threads))
         attend_by_heads(backend, operation, thread, threads);

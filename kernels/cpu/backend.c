@@ -47,18 +47,10 @@ static void take_activations(arena *a, oct_activations *x, size_t columns, size_
     x->groups = take(a, units * sizeof *x->groups);
 }
 
-static void set_widths(oct_backend *backend)
+static void set_sizes(oct_cpu_backend *backend)
 {
-    const oct_step_program *program = backend->program;
-    const oct_model *model = &program->model;
-    const int64_t heads = program->heads.end - program->heads.begin;
-    const int64_t kv_heads = program->kv_heads.end - program->kv_heads.begin;
-    backend->qkv_width = (heads + 2 * kv_heads) * model->head_dim;
-    backend->attention_width = heads * model->head_dim;
-    backend->inner_width = (int64_t)(program->ffn_units.end - program->ffn_units.begin) * 32;
-    backend->logits_stride = (int64_t)(program->vocabulary_tiles.end - program->vocabulary_tiles.begin) * OCT_TILE_ROWS;
     backend->max_splits = (backend->options.context + OCT_SPLIT_POSITIONS - 1) / OCT_SPLIT_POSITIONS;
-    backend->page_elements = 2 * (size_t)OCT_PAGE_POSITIONS * (size_t)model->head_dim;
+    backend->page_elements = 2 * (size_t)OCT_PAGE_POSITIONS * (size_t)backend->program->model.head_dim;
 }
 
 static size_t largest(size_t a, size_t b)
@@ -66,7 +58,7 @@ static size_t largest(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scratch)
+static void lay_out_buffers(oct_cpu_backend *backend, arena *a, oct_cpu_scratch *scratch)
 {
     const oct_step_program *program = backend->program;
     const oct_backend_options *options = &backend->options;
@@ -75,22 +67,22 @@ static void lay_out_buffers(oct_backend *backend, arena *a, oct_cpu_scratch *scr
     const size_t state = 2 + (size_t)program->model.head_dim, splits = (size_t)backend->max_splits;
     const size_t group = (size_t)(program->model.heads / program->model.kv_heads);
     const size_t width = (size_t)oct_pad_columns((int64_t)largest(
-        hidden, largest((size_t)backend->attention_width, (size_t)backend->inner_width)));
+        hidden, largest((size_t)program->attention_width, (size_t)program->inner_width)));
     const size_t depth = largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth);
     const size_t strips = (size_t)oct_cpu_strips_at_a_time((int32_t)columns);
     const size_t tiles = OCT_TILE_ROWS * largest(2 * strips * columns, depth * OCT_STRIP_COLUMNS);
     oct_activations shared = {0};
     take_activations(a, &shared, columns, width);
     backend->residual = take(a, columns * hidden * sizeof(float));
-    backend->qkv = take(a, columns * (size_t)backend->qkv_width * sizeof(float));
-    backend->attention = take(a, columns * (size_t)backend->attention_width * sizeof(float));
-    backend->inner = take(a, columns * (size_t)backend->inner_width * sizeof(float));
-    backend->logits = take(a, (size_t)options->max_logit_columns * (size_t)backend->logits_stride * sizeof(float));
-    const size_t parts = (size_t)options->max_logit_columns * (size_t)options->threads;
+    backend->qkv = take(a, columns * (size_t)program->qkv_width * sizeof(float));
+    backend->attention = take(a, columns * (size_t)program->attention_width * sizeof(float));
+    backend->inner = take(a, columns * (size_t)program->inner_width * sizeof(float));
+    backend->logits = take(a, (size_t)options->max_logit_columns * (size_t)program->logits_width * sizeof(float));
+    const size_t parts = (size_t)options->max_logit_columns * (size_t)options->cpu.threads;
     backend->candidates = take(a, parts * sizeof *backend->candidates);
     backend->maxima = take(a, parts * sizeof *backend->maxima);
     backend->states = take(a, OCT_SPLIT_PARALLEL_COLUMNS * splits * heads * state * sizeof(float));
-    for (int32_t thread = 0; thread < options->threads; thread++) {
+    for (int32_t thread = 0; thread < options->cpu.threads; thread++) {
         oct_cpu_scratch *s = &scratch[thread];
         s->shared = shared;
         take_activations(a, &s->input, 1, width);
@@ -108,20 +100,20 @@ static size_t weights_bytes(const oct_step_program *program, const size_t *matri
     return bytes + OCT_BLOCK_COLUMNS * OCT_TILE_ROWS; // kernels may prefetch past the end
 }
 
-static size_t kv_cache_bytes(const oct_backend *backend)
+static size_t kv_cache_bytes(const oct_cpu_backend *backend)
 {
     const oct_step_program *program = backend->program;
     return (size_t)program->model.layers * (size_t)backend->options.pages *
            (size_t)(program->kv_heads.end - program->kv_heads.begin) * backend->page_elements * sizeof(uint16_t);
 }
 
-void oct_backend_measure(const oct_step_program *program, const size_t *matrix_bytes,
-                         const oct_backend_options *options, oct_backend_sizes *sizes)
+static void measure(const oct_step_program *program, const size_t *matrix_bytes, const oct_backend_options *options,
+                    oct_backend_sizes *sizes)
 {
-    oct_backend backend = {.program = program, .options = *options};
-    oct_cpu_scratch *scratch = calloc((size_t)options->threads, sizeof *scratch);
+    oct_cpu_backend backend = {.program = program, .options = *options};
+    oct_cpu_scratch *scratch = calloc((size_t)options->cpu.threads, sizeof *scratch);
     arena count = {0};
-    set_widths(&backend);
+    set_sizes(&backend);
     if (scratch != NULL)
         lay_out_buffers(&backend, &count, scratch);
     free(scratch);
@@ -129,7 +121,7 @@ void oct_backend_measure(const oct_step_program *program, const size_t *matrix_b
         .weights = weights_bytes(program, matrix_bytes), .kv_cache = kv_cache_bytes(&backend), .buffers = count.used};
 }
 
-static oct_status allocate(oct_backend *backend, const size_t *matrix_bytes)
+static oct_status allocate(oct_cpu_backend *backend, const size_t *matrix_bytes)
 {
     const oct_step_program *program = backend->program;
     arena count = {0};
@@ -162,21 +154,20 @@ static size_t count_granules(const oct_step_program *program)
 // Writes down where the granules of a matrix split along K lie; returns what follows them in the list.
 static oct_cpu_granule *place_granules(oct_cpu_matrix *matrix, const oct_program_matrix *shard, oct_cpu_granule *list)
 {
-    const oct_partition *partition = &shard->spec.partition;
     const uint8_t *weights = matrix->data;
     matrix->granules = list;
     for (int32_t g = shard->granules.begin; g < shard->granules.end; g++, list++) {
-        const int64_t last = (int64_t)oct_granule_unit(partition, g + 1) * partition->unit_size;
+        const oct_column_run columns = oct_program_granule_columns(shard, g);
         list->weights = weights;
-        list->first = (int64_t)oct_granule_unit(partition, g) * partition->unit_size;
-        list->last = last < matrix->columns ? last : matrix->columns;
+        list->first = columns.begin;
+        list->last = columns.end;
         list->strip_bytes = oct_strip_bytes(matrix->encoding, list->first, list->last);
         weights += (size_t)matrix->strips * list->strip_bytes;
     }
     return list;
 }
 
-static void place_matrices(oct_backend *backend, const oct_encoding *encodings, const size_t *matrix_bytes)
+static void place_matrices(oct_cpu_backend *backend, const oct_encoding *encodings, const size_t *matrix_bytes)
 {
     const oct_step_program *program = backend->program;
     arena weights = {.base = backend->weights};
@@ -188,16 +179,12 @@ static void place_matrices(oct_backend *backend, const oct_encoding *encodings, 
         matrix->data = take(&weights, matrix_bytes[i]);
         matrix->encoding = encodings[i];
         matrix->columns = spec->columns;
-        const bool fp32 = backend->options.fp32_activations;
+        const bool fp32 = backend->options.cpu.fp32_activations;
         matrix->form = fp32 ? OCT_FORM_F32 : oct_encoding_form(encodings[i]);
         matrix->dot = fp32 ? backend->kernels->dot_f32[encodings[i]] : backend->kernels->dot[encodings[i]];
-        matrix->rows = spec->rows;
-        if (spec->split == OCT_SPLIT_ROWS) {
-            const int64_t begin = (int64_t)shard->units.begin * spec->partition.unit_size;
-            const int64_t end = (int64_t)shard->units.end * spec->partition.unit_size;
-            matrix->rows = (end < spec->rows ? end : spec->rows) - (begin < spec->rows ? begin : spec->rows);
+        matrix->rows = shard->rows;
+        if (spec->split == OCT_SPLIT_ROWS)
             matrix->strip_bytes = oct_strip_bytes(encodings[i], 0, spec->columns);
-        }
         matrix->strips = (int32_t)oct_tile_count(matrix->rows);
         if (spec->split == OCT_SPLIT_COLUMNS)
             granules = place_granules(matrix, shard, granules);
@@ -216,57 +203,22 @@ static const oct_cpu_kernels *kernels_of_level(int32_t level)
     }
 }
 
-static oct_status create_team(oct_backend *backend)
+static oct_status create_team(oct_cpu_backend *backend)
 {
     const oct_backend_options *options = &backend->options;
     if (options->companion == NULL)
-        return oct_team_create(&backend->team, options->threads, options->cpus, options->oversubscribed);
-    assert(options->threads == options->companion->options.threads);
-    backend->team = options->companion->team;
+        return oct_team_create(&backend->team, options->cpu.threads, options->cpu.cpus, options->cpu.oversubscribed);
+    const oct_cpu_backend *companion = oct_cpu_backend_of(options->companion);
+    assert(options->cpu.threads == companion->options.cpu.threads);
+    backend->team = companion->team;
     return OCT_OK;
 }
 
-oct_status oct_backend_create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
-                              const size_t *matrix_bytes, const float *const *vectors, const float *rope,
-                              const oct_exchange *exchange, const oct_backend_options *options)
+static void destroy(oct_backend *base)
 {
-    oct_backend *backend = calloc(1, sizeof *backend);
-    if (backend == NULL)
-        return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
-    oct_status status = OCT_OK;
-    backend->program = program;
-    backend->exchange = exchange;
-    backend->options = *options;
-    backend->vectors = vectors;
-    backend->rope = rope;
-    backend->attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
-    backend->kernels = kernels_of_level(options->instructions);
-    backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);
-    backend->granules = calloc(count_granules(program) + 1, sizeof *backend->granules);
-    backend->scratch = calloc((size_t)options->threads, sizeof *backend->scratch);
-    set_widths(backend);
-    if (backend->kernels == NULL)
-        status =
-            oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
-    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL)
-        status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
-    if (status == OCT_OK)
-        status = allocate(backend, matrix_bytes);
-    if (status == OCT_OK)
-        status = create_team(backend);
-    if (status != OCT_OK) {
-        oct_backend_destroy(backend);
-        return status;
-    }
-    place_matrices(backend, encodings, matrix_bytes);
-    *out = backend;
-    return OCT_OK;
-}
-
-void oct_backend_destroy(oct_backend *backend)
-{
-    if (backend == NULL)
+    if (base == NULL)
         return;
+    oct_cpu_backend *backend = oct_cpu_backend_of(base);
     if (backend->options.companion == NULL)
         oct_team_destroy(backend->team);
     oct_huge_unmap(backend->weights, backend->weights_bytes);
@@ -278,12 +230,70 @@ void oct_backend_destroy(oct_backend *backend)
     free(backend);
 }
 
-void *oct_backend_matrix(oct_backend *backend, int32_t i)
+static oct_status create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
+                         const size_t *matrix_bytes, const float *const *vectors, const float *rope,
+                         const oct_exchange *exchange, const oct_backend_options *options)
 {
-    return backend->matrices[i].data;
+    oct_cpu_backend *backend = calloc(1, sizeof *backend);
+    if (backend == NULL)
+        return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
+    oct_status status = OCT_OK;
+    backend->base.kind = &oct_cpu_backend_kind;
+    backend->program = program;
+    backend->exchange = exchange;
+    backend->options = *options;
+    backend->vectors = vectors;
+    backend->rope = rope;
+    backend->attention_scale = 1.0f / sqrtf((float)program->model.head_dim);
+    backend->kernels = kernels_of_level(options->instructions);
+    backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);
+    backend->granules = calloc(count_granules(program) + 1, sizeof *backend->granules);
+    backend->scratch = calloc((size_t)options->cpu.threads, sizeof *backend->scratch);
+    set_sizes(backend);
+    if (backend->kernels == NULL)
+        status =
+            oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
+    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL)
+        status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
+    if (status == OCT_OK)
+        status = allocate(backend, matrix_bytes);
+    if (status == OCT_OK)
+        status = create_team(backend);
+    if (status != OCT_OK) {
+        destroy(&backend->base);
+        return status;
+    }
+    place_matrices(backend, encodings, matrix_bytes);
+    *out = &backend->base;
+    return OCT_OK;
 }
 
-static bool run_timed(oct_backend *backend, const oct_operation *operation, int32_t threads)
+// Straight into place.
+static oct_status place(oct_backend *base, int32_t thread, int32_t i, uint64_t offset, size_t bytes, void **to)
+{
+    (void)thread;
+    (void)bytes;
+    *to = oct_cpu_backend_of(base)->matrices[i].data + offset;
+    return OCT_OK;
+}
+
+static oct_status accept(oct_backend *base, int32_t thread, int32_t i, uint64_t offset, size_t bytes)
+{
+    (void)base;
+    (void)thread;
+    (void)i;
+    (void)offset;
+    (void)bytes;
+    return OCT_OK;
+}
+
+static oct_status be_ready(oct_backend *base)
+{
+    (void)base;
+    return OCT_OK;
+}
+
+static bool run_timed(oct_cpu_backend *backend, const oct_operation *operation, int32_t threads)
 {
     const uint64_t begin = (uint64_t)oct_now_ns(), exchange = backend->exchange_ns;
     const bool good = operations[operation->kind](backend, operation, 0, threads);
@@ -295,7 +305,7 @@ static bool run_timed(oct_backend *backend, const oct_operation *operation, int3
 
 static void walk_program(void *context, int32_t thread, int32_t threads)
 {
-    oct_backend *backend = context;
+    oct_cpu_backend *backend = context;
     const oct_step_program *program = backend->program;
     const bool timed = thread == 0 && backend->times != NULL;
     for (int32_t i = 0; i < program->operation_count; i++) {
@@ -309,8 +319,9 @@ static void walk_program(void *context, int32_t thread, int32_t threads)
     }
 }
 
-oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t *residual_hash)
+static oct_status run_step(oct_backend *base, const oct_step *step, uint64_t *residual_hash)
 {
+    oct_cpu_backend *backend = oct_cpu_backend_of(base);
     backend->step = step;
     backend->exchange_ns = 0;
     backend->exchange_rounds = 0;
@@ -327,13 +338,67 @@ oct_status oct_backend_step(oct_backend *backend, const oct_step *step, uint64_t
     return OCT_OK;
 }
 
-void oct_backend_exchange_time(const oct_backend *backend, uint64_t *ns, int32_t *rounds)
+static void exchange_time(const oct_backend *base, uint64_t *ns, int32_t *rounds)
 {
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
     *ns = backend->exchange_ns;
     *rounds = backend->exchange_rounds;
 }
 
-void oct_backend_time_operations(oct_backend *backend, oct_operation_times *times)
+static void time_operations(oct_backend *base, oct_operation_times *times)
 {
-    backend->times = times;
+    oct_cpu_backend_of(base)->times = times;
 }
+
+static const char *const level_names[] = {"scalar", "avx2", "avx512"};
+
+static const char *instructions_name(int32_t level)
+{
+    return level_names[level];
+}
+
+static oct_status offer(int32_t host_rank, int32_t host_size, oct_backend_offer *offer)
+{
+    (void)host_rank;
+    (void)host_size;
+    *offer = (oct_backend_offer){.instructions = oct_cpu_level()};
+    return OCT_OK;
+}
+
+// All ranks use one instruction set, for speed's sake; the bits do not depend on it.
+static oct_status agree(const oct_backend_offer *offers, int32_t ranks, int32_t rank, int32_t asked, int32_t *level)
+{
+    const int32_t own = offers[rank].instructions;
+    if (asked > own)
+        return oct_fail(OCT_ERR_MACHINE, "this processor has no %s; use --instructions %s", level_names[asked],
+                        level_names[own]);
+    int32_t least = own;
+    for (int32_t i = 0; i < ranks; i++)
+        least = offers[i].instructions < least ? offers[i].instructions : least;
+    *level = asked >= 0 ? asked : least;
+    return OCT_OK;
+}
+
+const oct_backend_kind oct_cpu_backend_kind = {
+    .name = "cpu",
+    .instructions_name = instructions_name,
+    .offer = offer,
+    .agree = agree,
+    .measure = measure,
+    .create = create,
+    .destroy = destroy,
+    .place = place,
+    .accept = accept,
+    .finish_load = be_ready,
+    .prepare = be_ready,
+    .step = run_step,
+    .logits = oct_cpu_logits,
+    .maximum = oct_cpu_maximum,
+    .make_candidates = oct_cpu_make_candidates,
+    .candidates = oct_cpu_candidates,
+    .step_bytes = oct_cpu_step_bytes,
+    .operation_bytes = oct_cpu_operation_bytes,
+    .exchange_time = exchange_time,
+    .time_operations = time_operations,
+    .touch = oct_cpu_touch,
+};

@@ -37,7 +37,8 @@ typedef struct oct_cpu_scratch {
     float *states;         // attention states of one key-value head's queries, all splits
 } oct_cpu_scratch;
 
-struct oct_backend {
+typedef struct oct_cpu_backend {
+    oct_backend base;
     const oct_step_program *program;
     const oct_cpu_kernels *kernels;
     const oct_exchange *exchange;
@@ -61,12 +62,11 @@ struct oct_backend {
     float *qkv;                   // [max_columns][qkv_width]
     float *attention;             // [max_columns][attention_width]
     float *inner;                 // [max_columns][inner_width]
-    float *logits;                // [max_logit_columns][logits_stride]
+    float *logits;                // [max_logit_columns][logits_width]
     oct_candidates *candidates;   // [max_logit_columns][threads] of each thread's rows
     float *maxima;                // [max_logit_columns][threads] likewise
     float *states;                // [SPLIT_PARALLEL_COLUMNS][heads][splits][2 + head_dim]
     oct_cpu_scratch *scratch;     // [threads]
-    int64_t qkv_width, attention_width, inner_width, logits_stride;
     int32_t max_splits;
     float attention_scale;        // of the scores: head_dim^-0.5
 
@@ -76,26 +76,40 @@ struct oct_backend {
     size_t round_bytes[OCT_MAX_RANKS];
     uint64_t exchange_ns;         // of the rounds that were timed, and their number
     int32_t exchange_rounds;
-    oct_operation_times *times;   // of oct_backend_time_operations(), or NULL
+    oct_operation_times *times;   // of time_operations(), or NULL
     uint32_t team_rounds;         // so far
-};
+} oct_cpu_backend;
+
+static inline oct_cpu_backend *oct_cpu_backend_of(const oct_backend *backend)
+{
+    return (oct_cpu_backend *)(uintptr_t)backend;
+}
 
 // Columns up to which attention is divided by splits as well as by heads.
 enum { OCT_SPLIT_PARALLEL_COLUMNS = 16 };
 
 // Each operation is run by every thread of the team; it ends with a barrier where the next one reads what other
 // threads wrote. Returns false when the step has failed: all threads leave together.
-typedef bool (*oct_cpu_operation)(oct_backend *backend, const oct_operation *operation, int32_t thread,
+typedef bool (*oct_cpu_operation)(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread,
                                   int32_t threads);
 
-bool oct_cpu_embed(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_qkv(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_rope_cache(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_attention(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_output(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_gate_up(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_down(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
-bool oct_cpu_head(oct_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_embed(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_qkv(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_rope_cache(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_attention(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_output(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_gate_up(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_down(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+bool oct_cpu_head(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
+
+// Functions of oct_backend_kind that stand in other files than backend.c.
+oct_status oct_cpu_logits(oct_backend *backend, int32_t i, float *logits);
+float oct_cpu_maximum(const oct_backend *backend, int32_t i);
+oct_status oct_cpu_make_candidates(oct_backend *backend, const float *maxima);
+void oct_cpu_candidates(const oct_backend *backend, int32_t i, oct_candidates *candidates);
+uint64_t oct_cpu_step_bytes(const oct_backend *backend, int32_t columns, int64_t positions);
+void oct_cpu_operation_bytes(const oct_backend *backend, uint64_t *bytes);
+oct_status oct_cpu_touch(oct_backend *backend, size_t weight_bytes, int64_t positions, int32_t way);
 
 // The part of `total` that a thread works on.
 static inline oct_run oct_thread_run(int64_t total, int32_t thread, int32_t threads)
@@ -123,11 +137,11 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
 
 // The first weights that a thread reads in the operations behind this one, or NULL: kernels fetch them while the team
 // meets.
-const uint8_t *oct_cpu_next_weights(const oct_backend *backend, const oct_operation *operation, int32_t thread,
+const uint8_t *oct_cpu_next_weights(const oct_cpu_backend *backend, const oct_operation *operation, int32_t thread,
                                     int32_t threads);
 
 // Meets the team, lets thread 0 hold an exchange round of bytes_of_rank (backend->round_bytes), meets again.
-bool oct_cpu_exchange(oct_backend *backend, int32_t thread);
+bool oct_cpu_exchange(oct_cpu_backend *backend, int32_t thread);
 
 // How the reduction of a projection along K goes. Where MPI carries it, the rows are cut into parts, the same on every
 // rank, so that one is on its way while the next is computed; a part lies in the exchange's slot as
@@ -143,16 +157,16 @@ typedef struct oct_reduction {
 // All of them are called by every thread, only where there are several ranks, in this order: for each part its nodes
 // are written and published; at the end oct_cpu_reduce waits for the other ranks and adds to the residual what this
 // thread has computed. A failure is left in backend->failed; the team meets afterwards.
-void oct_cpu_plan_reduction(const oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, int32_t thread,
-                            int32_t threads, oct_reduction *reduction);
-float *oct_cpu_part_nodes(const oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
-void oct_cpu_publish_part(oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
-void oct_cpu_reduce(oct_backend *backend, const oct_reduction *reduction, int32_t thread);
+void oct_cpu_plan_reduction(const oct_cpu_backend *backend, const oct_tree_finish *finish, int64_t hidden,
+                            int32_t thread, int32_t threads, oct_reduction *reduction);
+float *oct_cpu_part_nodes(const oct_cpu_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
+void oct_cpu_publish_part(oct_cpu_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread);
+void oct_cpu_reduce(oct_cpu_backend *backend, const oct_reduction *reduction, int32_t thread);
 
 // Prepares the input of matrices in the forms of `forms`: columns of x [][stride], `size` elements each, through
 // an RMSNorm where norm != NULL. With one column each thread makes its own copy and nobody waits; with more the
 // team shares the work and meets. `selected` names the columns of x, or NULL: the first `columns`.
-const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int64_t stride, int64_t size,
+const oct_activations *oct_cpu_prepare(oct_cpu_backend *backend, const float *x, int64_t stride, int64_t size,
                                        const float *norm, const int32_t *selected, int32_t columns, int forms,
                                        int32_t thread, int32_t threads);
 

@@ -1,51 +1,52 @@
 // The vocabulary projection on the CPU, and the candidates of the columns that are sampled: each thread looks at the
 // logits that it has just computed.
 #include <math.h>
+#include <string.h>
 
 #include "kernels/cpu/executor.h"
 
 // The rows of this rank's vocabulary that a thread computes and samples.
-static oct_run rows_of(const oct_backend *backend, int32_t thread)
+static oct_run rows_of(const oct_cpu_backend *backend, int32_t thread)
 {
     const oct_step_program *program = backend->program;
     const oct_cpu_matrix *head = &backend->matrices[program->operations[program->operation_count - 1].matrices[0]];
-    const oct_run strips = oct_thread_run(head->strips, thread, backend->options.threads);
+    const oct_run strips = oct_thread_run(head->strips, thread, backend->options.cpu.threads);
     const int32_t rows = (int32_t)head->rows, begin = strips.begin * OCT_TILE_ROWS, end = strips.end * OCT_TILE_ROWS;
     return (oct_run){begin < rows ? begin : rows, end < rows ? end : rows};
 }
 
-static oct_candidates *part_of(const oct_backend *backend, int32_t i, int32_t thread)
+static oct_candidates *part_of(const oct_cpu_backend *backend, int32_t i, int32_t thread)
 {
-    return backend->candidates + (int64_t)i * backend->options.threads + thread;
+    return backend->candidates + (int64_t)i * backend->options.cpu.threads + thread;
 }
 
-static void make_part(oct_backend *backend, int32_t i, int32_t thread, float maximum)
+static void make_part(oct_cpu_backend *backend, int32_t i, int32_t thread, float maximum)
 {
     const oct_column_sampling *column = &backend->step->samplings[i];
     const oct_run rows = rows_of(backend, thread);
     oct_candidates_make(part_of(backend, i, thread), column->sampling, column->position,
-                        oct_backend_logits(backend, i) + rows.begin,
+                        backend->logits + i * backend->program->logits_width + rows.begin,
                         backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS + rows.begin, rows.end - rows.begin,
                         maximum, NULL, oct_sampling_list_size(column->sampling));
 }
 
-static void sample_part(oct_backend *backend, int32_t i, int32_t thread)
+static void sample_part(oct_cpu_backend *backend, int32_t i, int32_t thread)
 {
     const oct_column_sampling *column = &backend->step->samplings[i];
     if (column->sampling == NULL)
         return;
     const oct_run rows = rows_of(backend, thread);
-    float *logits = backend->logits + i * backend->logits_stride + rows.begin;
+    float *logits = backend->logits + i * backend->program->logits_width + rows.begin;
     oct_sampling_adjust(column->sampling, column->history, column->history_length, logits,
                         backend->program->vocabulary_tiles.begin * OCT_TILE_ROWS + rows.begin, rows.end - rows.begin);
     if (oct_sampling_needs_maximum(column->sampling))
-        backend->maxima[(int64_t)i * backend->options.threads + thread] =
+        backend->maxima[(int64_t)i * backend->options.cpu.threads + thread] =
             oct_sampling_maximum(logits, rows.end - rows.begin);
     else
         make_part(backend, i, thread, 0);
 }
 
-bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_head(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const oct_step *step = backend->step;
     if (step->logit_columns == 0)
@@ -58,29 +59,34 @@ bool oct_cpu_head(oct_backend *backend, const oct_operation *operation, int32_t 
     const oct_run mine = oct_thread_run(head->strips, thread, threads);
     if (mine.begin < mine.end)
         oct_cpu_run_dot(head, mine.begin, mine.end - mine.begin, input, NULL,
-                        backend->logits + mine.begin * OCT_TILE_ROWS, (size_t)backend->logits_stride);
+                        backend->logits + mine.begin * OCT_TILE_ROWS, (size_t)backend->program->logits_width);
     for (int32_t i = 0; step->samplings != NULL && i < step->logit_columns; i++)
         sample_part(backend, i, thread);
     oct_team_barrier(backend->team);
     return true;
 }
 
-const float *oct_backend_logits(const oct_backend *backend, int32_t i)
+oct_status oct_cpu_logits(oct_backend *base, int32_t i, float *logits)
 {
-    return backend->logits + i * backend->logits_stride;
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
+    const oct_step_program *program = backend->program;
+    const oct_cpu_matrix *head = &backend->matrices[program->operations[program->operation_count - 1].matrices[0]];
+    memcpy(logits, backend->logits + i * program->logits_width, (size_t)head->rows * sizeof *logits);
+    return OCT_OK;
 }
 
-float oct_backend_maximum(const oct_backend *backend, int32_t i)
+float oct_cpu_maximum(const oct_backend *base, int32_t i)
 {
-    const float *maxima = backend->maxima + (int64_t)i * backend->options.threads;
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
+    const float *maxima = backend->maxima + (int64_t)i * backend->options.cpu.threads;
     float maximum = -INFINITY;
-    for (int32_t thread = 0; thread < backend->options.threads; thread++)
+    for (int32_t thread = 0; thread < backend->options.cpu.threads; thread++)
         maximum = maxima[thread] > maximum ? maxima[thread] : maximum;
     return maximum;
 }
 
 typedef struct second_pass {
-    oct_backend *backend;
+    oct_cpu_backend *backend;
     const float *maxima;
 } second_pass;
 
@@ -94,15 +100,18 @@ static void make_parts(void *context, int32_t thread, int32_t threads)
             make_part(pass->backend, i, thread, pass->maxima[i]);
 }
 
-void oct_backend_make_candidates(oct_backend *backend, const float *maxima)
+oct_status oct_cpu_make_candidates(oct_backend *base, const float *maxima)
 {
+    oct_cpu_backend *backend = oct_cpu_backend_of(base);
     second_pass pass = {.backend = backend, .maxima = maxima};
     oct_team_run(backend->team, make_parts, &pass);
+    return OCT_OK;
 }
 
-void oct_backend_candidates(const oct_backend *backend, int32_t i, oct_candidates *candidates)
+void oct_cpu_candidates(const oct_backend *base, int32_t i, oct_candidates *candidates)
 {
-    const int32_t threads = backend->options.threads;
+    const oct_cpu_backend *backend = oct_cpu_backend_of(base);
+    const int32_t threads = backend->options.cpu.threads;
     const int32_t list_size = oct_sampling_list_size(backend->step->samplings[i].sampling);
     const oct_candidates *lists[OCT_MAX_CANDIDATE_LISTS];
     oct_candidates joined[2]; // in turn, where there are more threads than lists that can be joined at once

@@ -22,9 +22,6 @@
 #include "runtime/page_table.h"
 #include "runtime/partition.h"
 
-#define OCT_SPLIT_POSITIONS 256 // positions of an attention split
-#define OCT_SPLIT_PAGES (OCT_SPLIT_POSITIONS / OCT_PAGE_POSITIONS)
-
 // The forms in which a matrix can take its input; bits, so that an input can be made in several.
 typedef enum oct_activation_form {
     OCT_FORM_F32 = 1,

@@ -6,7 +6,7 @@
 #include "runtime/progress.h"
 
 // x through an RMSNorm where norm != NULL, in the forms of `forms`, as the only column of input.
-static void prepare_column(const oct_backend *backend, oct_activations *input, const float *x, int64_t size,
+static void prepare_column(const oct_cpu_backend *backend, oct_activations *input, const float *x, int64_t size,
                            const float *norm, int forms, float *row)
 {
     const oct_cpu_kernels *kernels = backend->kernels;
@@ -48,7 +48,7 @@ static void pack_column(oct_activations *input, int32_t column, const oct_activa
     }
 }
 
-const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int64_t stride, int64_t size,
+const oct_activations *oct_cpu_prepare(oct_cpu_backend *backend, const float *x, int64_t stride, int64_t size,
                                        const float *norm, const int32_t *selected, int32_t columns, int forms,
                                        int32_t thread, int32_t threads)
 {
@@ -71,7 +71,7 @@ const oct_activations *oct_cpu_prepare(oct_backend *backend, const float *x, int
     return input;
 }
 
-bool oct_cpu_exchange(oct_backend *backend, int32_t thread)
+bool oct_cpu_exchange(oct_cpu_backend *backend, int32_t thread)
 {
     oct_team_barrier(backend->team);
     if (backend->exchange->ranks == 1)
@@ -90,13 +90,13 @@ bool oct_cpu_exchange(oct_backend *backend, int32_t thread)
 }
 
 // A token's row from the rank that holds it; ranks that do not leave the slot as it is.
-static bool own_token(const oct_backend *backend, int32_t token)
+static bool own_token(const oct_cpu_backend *backend, int32_t token)
 {
     const oct_run tiles = backend->program->vocabulary_tiles;
     return token / OCT_TILE_ROWS >= tiles.begin && token / OCT_TILE_ROWS < tiles.end;
 }
 
-static int32_t token_owner(const oct_backend *backend, int32_t token)
+static int32_t token_owner(const oct_cpu_backend *backend, int32_t token)
 {
     const oct_step_program *program = backend->program;
     const oct_partition partition = oct_model_vocabulary_partition(&program->model);
@@ -108,7 +108,7 @@ static int32_t token_owner(const oct_backend *backend, int32_t token)
     return 0;
 }
 
-bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_embed(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const oct_step *step = backend->step;
     const oct_cpu_matrix *table = &backend->matrices[operation->matrices[0]];
@@ -139,7 +139,7 @@ bool oct_cpu_embed(oct_backend *backend, const oct_operation *operation, int32_t
     return true;
 }
 
-const uint8_t *oct_cpu_next_weights(const oct_backend *backend, const oct_operation *operation, int32_t thread,
+const uint8_t *oct_cpu_next_weights(const oct_cpu_backend *backend, const oct_operation *operation, int32_t thread,
                                     int32_t threads)
 {
     const oct_operation *end = backend->program->operations + backend->program->operation_count;
@@ -187,7 +187,7 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
     matrix->dot(&dot);
 }
 
-bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_qkv(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const int32_t columns = backend->step->columns;
     const int32_t hidden = backend->program->model.hidden;
@@ -211,14 +211,14 @@ bool oct_cpu_qkv(oct_backend *backend, const oct_operation *operation, int32_t t
         if (begin < end)
             oct_cpu_run_dot(parts[i], begin, end - begin, input,
                             before + end < mine.end ? parts[i + 1]->data : next,
-                            backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->qkv_width);
+                            backend->qkv + (before + begin) * OCT_TILE_ROWS, (size_t)backend->program->qkv_width);
         before += parts[i]->strips;
     }
     oct_team_barrier(backend->team);
     return true;
 }
 
-bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_gate_up(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
     const int32_t columns = backend->step->columns;
     const int32_t hidden = backend->program->model.hidden;
@@ -241,7 +241,7 @@ bool oct_cpu_gate_up(oct_backend *backend, const oct_operation *operation, int32
         oct_cpu_run_dot(up, strip, strips, input, more, ups, rows);
         for (int32_t c = 0; c < columns; c++)
             backend->kernels->silu_multiply(gates + (size_t)c * rows, ups + (size_t)c * rows, (int64_t)rows,
-                                            backend->inner + c * backend->inner_width + strip * OCT_TILE_ROWS);
+                                            backend->inner + c * backend->program->inner_width + strip * OCT_TILE_ROWS);
     }
     oct_team_barrier(backend->team);
     return true;

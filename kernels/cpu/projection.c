@@ -26,7 +26,7 @@ static float *stack_level(const projection *p, float *stack, int32_t top, int32_
 }
 
 // One rank: its one node is the root. For the panel of columns from `begin` on.
-static void add_root(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
+static void add_root(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
                      int32_t columns, const float *stack)
 {
     const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
@@ -49,7 +49,7 @@ static void copy_nodes(const projection *p, int32_t strip, int32_t strips, int32
 
 // Adds up the granules of `strips` strips for the panel of columns from `begin` on, with a stack of partial vectors
 // [depth][columns][rows] in scratch. (The rows of the residual are a multiple of 32: no strip is padded.)
-static void project_strips(oct_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
+static void project_strips(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
                            float *stack)
 {
     const oct_activations panel = oct_activation_panel(p->input, begin);
@@ -84,7 +84,7 @@ static void project_strips(oct_backend *backend, const projection *p, int32_t st
         copy_nodes(p, strip, strips, begin, columns, stack);
 }
 
-static void project_run(oct_backend *backend, const projection *p, oct_run strips, int32_t thread)
+static void project_run(oct_cpu_backend *backend, const projection *p, oct_run strips, int32_t thread)
 {
     const int32_t columns = p->input->columns;
     const int32_t at_a_time = oct_cpu_strips_at_a_time(columns < OCT_PANEL_COLUMNS ? columns : OCT_PANEL_COLUMNS);
@@ -94,7 +94,7 @@ static void project_run(oct_backend *backend, const projection *p, oct_run strip
                            backend->scratch[thread].tiles);
 }
 
-static bool project(oct_backend *backend, const oct_operation *operation, const float *x, int64_t stride,
+static bool project(oct_cpu_backend *backend, const oct_operation *operation, const float *x, int64_t stride,
                     const oct_tree_schedule *tree, const oct_tree_finish *finish, int32_t thread, int32_t threads)
 {
     projection p = {.matrix = &backend->matrices[operation->matrices[0]],
@@ -119,14 +119,14 @@ static bool project(oct_backend *backend, const oct_operation *operation, const 
     return atomic_load_explicit(&backend->failed, memory_order_relaxed) == OCT_OK;
 }
 
-bool oct_cpu_output(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_output(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
-    return project(backend, operation, backend->attention, backend->attention_width,
+    return project(backend, operation, backend->attention, backend->program->attention_width,
                    &backend->program->attention_tree, &backend->program->attention_finish, thread, threads);
 }
 
-bool oct_cpu_down(oct_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
+bool oct_cpu_down(oct_cpu_backend *backend, const oct_operation *operation, int32_t thread, int32_t threads)
 {
-    return project(backend, operation, backend->inner, backend->inner_width, &backend->program->ffn_tree,
+    return project(backend, operation, backend->inner, backend->program->inner_width, &backend->program->ffn_tree,
                    &backend->program->ffn_finish, thread, threads);
 }

@@ -10,7 +10,7 @@ enum { ROUNDS_A_TIMED_ONE = 9 };
 // Fewer bytes than these are not worth a message of their own.
 enum { PART_BYTES = 32 << 10 };
 
-static int32_t count_parts(const oct_backend *backend, const oct_tree_finish *finish, int64_t hidden)
+static int32_t count_parts(const oct_cpu_backend *backend, const oct_tree_finish *finish, int64_t hidden)
 {
     const oct_exchange *exchange = backend->exchange;
     if (exchange->team_round != NULL)
@@ -20,8 +20,8 @@ static int32_t count_parts(const oct_backend *backend, const oct_tree_finish *fi
     return parts < 1 ? 1 : parts < OCT_EXCHANGE_PARTS ? (int32_t)parts : OCT_EXCHANGE_PARTS;
 }
 
-void oct_cpu_plan_reduction(const oct_backend *backend, const oct_tree_finish *finish, int64_t hidden, int32_t thread,
-                            int32_t threads, oct_reduction *reduction)
+void oct_cpu_plan_reduction(const oct_cpu_backend *backend, const oct_tree_finish *finish, int64_t hidden,
+                            int32_t thread, int32_t threads, oct_reduction *reduction)
 {
     reduction->finish = finish;
     reduction->hidden = hidden;
@@ -35,26 +35,26 @@ void oct_cpu_plan_reduction(const oct_backend *backend, const oct_tree_finish *f
 }
 
 // Floats of a rank's nodes in front of a part, and in it.
-static size_t floats_of(const oct_backend *backend, const oct_reduction *reduction, int32_t rank, int32_t strips)
+static size_t floats_of(const oct_cpu_backend *backend, const oct_reduction *reduction, int32_t rank, int32_t strips)
 {
     return (size_t)reduction->finish->nodes_of_rank[rank] * (size_t)backend->step->columns * (size_t)strips *
            OCT_TILE_ROWS;
 }
 
-float *oct_cpu_part_nodes(const oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
+float *oct_cpu_part_nodes(const oct_cpu_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
 {
     const oct_exchange *exchange = backend->exchange;
     float *slot = exchange->slot(exchange->context, thread);
     return slot + floats_of(backend, reduction, exchange->rank, reduction->part[part].begin);
 }
 
-static void keep_failure(oct_backend *backend, oct_status status)
+static void keep_failure(oct_cpu_backend *backend, oct_status status)
 {
     if (status != OCT_OK)
         atomic_store(&backend->failed, (int)status);
 }
 
-void oct_cpu_publish_part(oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
+void oct_cpu_publish_part(oct_cpu_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
 {
     const oct_exchange *exchange = backend->exchange;
     if (exchange->team_round != NULL)
@@ -74,7 +74,7 @@ void oct_cpu_publish_part(oct_backend *backend, const oct_reduction *reduction, 
 }
 
 // Waits for the nodes of the other ranks: those of the same rows where every thread can do so for itself.
-static bool await_nodes(oct_backend *backend, int32_t thread)
+static bool await_nodes(oct_cpu_backend *backend, int32_t thread)
 {
     const oct_exchange *exchange = backend->exchange;
     const bool by_team = exchange->team_round != NULL;
@@ -98,7 +98,7 @@ static bool await_nodes(oct_backend *backend, int32_t thread)
 }
 
 // Adds the nodes of one part to the residual, for the strips of it that this thread has computed.
-static void add_part(oct_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
+static void add_part(oct_cpu_backend *backend, const oct_reduction *reduction, int32_t part, int32_t thread)
 {
     const oct_exchange *exchange = backend->exchange;
     const oct_run strips = reduction->part[part], mine = reduction->mine[part];
@@ -121,7 +121,7 @@ static void add_part(oct_backend *backend, const oct_reduction *reduction, int32
     }
 }
 
-void oct_cpu_reduce(oct_backend *backend, const oct_reduction *reduction, int32_t thread)
+void oct_cpu_reduce(oct_cpu_backend *backend, const oct_reduction *reduction, int32_t thread)
 {
     if (!await_nodes(backend, thread))
         return;

@@ -19,12 +19,14 @@
 #include "runtime/huge_memory.h"
 #include "runtime/progress.h"
 #include "runtime/step_program.h"
+#include "tests/unit/memory_target.h"
 
 enum { ROUNDS_MAX = 99, THREADS_MAX = 64 };
 
 typedef struct bench {
     oct_checkpoint *checkpoint;
     oct_load_item *items;
+    uint8_t **places; // of the items
     int32_t count;
     int threads, fd;
     uint64_t bytes, piece;
@@ -62,7 +64,7 @@ static void *read_plain(void *argument)
         if (from < to)
             read_range(r->bench,
                        item->tensor->file_offset + item->tensor->granule_bytes[item->run.begin] + from - begin,
-                       (uint8_t *)item->destination + (from - begin), to - from);
+                       r->bench->places[i] + (from - begin), to - from);
         begin = end;
     }
     return NULL;
@@ -85,7 +87,8 @@ static void load_plain(const bench *b)
 
 static void load_octet(const bench *b)
 {
-    if (oct_checkpoint_load(b->checkpoint, b->items, b->count, b->threads, NULL, NULL, NULL))
+    const oct_load_target target = memory_target(b->places);
+    if (oct_checkpoint_load(b->checkpoint, b->items, b->count, &target, b->threads, NULL, NULL, NULL))
         give_up("load");
 }
 
@@ -97,7 +100,7 @@ static double time_load(bench *b, void (*load)(const bench *))
         give_up("memory");
     uint8_t *at = memory;
     for (int32_t i = 0; i < b->count; i++) {
-        b->items[i].destination = at;
+        b->places[i] = at;
         at += (oct_tensor_run_bytes(b->items[i].tensor, b->items[i].run) + 63) / 64 * 64;
     }
     MPI_Barrier(MPI_COMM_WORLD);
@@ -117,12 +120,13 @@ static void open_shard(bench *b, const char *path, int ranks, int rank)
         give_up(path);
     b->fd = open(path, O_RDONLY);
     b->items = calloc((size_t)program.matrix_count, sizeof *b->items);
+    b->places = calloc((size_t)program.matrix_count, sizeof *b->places);
     for (int32_t i = 0; i < program.matrix_count; i++) {
         const oct_program_matrix *matrix = &program.matrices[i];
         const oct_tensor *tensor = oct_checkpoint_matrix(b->checkpoint, matrix->spec.name);
         if (matrix->granules.begin == matrix->granules.end)
             continue;
-        b->items[b->count++] = (oct_load_item){tensor, matrix->granules, NULL};
+        b->items[b->count++] = (oct_load_item){tensor, matrix->granules};
         b->bytes += oct_tensor_run_bytes(tensor, matrix->granules);
     }
 }

@@ -32,7 +32,7 @@ typedef struct bench {
     oct_exchange exchange;
     oct_tree_finish finish;
     oct_step step;
-    oct_backend backend;
+    oct_cpu_backend backend;
     oct_host_memory memory;
     uint64_t plain_round;
 } bench;

@@ -1,5 +1,5 @@
 # Where NVIDIA's headers lie: CUDA_HOME's, or those beside nvcc. Sets CUDA_HEADERS (cache) or leaves it NOTFOUND.
-# The emulation takes types and prototypes from them; it needs no compiler and no library of CUDA.
+# The emulation takes types and prototypes from them; none of its libraries, and no nvcc.
 find_program(CUDA_COMPILER nvcc HINTS $ENV{CUDA_HOME}/bin /usr/local/cuda/bin)
 set(beside_compiler)
 if(CUDA_COMPILER)

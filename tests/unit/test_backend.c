@@ -20,7 +20,7 @@
 #include "kernels/cpu/kernels.h"
 #include "runtime/step_program.h"
 
-enum { CONTEXT = 320, PROMPT = 300, KEPT = 24, MAX_RANKS = 10, MAX_THREADS = 3 };
+enum { CONTEXT = 320, PROMPT = 300, KEPT = 24, MAX_RANKS = 10, MAX_THREADS = 3, PIECE = 1000 };
 
 static uint64_t random_state;
 
@@ -290,11 +290,24 @@ static void run_prompt(rank_work *work, oct_backend *backend, const oct_step_pro
                                .pages = tables,
                                .logit_columns = wanted,
                                .logit_column = columns};
-        assert_int_equal(oct_backend_step(backend, &step, &work->hash), OCT_OK);
+        assert_int_equal(backend->kind->step(backend, &step, &work->hash), OCT_OK);
         for (int32_t i = 0; i < wanted; i++)
             if (first < last)
-                memcpy(work->logits + (int64_t)(at + columns[i] - (PROMPT - KEPT)) * vocabulary + first,
-                       oct_backend_logits(backend, i), (size_t)(last - first) * sizeof(float));
+                assert_int_equal(
+                    backend->kind->logits(
+                        backend, i, work->logits + (int64_t)(at + columns[i] - (PROMPT - KEPT)) * vocabulary + first),
+                    OCT_OK);
+    }
+}
+
+static void load_matrix(oct_backend *backend, int32_t i, const uint8_t *bytes, size_t count)
+{
+    for (size_t at = 0; at < count; at += PIECE) {
+        const size_t n = count - at < PIECE ? count - at : PIECE;
+        void *to;
+        assert_int_equal(backend->kind->place(backend, 0, i, at, n, &to), OCT_OK);
+        memcpy(to, bytes + at, n);
+        assert_int_equal(backend->kind->accept(backend, 0, i, at, n), OCT_OK);
     }
 }
 
@@ -328,24 +341,26 @@ static void *run_rank(void *argument)
                                    .finish_parts = seat_finish_parts,
                                    .team_round = work->by_team ? seat_team_round : NULL,
                                    .peer = seat_peer};
-    const oct_backend_options options = {.threads = work->threads,
-                                         .oversubscribed = true,
-                                         .instructions = work->instructions,
+    const oct_backend_options options = {.instructions = work->instructions,
                                          .max_columns = work->chunk,
                                          .max_logit_columns = work->chunk,
                                          .context = CONTEXT,
-                                         .pages = CONTEXT / 64};
+                                         .pages = CONTEXT / 64,
+                                         .loaders = 1,
+                                         .piece_bytes = PIECE,
+                                         .cpu = {.threads = work->threads, .oversubscribed = true}};
     oct_backend *backend;
-    assert_int_equal(oct_backend_create(&backend, &program, encodings, bytes, vectors, m->rope, &exchange, &options),
-                     OCT_OK);
+    const oct_backend_kind *kind = &oct_cpu_backend_kind;
+    assert_int_equal(kind->create(&backend, &program, encodings, bytes, vectors, m->rope, &exchange, &options), OCT_OK);
     for (int32_t i = 0; i < program.matrix_count; i++) {
         const memory_tensor *tensor = &m->tensors[find_tensor(m, program.matrices[i].spec.name)];
-        memcpy(oct_backend_matrix(backend, i), tensor->bytes + tensor->granules[program.matrices[i].granules.begin],
-               bytes[i]);
+        load_matrix(backend, i, tensor->bytes + tensor->granules[program.matrices[i].granules.begin], bytes[i]);
     }
+    assert_int_equal(kind->finish_load(backend), OCT_OK);
+    assert_int_equal(kind->prepare(backend), OCT_OK);
     run_prompt(work, backend, &program);
     work->most_parts = place.most_parts;
-    oct_backend_destroy(backend);
+    kind->destroy(backend);
     oct_step_program_free(&program);
     free(encodings);
     free(bytes);
@@ -448,9 +463,47 @@ static void same_bits_floating_encodings(void **state)
     check_model(biased, OCT_F32);
 }
 
+// Kinds are found by name, the list ends, and the CPU is its last choice: it is always there.
+static void kinds(void **state)
+{
+    (void)state;
+    int32_t count = 0;
+    while (oct_backend_kind_at(count) != NULL) {
+        assert_ptr_equal(oct_backend_find(oct_backend_kind_at(count)->name), oct_backend_kind_at(count));
+        count++;
+    }
+    assert_ptr_equal(oct_backend_kind_at(count - 1), &oct_cpu_backend_kind);
+    assert_ptr_equal(oct_backend_find("cpu"), &oct_cpu_backend_kind);
+    assert_null(oct_backend_find("cp"));
+}
+
+// What ranks of different processors agree on, and which of them says that it cannot.
+static void agreement_of_the_cpu(void **state)
+{
+    (void)state;
+    const oct_backend_kind *cpu = &oct_cpu_backend_kind;
+    const oct_backend_offer offers[] = {{.instructions = 2}, {.instructions = 1}, {.instructions = 2}};
+    for (int32_t rank = 0; rank < 3; rank++) {
+        int32_t level = -1;
+        assert_int_equal(cpu->agree(offers, 3, rank, -1, &level), OCT_OK);
+        assert_int_equal(level, 1);
+        assert_int_equal(cpu->agree(offers, 3, rank, 0, &level), OCT_OK);
+        assert_int_equal(level, 0);
+        assert_int_equal(cpu->agree(offers, 3, rank, 2, &level), rank == 1 ? OCT_ERR_MACHINE : OCT_OK);
+    }
+    assert_string_equal(oct_failure_text(), "this processor has no avx512; use --instructions avx2");
+    oct_failure_clear();
+    oct_backend_offer own;
+    assert_int_equal(cpu->offer(0, 1, &own), OCT_OK);
+    assert_int_equal(own.instructions, oct_cpu_level());
+    assert_int_equal(own.memory_bytes, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(kinds),
+        cmocka_unit_test(agreement_of_the_cpu),
         cmocka_unit_test(same_bits_integer_encodings),
         cmocka_unit_test(same_bits_floating_encodings),
     };

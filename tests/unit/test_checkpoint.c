@@ -1,6 +1,7 @@
 // Checkpoints: what is written is what is read, by any cut into granules; damage anywhere is noticed.
 #include <mpi.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,9 +13,11 @@
 #include <cmocka.h>
 
 #include "checkpoints/checkpoint.h"
+#include "checkpoints/checksum.h"
 #include "checkpoints/layout.h"
 #include "checkpoints/two_bits.h"
 #include "checkpoints/writer.h"
+#include "tests/unit/memory_target.h"
 
 // HDF5 1.10 forgets buffers of its own when it refuses a damaged file; ours are still checked.
 const char *__lsan_default_suppressions(void);
@@ -63,19 +66,22 @@ static uint8_t *load_all(oct_checkpoint *checkpoint, int threads, uint64_t *size
     int32_t count;
     const oct_tensor *tensors = oct_checkpoint_matrices(checkpoint, &count);
     oct_load_item *items = calloc((size_t)count, sizeof *items);
+    uint8_t **places = calloc((size_t)count, sizeof *places);
+    const oct_load_target target = memory_target(places);
     *size = 0;
     for (int32_t i = 0; i < count; i++) {
-        items[i] = (oct_load_item){&tensors[i], {0, tensors[i].spec.partition.granules}, NULL};
+        items[i] = (oct_load_item){&tensors[i], {0, tensors[i].spec.partition.granules}};
         *size += oct_tensor_run_bytes(&tensors[i], items[i].run);
     }
     uint8_t *all = malloc(*size), *at = all;
     for (int32_t i = 0; i < count; i++) {
-        items[i].destination = at;
+        places[i] = at;
         at += oct_tensor_run_bytes(&tensors[i], items[i].run);
     }
     oct_load_report report = {0};
-    oct_status status = oct_checkpoint_load(checkpoint, items, count, threads, NULL, NULL, &report);
+    oct_status status = oct_checkpoint_load(checkpoint, items, count, &target, threads, NULL, NULL, &report);
     free(items);
+    free(places);
     if (!status) {
         assert_int_equal(report.bytes, *size);
         return all;
@@ -293,8 +299,9 @@ static void test_runs(void **context)
         for (int32_t i = 0; i < count; i++)
             for (int rank = 0; rank < ranks; rank++) {
                 oct_run run = oct_partition_cut(tensors[i].spec.partition.granules, ranks, rank);
-                oct_load_item item = {&tensors[i], run, piece};
-                assert_int_equal(oct_checkpoint_load(checkpoint, &item, 1, 1, NULL, NULL, NULL), OCT_OK);
+                const oct_load_item item = {&tensors[i], run};
+                const oct_load_target target = memory_target(&piece);
+                assert_int_equal(oct_checkpoint_load(checkpoint, &item, 1, &target, 1, NULL, NULL, NULL), OCT_OK);
                 assert_memory_equal(piece, at, oct_tensor_run_bytes(&tensors[i], run));
                 at += oct_tensor_run_bytes(&tensors[i], run);
                 sum += oct_tensor_run_bytes(&tensors[i], run);
@@ -303,6 +310,105 @@ static void test_runs(void **context)
         free(piece);
     }
     free(whole);
+    oct_checkpoint_close(checkpoint);
+}
+
+// A target that, like a device, lends each thread a piece of memory and takes what stands in it afterwards.
+enum { STAGING_THREADS = 3, STAGED_ITEMS = 2 };
+typedef struct staging {
+    uint8_t pieces[STAGING_THREADS][OCT_LOAD_PIECE_BYTES];
+    uint64_t lent[STAGING_THREADS][3]; // item, offset and bytes of each thread's piece
+    uint8_t *taken[STAGED_ITEMS], *times[STAGED_ITEMS]; // [bytes of the item] what came, and how often
+    _Atomic int accepted;
+    int finished, refuse_at; // refuses so many pieces after the first, -1: none
+} staging;
+
+static oct_status lend(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes, void **to)
+{
+    staging *s = context;
+    assert_true(thread >= 0 && thread < STAGING_THREADS && bytes > 0 && bytes <= OCT_LOAD_PIECE_BYTES);
+    const uint64_t lent[] = {(uint64_t)item, offset, bytes};
+    memcpy(s->lent[thread], lent, sizeof lent);
+    memset(s->pieces[thread], 0xEE, OCT_LOAD_PIECE_BYTES);
+    *to = s->pieces[thread];
+    return OCT_OK;
+}
+
+static oct_status take_back(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes)
+{
+    staging *s = context;
+    const uint64_t back[] = {(uint64_t)item, offset, bytes};
+    assert_memory_equal(s->lent[thread], back, sizeof back);
+    if (atomic_fetch_add(&s->accepted, 1) == s->refuse_at)
+        return OCT_ERR_MACHINE;
+    memcpy(s->taken[item] + offset, s->pieces[thread], bytes);
+    for (size_t i = 0; i < bytes; i++)
+        s->times[item][offset + i]++;
+    return OCT_OK;
+}
+
+static oct_status count_end(void *context)
+{
+    staging *s = context;
+    s->finished++;
+    return OCT_OK;
+}
+
+static oct_status load_staged(oct_checkpoint *checkpoint, const oct_load_item *items, staging *s, int refuse_at)
+{
+    const oct_load_target target = {.context = s, .place = lend, .accept = take_back, .finish = count_end};
+    for (int i = 0; i < STAGED_ITEMS; i++)
+        memset(s->times[i], 0, oct_tensor_run_bytes(items[i].tensor, items[i].run));
+    s->accepted = s->finished = 0;
+    s->refuse_at = refuse_at;
+    return oct_checkpoint_load(checkpoint, items, STAGED_ITEMS, &target, STAGING_THREADS, NULL, NULL, NULL);
+}
+
+// Every byte is handed over once, from the piece that was lent for it: small granules together, large ones in parts.
+// What does not match its checksum is not handed over, and a refusal ends the load.
+static void test_staging(void **context)
+{
+    (void)context;
+    static const uint64_t granules[] = {0, 100000, 200000, 300000, 1000000, 1000010, 1000400};
+    enum { GRANULES = sizeof granules / sizeof granules[0] - 1 };
+    oct_checkpoint *checkpoint;
+    size_t size;
+    write_synthetic("heads-28-4", path, OCT_F32);
+    uint8_t *file = read_file(path, &size);
+    assert_true(size > 1000400);
+    assert_int_equal(oct_checkpoint_open(&checkpoint, path, MPI_COMM_NULL), OCT_OK);
+    uint64_t checksums[GRANULES];
+    for (int g = 0; g < GRANULES; g++)
+        checksums[g] = oct_checksum(file + granules[g], granules[g + 1] - granules[g]);
+    const oct_tensor tensor = {.spec = {.name = "staged"}, .granule_bytes = granules, .checksums = checksums};
+    const oct_load_item items[STAGED_ITEMS] = {{&tensor, {0, GRANULES}}, {&tensor, {2, 5}}};
+    staging *s = calloc(1, sizeof *s);
+    for (int i = 0; i < STAGED_ITEMS; i++) {
+        s->taken[i] = malloc(1000400);
+        s->times[i] = malloc(1000400);
+    }
+    assert_int_equal(load_staged(checkpoint, items, s, -1), OCT_OK);
+    assert_int_equal(s->finished, 1);
+    for (int i = 0; i < STAGED_ITEMS; i++) {
+        const uint64_t begin = granules[items[i].run.begin], bytes = oct_tensor_run_bytes(&tensor, items[i].run);
+        assert_memory_equal(s->taken[i], file + begin, bytes);
+        for (uint64_t at = 0; at < bytes; at++)
+            assert_int_equal(s->times[i][at], 1);
+    }
+    assert_int_equal(load_staged(checkpoint, items, s, 2), OCT_ERR_MACHINE);
+    assert_int_equal(s->finished, 0);
+    checksums[0]++;
+    assert_int_equal(load_staged(checkpoint, items, s, -1), OCT_ERR_FILE);
+    assert_true(strstr(oct_failure_text(), "granule 0 of staged") != NULL);
+    assert_int_equal(s->finished, 0);
+    assert_int_equal(s->times[0][0], 0);
+    oct_failure_clear();
+    for (int i = 0; i < STAGED_ITEMS; i++) {
+        free(s->taken[i]);
+        free(s->times[i]);
+    }
+    free(s);
+    free(file);
     oct_checkpoint_close(checkpoint);
 }
 
@@ -460,10 +566,10 @@ static int tear_down(void **context)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_reencoding),     cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_round_trip),   cmocka_unit_test(test_reencoding), cmocka_unit_test(test_same_bytes),
         cmocka_unit_test(test_bits),         cmocka_unit_test(test_writer_threads), cmocka_unit_test(test_runs),
-        cmocka_unit_test(test_flips),        cmocka_unit_test(test_truncation),     cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_named_damage),
+        cmocka_unit_test(test_staging),      cmocka_unit_test(test_flips),      cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_refusals),     cmocka_unit_test(test_named_damage),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

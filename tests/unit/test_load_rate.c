@@ -16,6 +16,7 @@
 #include "checkpoints/checkpoint.h"
 #include "checkpoints/writer.h"
 #include "runtime/progress.h"
+#include "tests/unit/memory_target.h"
 
 enum { ROUNDS = 9, THREADS = 2, PIECE = 1 << 20 };
 
@@ -58,13 +59,17 @@ static double time_load(oct_checkpoint *checkpoint, uint8_t *memory, uint64_t *b
     int32_t count;
     const oct_tensor *tensors = oct_checkpoint_matrices(checkpoint, &count);
     oct_load_item *items = calloc((size_t)count, sizeof *items);
+    uint8_t **places = calloc((size_t)count, sizeof *places);
+    const oct_load_target target = memory_target(places);
     oct_load_report report;
     for (int32_t i = 0; i < count; i++) {
-        items[i] = (oct_load_item){&tensors[i], {0, tensors[i].spec.partition.granules}, memory};
+        items[i] = (oct_load_item){&tensors[i], {0, tensors[i].spec.partition.granules}};
+        places[i] = memory;
         memory += (oct_tensor_run_bytes(&tensors[i], items[i].run) + 63) / 64 * 64;
     }
-    assert_int_equal(oct_checkpoint_load(checkpoint, items, count, THREADS, NULL, NULL, &report), OCT_OK);
+    assert_int_equal(oct_checkpoint_load(checkpoint, items, count, &target, THREADS, NULL, NULL, &report), OCT_OK);
     free(items);
+    free(places);
     *bytes = report.bytes;
     return (double)report.bytes / report.seconds;
 }

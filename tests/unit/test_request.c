@@ -99,6 +99,20 @@ static void takes_defaults_for_what_is_left_out(void **state)
     oct_request_free(&defaults);
 }
 
+static void keeps_ids_and_skips_a_byte_order_mark(void **state)
+{
+    (void)state;
+    static const char *const ids[] = {"0.1", "0.30000000000000004", "-1e300", "9007199254740993", "\"a\""};
+    for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+        char line[96];
+        oct_request r;
+        snprintf(line, sizeof line, "\xef\xbb\xbf{\"prompt\": \"\", \"id\": %s}", ids[i]);
+        assert_int_equal(parse(&r, line, NULL), OCT_OK);
+        assert_string_equal(r.id, ids[i]);
+        oct_request_free(&r);
+    }
+}
+
 static void refuses_wrong_lines_with_place_and_expectation(void **state)
 {
     (void)state;
@@ -302,6 +316,7 @@ int main(void)
         cmocka_unit_test(reads_every_key),
         cmocka_unit_test(reads_messages),
         cmocka_unit_test(takes_defaults_for_what_is_left_out),
+        cmocka_unit_test(keeps_ids_and_skips_a_byte_order_mark),
         cmocka_unit_test(refuses_wrong_lines_with_place_and_expectation),
         cmocka_unit_test(blank_lines_are_seen),
         cmocka_unit_test(survives_damaged_lines),

@@ -1,0 +1,43 @@
+// What a backend with devices of their own needs of the other ranks: memory that gathers move, and gathers that are
+// enqueued on a stream, so that they can be captured in a graph with the kernels around them. Nothing here waits, and
+// no host thread stands between two ranks while a graph runs. ranks/ provides it (NCCL); a stream is whatever the
+// backend and ranks/ both mean by one (cudaStream_t). Tokens, candidates and other small things of the host travel by
+// oct_exchange instead.
+#ifndef OCT_KERNELS_DEVICE_EXCHANGE_H
+#define OCT_KERNELS_DEVICE_EXCHANGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/partition.h"
+#include "runtime/status.h"
+
+// Memory of this rank's device. Where `symmetric`, kernels of this rank may read and write that of the other ranks at
+// of_rank[…] (and order it with release and acquire at system scope): reductions inside kernels need no gather then.
+typedef struct oct_device_memory {
+    void *own;                    // = of_rank[own rank]
+    void *of_rank[OCT_MAX_RANKS]; // [ranks]; NULL but for the own where not symmetric
+    size_t bytes;
+    bool symmetric;
+} oct_device_memory;
+
+typedef struct oct_device_exchange {
+    void *context;
+    int32_t ranks, rank;
+
+    // Allocates memory for gathers, aligned to 4 KiB, zeroed. COLLECTIVE, the same bytes on every rank, in the same
+    // order; before the first gather. The exchange owns it and frees it when it is closed. Errors: OCT_ERR_MACHINE.
+    oct_status (*allocate)(void *context, size_t bytes, oct_device_memory *memory);
+
+    // Enqueues on the stream: every rank's `bytes` at from go to to [ranks][bytes] on every rank, in order of rank.
+    // Both lie in memory of allocate(), `from` not in what is written; what the stream does before is seen, what it
+    // does afterwards sees all of it, and may overwrite `from`. May be captured; when captured nothing is sent.
+    // COLLECTIVE, the same sizes in the same order on every rank. Errors: OCT_ERR_MACHINE.
+    oct_status (*gather)(void *context, void *stream, const void *from, void *to, size_t bytes);
+
+    // Polled by the main thread while it waits for the stream. Errors: OCT_ERR_LOST where a peer is gone; the stream
+    // may never end then, and the process leaves without another call to the device.
+    oct_status (*check)(void *context);
+} oct_device_exchange;
+
+#endif
