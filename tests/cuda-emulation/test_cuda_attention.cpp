@@ -126,59 +126,92 @@ void add_last(std::vector<column> &columns, const setting &s, int32_t sequence, 
         columns.push_back(make_column(s, sequence, p));
 }
 
-// The attention of columns in one launch made for `launched` columns, on a device of so many multiprocessors:
-// [launched][heads][head_dim]. Launched twice, as a replayed graph does.
-std::vector<float> attend(const setting &s, const std::vector<column> &columns, int32_t launched,
-                          int32_t multiprocessors)
-{
-    const oct_cuda_device device = {multiprocessors, 0};
-    std::vector<int32_t> tokens, positions;
-    std::vector<const int32_t *> pages;
-    std::vector<uint16_t> queries;
-    for (const column &c : columns) {
-        tokens.push_back(1);
-        positions.push_back(c.position);
-        pages.push_back(s.sequences[(size_t)(c.sequence)].pages.data());
-        queries.insert(queries.end(), c.queries.begin(), c.queries.end());
+// Launches made for `launched` columns, on a device of so many multiprocessors, with memory of exactly the size needed.
+struct attention_launch {
+    const setting &s;
+    int32_t launched;
+    size_t width;
+    oct_cuda_device device;
+    Array<uint8_t> descriptor;
+    Array<uint16_t> cache, queries;
+    Array<float> out;
+    oct_cuda_attention a;
+    Array<float> states;
+    Array<uint32_t> arrivals;
+
+    attention_launch(const setting &of, int32_t columns, int32_t multiprocessors)
+        : s(of), launched(columns), width((size_t)of.heads.heads * of.head_dim), device{multiprocessors, 0},
+          descriptor(oct_cuda_step_bytes(columns, 0, of.context)), cache(of.cache), queries((size_t)columns * width),
+          out((size_t)columns * (width + 8)), a(operands()),
+          states(oct_cuda_attention_states_bytes(&a, columns) / sizeof(float)),
+          arrivals(std::vector<uint32_t>(oct_cuda_attention_arrivals(&a, columns), 0))
+    {
+        a.states = states.at;
+        a.arrivals = arrivals.at;
     }
-    const size_t width = (size_t)(s.heads.heads) * s.head_dim;
-    queries.resize((size_t)(launched) * width, 0xffff);
-    const oct_step step = {(int32_t)(columns.size()), tokens.data(), positions.data(), pages.data(), 0, nullptr,
-                           nullptr};
-    Array<uint8_t> descriptor(oct_cuda_step_bytes(launched, 0, s.context));
-    oct_cuda_attention a = {};
-    a.step = oct_cuda_step_place(descriptor.at, launched, 0);
-    a.heads = s.heads;
-    const size_t used = oct_cuda_step_write(&a.step, &step, oct_cuda_run_columns(&s.heads, s.head_dim, launched));
-    if (used > descriptor.count)
-        fail("a descriptor of %zu bytes has only %zu", used, descriptor.count);
-    memset(descriptor.at + used, 0x7f, descriptor.count - used); // nobody looks there
-    Array<uint16_t> cache(s.cache), device_queries(queries);
-    Array<float> out((size_t)(launched) * (width + 8));
-    a.cache = cache_of(s, cache.at);
-    a.layer = s.layer;
-    a.context = s.context;
-    a.queries = device_queries.at;
-    a.out = out.at;
-    a.out_stride = static_cast<int64_t>(width) + 8;
-    Array<float> states(oct_cuda_attention_states_bytes(&a, launched) / sizeof(float));
-    Array<uint32_t> arrivals(std::vector<uint32_t>(oct_cuda_attention_arrivals(&a, launched), 0));
-    a.states = states.at;
-    a.arrivals = arrivals.at;
-    std::vector<float> result, again;
-    for (std::vector<float> *to : {&result, &again}) {
+
+    oct_cuda_attention operands() const
+    {
+        oct_cuda_attention all = {};
+        all.step = oct_cuda_step_place(descriptor.at, launched, 0);
+        all.heads = s.heads;
+        all.cache = cache_of(s, cache.at);
+        all.layer = s.layer;
+        all.context = s.context;
+        all.queries = queries.at;
+        all.out = out.at;
+        all.out_stride = (int64_t)width + 8;
+        return all;
+    }
+
+    // Another step; nothing of the last one is left.
+    void write(const std::vector<column> &columns)
+    {
+        std::vector<int32_t> tokens, positions;
+        std::vector<const int32_t *> pages;
+        queries.poison();
         out.poison();
         states.poison();
-        must(oct_cuda_attend(&device, &a, nullptr), "attention");
+        for (size_t c = 0; c < columns.size(); c++) {
+            tokens.push_back(1);
+            positions.push_back(columns[c].position);
+            pages.push_back(s.sequences[(size_t)columns[c].sequence].pages.data());
+            memcpy(queries.at + c * width, columns[c].queries.data(), width * sizeof(uint16_t));
+        }
+        const oct_step step = {(int32_t)columns.size(), tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr};
+        const size_t used = oct_cuda_step_write(&a.step, &step, oct_cuda_run_columns(&s.heads, s.head_dim, launched));
+        if (used > descriptor.count)
+            fail("a descriptor of %zu bytes has only %zu", used, descriptor.count);
+        memset(descriptor.at + used, 0x7f, descriptor.count - used); // nobody looks there
+    }
+
+    void run(cudaStream_t stream) const
+    {
+        must(oct_cuda_attend(&device, &a, stream), "attention");
+    }
+
+    // [launched][heads][head_dim]
+    std::vector<float> result() const
+    {
+        std::vector<float> all;
         must(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
         for (int32_t c = 0; c < launched; c++)
-            to->insert(to->end(), out.at + c * a.out_stride, out.at + c * a.out_stride + width);
+            all.insert(all.end(), out.at + c * a.out_stride, out.at + c * a.out_stride + width);
         for (uint32_t arrived : arrivals.values())
             if (arrived != 0)
                 fail("an arrival is %u, not zero again", arrived);
+        return all;
     }
-    check_same_bits(result, again, "the same launch again");
-    return result;
+};
+
+// The attention of columns in one launch.
+std::vector<float> attend(const setting &s, const std::vector<column> &columns, int32_t launched,
+                          int32_t multiprocessors)
+{
+    attention_launch launch(s, launched, multiprocessors);
+    launch.write(columns);
+    launch.run(nullptr);
+    return launch.result();
 }
 
 const uint16_t *vector_of(const setting &s, const std::vector<uint16_t> &from, int32_t position, int32_t kv)
@@ -187,7 +220,7 @@ const uint16_t *vector_of(const setting &s, const std::vector<uint16_t> &from, i
 }
 
 // With u = 2^-24: a score is off by delta = (head_dim + 1) u Σ |q k| · scale (products of bf16 numbers are exact; sums in
-// any order), a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and by 2^-9
+// any order), a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and by 2^-8
 // of its rounding to bf16. The sum and the weighted values go through at most 256 additions in a split, and in the merges
 // through two roundings, two exponentials and their differences a state. Numerator and denominator both: twice that, of
 // Σ w |v| / Σ w.
@@ -214,7 +247,7 @@ void check_query(const setting &s, const column &c, int32_t h, const float *out)
     for (double &weight : weights)
         sum += weight = exp(weight - largest);
     const double range = largest - smallest + 2 * delta, states = n / 256 + 2;
-    const double one_weight = 0x1p-9 + 2 * delta + range * u + 2 * u;
+    const double one_weight = 0x1p-8 + 2 * delta + range * u + 2 * u;
     const double factor = 1.02 * 2 * (one_weight + 257 * u + states * (6 + range) * u) + u;
     for (int32_t d = 0; d < s.head_dim; d++) {
         double exact = 0, size = 0;
@@ -329,6 +362,34 @@ void test_long_contexts(void)
     check_same_bits(part(few_blocks, 0, 6 * 64), part(wide, 0, 6 * 64), "units of whole stretches");
 }
 
+// A graph is captured once and replayed with other steps: longer and shorter ones, other columns, none.
+void test_replayed_graph(void)
+{
+    const setting s = make_setting(4, 2, 0, 64, 8192, {600, 40, 4200});
+    attention_launch launch(s, 4, 4);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t replay;
+    must(cudaStreamCreate(&stream), "cudaStreamCreate");
+    must(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    launch.run(stream);
+    must(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
+    must(cudaGraphInstantiate(&replay, graph, 0), "cudaGraphInstantiate");
+    for (const std::vector<int32_t> &step : {std::vector<int32_t>{0, 0, 1}, {2, 2, 2, 2}, {}, {1}, {2, 0, 1, 0}}) {
+        std::vector<column> columns;
+        for (int32_t sequence : step)
+            columns.push_back(make_column(s, sequence, random_below(s.sequences[(size_t)sequence].positions)));
+        launch.write(columns);
+        must(cudaGraphLaunch(replay, stream), "cudaGraphLaunch");
+        const std::vector<float> replayed = launch.result();
+        check_columns(s, columns, replayed);
+        check_same_bits(attend(s, columns, 4, 9), replayed, "a replayed graph");
+    }
+    must(cudaGraphExecDestroy(replay), "cudaGraphExecDestroy");
+    must(cudaGraphDestroy(graph), "cudaGraphDestroy");
+    must(cudaStreamDestroy(stream), "cudaStreamDestroy");
+}
+
 // Equal scores, scores far apart, and a value at the largest number behind a column of the same step.
 void test_extremes(void)
 {
@@ -360,5 +421,6 @@ int main()
     test_ragged_steps();
     test_long_contexts();
     test_extremes();
+    test_replayed_graph();
     return end_tests("attention");
 }
