@@ -59,47 +59,65 @@ OCT_DEVICE void load_column(uint32_t column[2], const uint16_t *at)
     column[1] = oct_load<uint32_t>(at + oct_lane() % 4 * 2 + 8);
 }
 
-OCT_DEVICE const uint16_t *keys_of(const oct_attention_block &b, int32_t split, int32_t square)
+// Keys of the warp's two squares of positions, some squares of dimensions at a time; registers of the operand of 16 rows.
+template <int DIM> struct attention_keys {
+    static constexpr int SQUARES = DIM / SQUARE, LENGTH = SQUARES < BATCH ? SQUARES : BATCH;
+    uint4 at[2][LENGTH];
+};
+
+// Loads the squares of dimensions from `begin` on; of `squares` squares of positions.
+template <int DIM>
+OCT_DEVICE void load_keys(const oct_attention_block &b, int32_t split, int32_t squares, int begin,
+                          attention_keys<DIM> &keys)
 {
     const oct_cuda_attention &a = *b.attention;
-    const int32_t page = b.pages[split * OCT_SPLIT_PAGES + square / OCT_CUDA_PAGE_SQUARES];
-    return oct_cuda_cache_keys(&a.cache, page, a.layer, b.kv_head);
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int square = oct_warp() + i * WARPS;
+        if (square >= squares)
+            break;
+        const int32_t page = b.pages[split * OCT_SPLIT_PAGES + square / OCT_CUDA_PAGE_SQUARES];
+        const uint16_t *at = oct_cuda_cache_keys(&a.cache, page, a.layer, b.kv_head) +
+                             (square % OCT_CUDA_PAGE_SQUARES * keys.SQUARES + begin) * OCT_CUDA_SQUARE + oct_lane() * 8;
+#pragma unroll
+        for (int k = 0; k < keys.LENGTH; k++)
+            if (begin + k < keys.SQUARES)
+                keys.at[i][k] = oct_load<uint4>(at + k * OCT_CUDA_SQUARE);
+    }
 }
 
-// Scores of the warp's first N squares of positions, not yet scaled.
-template <int N, int DIM, int TILES>
-OCT_DEVICE void score(const oct_attention_block &b, const attention_shared<DIM, TILES> &s, int32_t split,
-                      float (&scores)[2][TILES][4])
+// Adds the products of a batch of keys with the queries to the scores.
+template <int DIM, int TILES>
+OCT_DEVICE void multiply_keys(const oct_attention_block &b, const attention_shared<DIM, TILES> &s, int32_t squares,
+                              int begin, const attention_keys<DIM> &keys, float (&scores)[2][TILES][4])
 {
-    const uint16_t *keys[N];
 #pragma unroll
-    for (int i = 0; i < N; i++) {
-        const int square = oct_warp() + i * WARPS;
-        keys[i] = keys_of(b, split, square) +
-                  (square % OCT_CUDA_PAGE_SQUARES * (DIM / SQUARE) * OCT_CUDA_SQUARE + oct_lane() * 8);
-    }
+    for (int k = 0; k < keys.LENGTH; k++)
 #pragma unroll
-    for (int begin = 0; begin < DIM / SQUARE; begin += BATCH) {
-        constexpr int LENGTH = DIM / SQUARE < BATCH ? DIM / SQUARE : BATCH;
-        uint4 key[N][LENGTH];
+        for (int n = 0; n < TILES; n++)
+            if (n < b.tiles && begin + k < keys.SQUARES) {
+                uint32_t column[2];
+                load_column(column, &s.queries[n * 8 + oct_lane() / 4][(begin + k) * SQUARE]);
 #pragma unroll
-        for (int i = 0; i < N; i++)
-#pragma unroll
-            for (int k = 0; k < LENGTH && begin + k < DIM / SQUARE; k++)
-                key[i][k] = oct_load<uint4>(keys[i] + (begin + k) * OCT_CUDA_SQUARE);
-#pragma unroll
-        for (int k = 0; k < LENGTH && begin + k < DIM / SQUARE; k++)
-#pragma unroll
-            for (int n = 0; n < TILES; n++)
-                if (n < b.tiles) {
-                    uint32_t column[2];
-                    load_column(column, &s.queries[n * 8 + oct_lane() / 4][(begin + k) * SQUARE]);
-#pragma unroll
-                    for (int i = 0; i < N; i++) {
-                        const uint32_t rows[4] = {key[i][k].x, key[i][k].y, key[i][k].z, key[i][k].w};
+                for (int i = 0; i < 2; i++)
+                    if (oct_warp() + i * WARPS < squares) {
+                        const uint4 key = keys.at[i][k];
+                        const uint32_t rows[4] = {key.x, key.y, key.z, key.w};
                         mma_bf16(scores[i][n], rows, column);
                     }
-                }
+            }
+}
+
+// Scores of the warp's squares of positions, not yet scaled; the first keys are there.
+template <int DIM, int TILES>
+OCT_DEVICE void score(const oct_attention_block &b, const attention_shared<DIM, TILES> &s, int32_t split,
+                      int32_t squares, attention_keys<DIM> &keys, float (&scores)[2][TILES][4])
+{
+#pragma unroll
+    for (int begin = 0; begin < keys.SQUARES; begin += keys.LENGTH) {
+        if (begin > 0)
+            load_keys(b, split, squares, begin, keys);
+        multiply_keys(b, s, squares, begin, keys, scores);
     }
 }
 
@@ -296,10 +314,10 @@ OCT_DEVICE void attend_split(const oct_attention_block &b, attention_shared<DIM,
     const int32_t squares = oct_ceiling(attended, SQUARE), half = oct_warp() / HALF_WARPS;
     const int32_t mine = attended - half * HALF_SQUARES * SQUARE; // positions of this warp's half, and behind it
     float scores[2][TILES][4] = {};
-    if (oct_warp() + WARPS < squares)
-        score<2>(b, s, split, scores);
-    else if (oct_warp() < squares)
-        score<1>(b, s, split, scores);
+    attention_keys<DIM> keys = {};
+    load_keys(b, split, squares, 0, keys); // under way while queries and page ids come
+    __syncthreads();
+    score(b, s, split, squares, keys, scores);
     uint4 value[HALF_SQUARES] = {}; // the first ones are under way while weights are made
     if (oct_warp() % HALF_WARPS < DIM / SQUARE)
         load_values(b, split, oct_warp() % HALF_WARPS, squares - half * HALF_SQUARES, value);
@@ -393,7 +411,7 @@ OCT_DEVICE void attend_unit(const oct_attention_block &b, attention_shared<DIM, 
     store_unit(b, s, alone, state, values);
     if (!alone)
         merge_units(b, s, split);
-    __syncthreads(); // the next unit begins with an empty state
+    __syncthreads(); // the next unit begins with an empty state and the same queries
 }
 
 // The block's queries of the run, in shared memory's groups of s.QUERIES: blockIdx.y says which key-value head, and which
@@ -429,7 +447,7 @@ OCT_DEVICE void clear_queries(const oct_attention_block &b)
 }
 
 template <int DIM, int TILES>
-__global__ void __launch_bounds__(THREADS, TILES == 1 ? 2 : 1)
+__global__ void __launch_bounds__(THREADS, TILES == 1 && DIM <= 192 ? 2 : 1)
     oct_attention_kernel(const __grid_constant__ oct_cuda_attention a)
 {
     typedef attention_shared<DIM, TILES> block_shared;
@@ -445,7 +463,6 @@ __global__ void __launch_bounds__(THREADS, TILES == 1 ? 2 : 1)
     if (run.positions == 0)
         clear_queries(b);
     load_queries(b, s);
-    __syncthreads();
     for (int32_t split = first; split < b.splits; split += static_cast<int32_t>(gridDim.z) * unit_splits)
         attend_unit(b, s, split);
 }
