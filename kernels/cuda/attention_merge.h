@@ -165,7 +165,7 @@ OCT_DEVICE bool oct_last_to_arrive(uint32_t *counter, int32_t expected, bool *la
     if (threadIdx.x == 0) {
         *last = atomicAdd(counter, 1u) == static_cast<uint32_t>(expected) - 1;
         if (*last)
-            *counter = 0;
+            atomicExch(counter, 0u);
         __threadfence();
     }
     __syncthreads();

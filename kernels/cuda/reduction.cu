@@ -118,6 +118,12 @@ oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residua
                           "starting the hash of the residual");
 }
 
+uint64_t oct_cuda_hash_bytes(const oct_cuda_step *step, int32_t hidden)
+{
+    return static_cast<uint64_t>(step->logit_columns) *
+           (static_cast<uint64_t>(hidden) * sizeof(float) + sizeof(uint64_t));
+}
+
 uint64_t oct_cuda_join_hashes(const uint64_t *hashes, int32_t count)
 {
     uint64_t joined = 0;

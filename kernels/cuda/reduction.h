@@ -33,9 +33,10 @@ oct_status oct_cuda_finish_tree(const oct_cuda_finish *finish, cudaStream_t stre
 uint64_t oct_cuda_finish_bytes(const oct_cuda_finish *finish);
 
 // hashes [logit_columns]: a hash of the bits of each column of the residual [columns][hidden] that needs logits, 0 where
-// there is none. Moves logit_columns · hidden · 4 bytes. Errors: see kernels.h.
+// there is none. Moves oct_cuda_hash_bytes(). Errors: see kernels.h.
 oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residual, int32_t hidden, uint64_t *hashes,
                                  cudaStream_t stream);
+uint64_t oct_cuda_hash_bytes(const oct_cuda_step *step, int32_t hidden);
 
 // The step's hash from those of its logit columns. On the host; LOCAL.
 uint64_t oct_cuda_join_hashes(const uint64_t *hashes, int32_t count);

@@ -32,6 +32,7 @@ OCT_DEVICE void normalise(float *x, const float *weight, int32_t n, float epsilo
 {
     const float sum = sum_of_squares(x, n);
     const float r = oct_divide(1.0f, oct_square_root(oct_divide(sum, static_cast<float>(n)) + epsilon));
+    __syncwarp(); // shuffles do not order memory: all lanes have read x
     for (int32_t i = oct_lane(); i < n; i += OCT_WARP)
         x[i] = (x[i] * r) * weight[i];
     __syncwarp();

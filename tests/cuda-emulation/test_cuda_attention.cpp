@@ -1,6 +1,8 @@
 // Attention on the device, under emulation: against double precision with a derived bound, and the same bits whatever
 // columns stand together, however many blocks there are and in which order they run. Pages are in random places; what
 // nobody has written there is NaN.
+#include <algorithm>
+
 #include "kernel_test.h"
 
 #include "kernels/cuda/attention.h"
@@ -390,6 +392,62 @@ void test_replayed_graph(void)
     must(cudaStreamDestroy(stream), "cudaStreamDestroy");
 }
 
+// Both operations: a prompt in chunks of so many columns, each launched as if there were one more: [positions][heads][head_dim].
+std::vector<float> run_in_chunks(const setting &s, const std::vector<float> &qkv, const std::vector<float> &table,
+                                 int32_t positions, int32_t chunk)
+{
+    const size_t width = (size_t)s.heads.heads * s.head_dim, qkv_width = width + 2 * (size_t)(s.kv_heads * s.head_dim);
+    attention_launch launch(s, chunk + 1, 4);
+    const Array<float> rope(table);
+    Array<float> input((size_t)(chunk + 1) * qkv_width);
+    oct_cuda_attention &a = launch.a;
+    a.qkv = input.at;
+    a.qkv_stride = (int64_t)qkv_width;
+    a.rope = rope.at;
+    a.rope_dims = s.head_dim;
+    std::vector<float> all;
+    for (int32_t begin = 0; begin < positions; begin += chunk) {
+        const int32_t count = positions - begin < chunk ? positions - begin : chunk;
+        launch.write(std::vector<column>((size_t)count, {0, 0, std::vector<uint16_t>(width, 0xffff)}));
+        std::vector<int32_t> tokens((size_t)count, 1), places;
+        const std::vector<const int32_t *> pages((size_t)count, s.sequences[0].pages.data());
+        for (int32_t c = 0; c < count; c++)
+            places.push_back(begin + c);
+        const oct_step step = {count, tokens.data(), places.data(), pages.data(), 0, nullptr, nullptr};
+        oct_cuda_step_write(&a.step, &step, oct_cuda_run_columns(&s.heads, s.head_dim, chunk + 1));
+        memcpy(input.at, &qkv[(size_t)begin * qkv_width], (size_t)count * qkv_width * sizeof(float));
+        must(oct_cuda_rope_cache(&a, nullptr), "rotation");
+        launch.run(nullptr);
+        const std::vector<float> some = launch.result();
+        all.insert(all.end(), some.begin(), some.begin() + (std::ptrdiff_t)((size_t)count * width));
+    }
+    return all;
+}
+
+void test_chunks(void)
+{
+    enum { POSITIONS = 70 };
+    setting s = make_setting(4, 2, 0, 64, 256, {POSITIONS});
+    std::fill(s.cache.begin(), s.cache.end(), (uint16_t)0xffff); // the launches fill it
+    std::vector<float> qkv, table;
+    for (int i = 0; i < POSITIONS * 8 * 64; i++)
+        qkv.push_back(2 * random_number());
+    for (int i = 0; i < 256 * 32; i++) {
+        table.push_back((float)cos(i * 0.01));
+        table.push_back((float)sin(i * 0.01));
+    }
+    const std::vector<float> whole = run_in_chunks(s, qkv, table, POSITIONS, POSITIONS);
+    for (float value : whole)
+        if (!(fabs((double)value) <= 2.01)) { // a mean of values, rounded to bf16
+            fail("an attention of values up to 2 is %.9g", value);
+            break;
+        }
+    for (int32_t chunk : {1, 4, 15, 33}) {
+        shuffle();
+        check_same_bits(whole, run_in_chunks(s, qkv, table, POSITIONS, chunk), "a prompt in chunks");
+    }
+}
+
 // Equal scores, scores far apart, and a value at the largest number behind a column of the same step.
 void test_extremes(void)
 {
@@ -422,5 +480,6 @@ int main()
     test_long_contexts();
     test_extremes();
     test_replayed_graph();
+    test_chunks();
     return end_tests("attention");
 }

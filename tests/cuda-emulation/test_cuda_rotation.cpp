@@ -1,6 +1,6 @@
 // Bias, head norm, rotation and the KV cache on the device, under emulation: against double precision with a derived
 // bound; what no column writes stays as it is; a column has the same bits whatever stands beside it.
-#include <map>
+#include <algorithm>
 
 #include "kernel_test.h"
 
