@@ -1,16 +1,17 @@
 // Rotation, the KV cache and attention on the device: OCT_OP_ROPE_CACHE and OCT_OP_ATTENTION.
 //
 // The law (docs/numbers.md has that of the CPU; where nothing is said it is the same):
-//   - Bias, head norm and rotation in fp32; then queries, keys and values are rounded to bf16. A value that is not finite
-//     is kept as the largest finite one: a position that a column does not attend to adds its zero weight times a number.
+//   - Bias, head norm and rotation in fp32; then queries, keys and values are rounded to bf16. A value that is not
+//     finite is kept as the largest finite one: a position that a column does not attend to adds its zero weight times
+//     a number.
 //   - Scores: mma.sync m16n8k16 in ascending dimensions from zero, then · head_dim^-0.5.
-//   - A split is 256 absolute positions. m: the largest score; weights exp(score − m) rounded to bf16; their sum, of the
-//     rounded ones: positions 16 i + g, + 8 of the squares i = w and w + 8 by a thread, g = 0 … 7 by a butterfly (1, 2, 4
-//     apart), w = 0 … 7 in ascending order. Weighted values: mma.sync in ascending positions from zero, 0 … 127 and
-//     128 … 255 apart, then (first + second) + 0.
-//   - States (m, sum, values) are merged as on the CPU, beginning with the empty state (−infinity, 0, 0): m' = max(m, m_i),
-//     a = exp(m − m'), b = exp(m_i − m'), sum = fmaf(sum_i, b, sum · a), values = fmaf(values_i, b, values · a). The 16
-//     splits of a stretch of 4096 positions in order, then the stretches in order; last (values + 0) / sum.
+//   - A split is 256 absolute positions. m: the largest score; weights exp(score − m) rounded to bf16; their sum, of
+//     the rounded ones: positions 16 i + g, + 8 of the squares i = w and w + 8 by a thread, g = 0 … 7 by a butterfly
+//     (1, 2, 4 apart), w = 0 … 7 in ascending order. Weighted values: mma.sync in ascending positions from zero, 0 …
+//     127 and 128 … 255 apart, then (first + second) + 0.
+//   - States (m, sum, values) are merged as on the CPU, beginning with the empty state (−infinity, 0, 0): m' = max(m,
+//     m_i), a = exp(m − m'), b = exp(m_i − m'), sum = fmaf(sum_i, b, sum · a), values = fmaf(values_i, b, values · a).
+//     The 16 splits of a stretch of 4096 positions in order, then the stretches in order; last (values + 0) / sum.
 // So neither columns beside a column, nor which block works on what, nor the number of columns changes a bit.
 #ifndef OCT_KERNELS_CUDA_ATTENTION_H
 #define OCT_KERNELS_CUDA_ATTENTION_H
@@ -63,8 +64,8 @@ int32_t oct_cuda_run_columns(const oct_cuda_heads *heads, int32_t head_dim, int3
 size_t oct_cuda_attention_states_bytes(const oct_cuda_attention *attention, int32_t columns);
 size_t oct_cuda_attention_arrivals(const oct_cuda_attention *attention, int32_t columns);
 
-// OCT_OP_ROPE_CACHE: bias, head norm and rotation of the columns of the step; queries → queries, keys and values → cache.
-// Moves columns · (heads + 2 · kv_heads) · head_dim · 6 bytes. Errors: see kernels.h.
+// OCT_OP_ROPE_CACHE: bias, head norm and rotation of the columns of the step; queries → queries, keys and values →
+// cache. Moves columns · (heads + 2 · kv_heads) · head_dim · 6 bytes. Errors: see kernels.h.
 oct_status oct_cuda_rope_cache(const oct_cuda_attention *attention, cudaStream_t stream);
 uint64_t oct_cuda_rope_cache_bytes(const oct_cuda_attention *attention);
 

@@ -69,7 +69,8 @@ OCT_DEVICE int64_t oct_query_index(const oct_attention_block &b, int32_t q)
 OCT_DEVICE float *oct_query_out(const oct_attention_block &b, int32_t q)
 {
     const oct_cuda_attention &a = *b.attention;
-    return a.out + oct_query_column(b, q) * a.out_stride + static_cast<int64_t>(oct_query_head(b, q)) * a.cache.head_dim;
+    return a.out + oct_query_column(b, q) * a.out_stride +
+           static_cast<int64_t>(oct_query_head(b, q)) * a.cache.head_dim;
 }
 
 template <int DIM> OCT_DEVICE float *oct_query_state(const oct_attention_block &b, int32_t q, int32_t i)
@@ -137,7 +138,8 @@ template <int DIM> OCT_DEVICE void oct_merge_states(oct_warp_state<DIM> &to, con
 template <int DIM>
 OCT_DEVICE void oct_merge_query(const oct_attention_block &b, int32_t q, int32_t position, int32_t stretch)
 {
-    const int32_t splits = position / OCT_SPLIT_POSITIONS + 1, first = stretch < 0 ? 0 : stretch * OCT_CUDA_STRETCH_SPLITS;
+    const int32_t splits = position / OCT_SPLIT_POSITIONS + 1;
+    const int32_t first = stretch < 0 ? 0 : stretch * OCT_CUDA_STRETCH_SPLITS;
     const int32_t left = splits - first, first_stretch = oct_first_stretch_state(b);
     if (left <= 0)
         return;

@@ -1,6 +1,6 @@
 // How keys and values lie in the KV cache of a device: [pages][layers][kv_heads] of a block of 2 · 64 · head_dim bf16
-// values, the keys of 64 positions and then their values, each cut into squares of 16 × 16 in the order in which a lane's
-// 16-byte load is its part of the operand of 16 rows of mma.sync m16n8k16 (instructions.h):
+// values, the keys of 64 positions and then their values, each cut into squares of 16 × 16 in the order in which a
+// lane's 16-byte load is its part of the operand of 16 rows of mma.sync m16n8k16 (instructions.h):
 //   keys    [4][head_dim / 16] squares, rows are positions and columns are dimensions: scores are keys · queries
 //   values  [head_dim / 16][4] squares, rows are dimensions and columns are positions: sums are values · weights
 // A square is [32 lanes][4 registers][2].

@@ -1,5 +1,5 @@
-// OCT_OP_EMBED on the device: the rank that holds a token's row decodes it, a gather brings the rows of all ranks to each,
-// and each takes the owner's: a copy, never a sum. A single rank decodes straight into the residual.
+// OCT_OP_EMBED on the device: the rank that holds a token's row decodes it, a gather brings the rows of all ranks to
+// each, and each takes the owner's: a copy, never a sum. A single rank decodes straight into the residual.
 #ifndef OCT_KERNELS_CUDA_EMBEDDING_H
 #define OCT_KERNELS_CUDA_EMBEDDING_H
 

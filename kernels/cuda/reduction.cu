@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(THREADS) oct_finish_kernel(const __grid_consta
     oct_store(f.residual + at, add(before, stack[0][threadIdx.x]));
 }
 
-void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, const float *const *of_rank, int32_t ranks,
-                          int32_t columns, int32_t hidden, float *residual)
+void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, const float *const *of_rank,
+                          int32_t ranks, int32_t columns, int32_t hidden, float *residual)
 {
     memset(finish, 0, sizeof *finish);
     finish->depth = tree->depth;
@@ -60,8 +60,8 @@ void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, 
 oct_status oct_cuda_finish_tree(const oct_cuda_finish *f, cudaStream_t stream)
 {
     if (f->depth > OCT_CUDA_TREE_DEPTH || f->hidden % 4 != 0)
-        return oct_fail(OCT_ERR_INTERNAL, "a tree of depth %d over columns of %d elements is not what the kernel is made for",
-                        f->depth, f->hidden);
+        return oct_fail(OCT_ERR_INTERNAL, "a tree of depth %d over columns of %d elements: the kernel is made for %d and "
+                        "multiples of 4", f->depth, f->hidden, OCT_CUDA_TREE_DEPTH);
     const dim3 grid(static_cast<unsigned>((f->hidden + 4 * THREADS - 1) / (4 * THREADS)),
                     static_cast<unsigned>(f->columns));
     return oct_cuda_check(oct_launch(oct_finish_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_PLAIN, *f),
@@ -113,8 +113,9 @@ oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residua
 {
     if (step->logit_columns == 0)
         return OCT_OK;
-    return oct_cuda_check(oct_launch(oct_hash_kernel, dim3(static_cast<unsigned>(step->logit_columns)), dim3(HASH_THREADS),
-                                     0, stream, OCT_LAUNCH_PLAIN, step->logit_column, residual, hidden, hashes),
+    const dim3 grid(static_cast<unsigned>(step->logit_columns));
+    return oct_cuda_check(oct_launch(oct_hash_kernel, grid, dim3(HASH_THREADS), 0, stream, OCT_LAUNCH_PLAIN,
+                                     step->logit_column, residual, hidden, hashes),
                           "starting the hash of the residual");
 }
 

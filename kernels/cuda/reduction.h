@@ -1,5 +1,6 @@
 // The end of a reduction on the device: the nodes of all ranks, gathered or in their symmetric memory, are added by the
-// fixed tree (runtime/partition.h) and the root to the residual; and the hash of the residual by which ranks are compared.
+// fixed tree (runtime/partition.h) and the root to the residual; and the hash of the residual by which ranks are
+// compared.
 #ifndef OCT_KERNELS_CUDA_REDUCTION_H
 #define OCT_KERNELS_CUDA_REDUCTION_H
 
@@ -25,15 +26,15 @@ typedef struct oct_cuda_finish {
 
 // Fills in a finish from its tree; of_rank [ranks]: where each rank's nodes lie, [nodes of the rank][columns][hidden]
 // (OCT_CUDA_NODES of projection.h). On the host; LOCAL.
-void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, const float *const *of_rank, int32_t ranks,
-                          int32_t columns, int32_t hidden, float *residual);
+void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, const float *const *of_rank,
+                          int32_t ranks, int32_t columns, int32_t hidden, float *residual);
 
 // residual = residual + root. Moves (nodes + 2) · columns · hidden · 4 bytes. Errors: see kernels.h.
 oct_status oct_cuda_finish_tree(const oct_cuda_finish *finish, cudaStream_t stream);
 uint64_t oct_cuda_finish_bytes(const oct_cuda_finish *finish);
 
-// hashes [logit_columns]: a hash of the bits of each column of the residual [columns][hidden] that needs logits, 0 where
-// there is none. Moves oct_cuda_hash_bytes(). Errors: see kernels.h.
+// hashes [logit_columns]: a hash of the bits of each column of the residual [columns][hidden] that needs logits, 0
+// where there is none. Moves oct_cuda_hash_bytes(). Errors: see kernels.h.
 oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residual, int32_t hidden, uint64_t *hashes,
                                  cudaStream_t stream);
 uint64_t oct_cuda_hash_bytes(const oct_cuda_step *step, int32_t hidden);

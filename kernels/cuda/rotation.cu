@@ -81,8 +81,8 @@ OCT_DEVICE void store_query(const oct_cuda_attention *a, int32_t column, int32_t
 }
 
 // Head `head` of part 0 (q), 1 (k) or 2 (v), without what its part lacks, to x.
-OCT_DEVICE void finish_head(const oct_cuda_attention *a, int32_t part, int32_t head, const float *from, int32_t position,
-                            float *x)
+OCT_DEVICE void finish_head(const oct_cuda_attention *a, int32_t part, int32_t head, const float *from,
+                            int32_t position, float *x)
 {
     const int32_t head_dim = a->cache.head_dim;
     const float *bias = a->bias[part];
@@ -131,8 +131,9 @@ oct_status oct_cuda_rope_cache(const oct_cuda_attention *a, cudaStream_t stream)
         return oct_fail(OCT_ERR_INTERNAL, "heads of %d elements, %d rotated, are not what the kernels are made for",
                         head_dim, a->rope_dims);
     const dim3 grid(static_cast<unsigned>((heads_of(a) + WARPS - 1) / WARPS));
-    return oct_cuda_check(oct_launch(oct_rope_cache_kernel, grid, dim3(WARPS * OCT_WARP), 0, stream, OCT_LAUNCH_PLAIN, *a),
-                          "starting the rotation");
+    return oct_cuda_check(
+        oct_launch(oct_rope_cache_kernel, grid, dim3(WARPS * OCT_WARP), 0, stream, OCT_LAUNCH_PLAIN, *a),
+        "starting the rotation");
 }
 
 uint64_t oct_cuda_rope_cache_bytes(const oct_cuda_attention *a)

@@ -76,8 +76,10 @@ void add_sequence(setting &s, std::vector<int32_t> &free_pages, int32_t position
             for (int32_t d = 0; d < s.head_dim; d++) {
                 const int32_t page = one.pages[(size_t)(p / 64)];
                 const size_t from = ((size_t)(p) * s.kv_heads + kv) * s.head_dim + d;
-                oct_cuda_cache_keys(&cache, page, s.layer, kv)[oct_cuda_key_place(s.head_dim, p % 64, d)] = one.keys[from];
-                oct_cuda_cache_values(&cache, page, s.layer, kv)[oct_cuda_value_place(p % 64, d)] = one.values[from];
+                uint16_t *keys = oct_cuda_cache_keys(&cache, page, s.layer, kv);
+                uint16_t *values = oct_cuda_cache_values(&cache, page, s.layer, kv);
+                keys[oct_cuda_key_place(s.head_dim, p % 64, d)] = one.keys[from];
+                values[oct_cuda_value_place(p % 64, d)] = one.values[from];
             }
     s.sequences.push_back(one);
 }
@@ -180,7 +182,8 @@ struct attention_launch {
             pages.push_back(s.sequences[(size_t)columns[c].sequence].pages.data());
             memcpy(queries.at + c * width, columns[c].queries.data(), width * sizeof(uint16_t));
         }
-        const oct_step step = {(int32_t)columns.size(), tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr};
+        const int32_t count = (int32_t)columns.size();
+        const oct_step step = {count, tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr};
         const size_t used = oct_cuda_step_write(&a.step, &step, oct_cuda_run_columns(&s.heads, s.head_dim, launched));
         if (used > descriptor.count)
             fail("a descriptor of %zu bytes has only %zu", used, descriptor.count);
@@ -221,11 +224,11 @@ const uint16_t *vector_of(const setting &s, const std::vector<uint16_t> &from, i
     return from.data() + ((size_t)(position) * s.kv_heads + kv) * s.head_dim;
 }
 
-// With u = 2^-24: a score is off by delta = (head_dim + 1) u Σ |q k| · scale (products of bf16 numbers are exact; sums in
-// any order), a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and by 2^-8
-// of its rounding to bf16. The sum and the weighted values go through at most 256 additions in a split, and in the merges
-// through two roundings, two exponentials and their differences a state. Numerator and denominator both: twice that, of
-// Σ w |v| / Σ w.
+// With u = 2^-24: a score is off by delta = (head_dim + 1) u Σ |q k| · scale (products of bf16 numbers are exact; sums
+// in any order), a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and by
+// 2^-8 of its rounding to bf16. The sum and the weighted values go through at most 256 additions in a split, and in the
+// merges through two roundings, two exponentials and their differences a state. Numerator and denominator both: twice
+// that, of Σ w |v| / Σ w.
 void check_query(const setting &s, const column &c, int32_t h, const float *out)
 {
     const double u = 0x1p-24, scale = 1 / sqrt((double)(s.head_dim));
@@ -392,7 +395,8 @@ void test_replayed_graph(void)
     must(cudaStreamDestroy(stream), "cudaStreamDestroy");
 }
 
-// Both operations: a prompt in chunks of so many columns, each launched as if there were one more: [positions][heads][head_dim].
+// Both operations: a prompt in chunks of so many columns, each launched as if there were one more:
+// [positions][heads][head_dim].
 std::vector<float> run_in_chunks(const setting &s, const std::vector<float> &qkv, const std::vector<float> &table,
                                  int32_t positions, int32_t chunk)
 {

@@ -1,5 +1,6 @@
-// The residual on the device, under emulation: embedding rows of every encoding, the choice of the owner's row, the end of
-// a reduction for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are compared.
+// The residual on the device, under emulation: embedding rows of every encoding, the choice of the owner's row, the end
+// of a reduction for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are
+// compared.
 #include "kernel_test.h"
 
 #include "kernels/cuda/embedding.h"
@@ -179,7 +180,8 @@ void check_finish(int32_t granules, int32_t columns, int32_t hidden)
         const std::vector<float> found = out.values();
         for (size_t i = 0; i < size; i++)
             if (!same_bits(found[i], expected[i])) {
-                fail("%d granules, %d ranks, element %zu: %.9g, expected %.9g", granules, ranks, i, found[i], expected[i]);
+                fail("%d granules, %d ranks, element %zu: %.9g, expected %.9g", granules, ranks, i, found[i],
+                     expected[i]);
                 break;
             }
         for (Array<float> *array : device)
@@ -227,7 +229,8 @@ void test_hash(void)
         const std::vector<uint64_t> changed = hash(other, HIDDEN, {0, 1, 2});
         for (size_t c = 0; c < COLUMNS; c++)
             if ((changed[c] == all[c]) == (c == column))
-                fail("a bit of column %zu: the hash of column %zu is %s", column, c, c == column ? "the same" : "another");
+                fail("a bit of column %zu: the hash of column %zu is %s", column, c,
+                     c == column ? "the same" : "another");
         std::swap(other[column * HIDDEN], other[column * HIDDEN + 1]);
         if (hash(other, HIDDEN, {(int32_t)column})[0] == changed[column])
             fail("two elements can be exchanged without another hash");

@@ -144,7 +144,8 @@ void rotate(const setting &s, int32_t position, std::vector<bounded> &x)
         const double cosine = (double)s.rope[(size_t)(position * half + i) * 2];
         const double sine = (double)s.rope[(size_t)(position * half + i) * 2 + 1];
         const bounded first = a, second = b;
-        const double size = fabs(first.value) + fabs(second.value), error = first.error + second.error + 3 * 0x1p-24 * size;
+        const double size = fabs(first.value) + fabs(second.value);
+        const double error = first.error + second.error + 3 * 0x1p-24 * size;
         a = {first.value * cosine - second.value * sine, error};
         b = {second.value * cosine + first.value * sine, error};
     }
@@ -156,8 +157,8 @@ void check_number(const setting &s, const char *what, int32_t d, uint16_t found,
     const double value = (double)oct_bf16_to_f32(found);
     const double error = expected.error * 1.01 + 0x1p-8 * fabs(expected.value) * 1.01;
     if (!(fabs(value - expected.value) <= error))
-        fail("%s, dimension %d of %d (bias %d, norm %d, %d rotated): %.9g, expected %.9g +- %.3g", what, d, s.of.head_dim,
-             s.of.bias, s.of.norm, s.of.rope_dims, value, expected.value, error);
+        fail("%s, dimension %d of %d (bias %d, norm %d, %d rotated): %.9g, expected %.9g +- %.3g", what, d,
+             s.of.head_dim, s.of.bias, s.of.norm, s.of.rope_dims, value, expected.value, error);
 }
 
 oct_cuda_cache cache_at(const setting &s, uint16_t *memory)
@@ -180,10 +181,13 @@ void check_column(const setting &s, const column &c, size_t index, outcome &foun
         std::vector<bounded> expected = before_rotation(s, part, head, c.qkv.data() + h * n);
         if (part < 2)
             rotate(s, c.position, expected);
+        uint16_t *of_head = part == 0   ? &found.queries[(index * (size_t)s.of.heads + (size_t)head) * (size_t)n]
+                            : part == 1 ? oct_cuda_cache_keys(&cache, page, LAYER, head)
+                                        : oct_cuda_cache_values(&cache, page, LAYER, head);
         for (int32_t d = 0; d < n; d++) {
-            uint16_t *at = part == 0   ? &found.queries[(index * (size_t)s.of.heads + (size_t)head) * (size_t)n + (size_t)d]
-                           : part == 1 ? oct_cuda_cache_keys(&cache, page, LAYER, head) + oct_cuda_key_place(n, place, d)
-                                       : oct_cuda_cache_values(&cache, page, LAYER, head) + oct_cuda_value_place(place, d);
+            uint16_t *at = of_head + (part == 0   ? d
+                                      : part == 1 ? oct_cuda_key_place(n, place, d)
+                                                  : oct_cuda_value_place(place, d));
             check_number(s, part == 0 ? "query" : part == 1 ? "key" : "value", d, *at, expected[(size_t)d]);
             *at = 0xffff; // what is left must be poison
         }
@@ -255,7 +259,8 @@ void test_broken_numbers(void)
         if (value != expected[i])
             fail("value %g is kept as %04x", broken[i], value);
     }
-    if (!std::isnan(oct_bf16_to_f32(oct_cuda_cache_keys(&cache, s.pages[0][0], LAYER, 0)[oct_cuda_key_place(32, 7, 0)])))
+    const uint16_t key = oct_cuda_cache_keys(&cache, s.pages[0][0], LAYER, 0)[oct_cuda_key_place(32, 7, 0)];
+    if (!std::isnan(oct_bf16_to_f32(key)))
         fail("a key that is not a number became one");
 }
 
