@@ -87,6 +87,27 @@ OCT_DEVICE uint32_t oct_to_bf16_pair(float low, float high)
     return oct_to_bf16(low) | oct_to_bf16(high) << 16;
 }
 
+// Loads and stores of another type than that of the array, aligned to T.
+template <class T> OCT_DEVICE T oct_load(const void *at)
+{
+#ifdef OCT_CUDA_EMULATED
+    T value;
+    memcpy(&value, __builtin_assume_aligned(at, alignof(T)), sizeof value);
+    return value;
+#else
+    return *static_cast<const T *>(at);
+#endif
+}
+
+template <class T> OCT_DEVICE void oct_store(void *at, T value)
+{
+#ifdef OCT_CUDA_EMULATED
+    memcpy(__builtin_assume_aligned(at, alignof(T)), &value, sizeof value);
+#else
+    *static_cast<T *>(at) = value;
+#endif
+}
+
 OCT_DEVICE int oct_lane(void)
 {
     return static_cast<int>(threadIdx.x) % OCT_WARP;
