@@ -3,7 +3,12 @@
 
 #include <string.h>
 
-static const oct_backend_kind *const kinds[] = {&oct_cpu_backend_kind};
+static const oct_backend_kind *const kinds[] = {
+#if defined(OCT_HAVE_CUDA)
+    &oct_cuda_backend_kind,
+#endif
+    &oct_cpu_backend_kind,
+};
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
 const oct_backend_kind *oct_backend_kind_at(int32_t i)

@@ -157,5 +157,6 @@ const oct_backend_kind *oct_backend_kind_at(int32_t i);
 const oct_backend_kind *oct_backend_find(const char *name);
 
 extern const oct_backend_kind oct_cpu_backend_kind;
+extern const oct_backend_kind oct_cuda_backend_kind; // where OCT_HAVE_CUDA
 
 #endif

@@ -1,0 +1,164 @@
+// Inside the CUDA backend: its state, and what its files share. backend.c creates it, backend_memory.c lays its memory
+// out, backend_load.c fills it with weights, backend_walk.c turns a step program into launches, backend_step.c runs
+// steps, choice.c chooses the device.
+#ifndef OCT_KERNELS_CUDA_BACKEND_STATE_H
+#define OCT_KERNELS_CUDA_BACKEND_STATE_H
+
+#include "kernels/backend.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/head.h"
+#include "kernels/cuda/projection.h"
+#include "kernels/cuda/step.h"
+
+// A matrix of the shard on the device.
+typedef struct oct_cuda_shard_matrix {
+    uint8_t *weights;      // on the device, in its order
+    size_t bytes;          // there
+    oct_encoding encoding; // of the checkpoint
+    int64_t rows;          // that this rank holds
+    oct_cuda_plan plan;
+} oct_cuda_shard_matrix;
+
+// What a thread that loads has for itself. Its pieces are used by turns: while one is read into, the other is on its way.
+enum { OCT_CUDA_PIECES = 2 };
+typedef struct oct_cuda_loader {
+    uint8_t *piece[OCT_CUDA_PIECES]; // pinned, [piece_bytes]
+    cudaEvent_t sent[OCT_CUDA_PIECES];
+    uint8_t *raw; // on the device: bytes as the checkpoint has them, whole strips at the front
+    size_t held;  // of a strip that is not complete yet
+    int32_t turn;
+    cudaStream_t stream;
+} oct_cuda_loader;
+
+// The results of the logit columns of a step; the same on the host and on the device, copied in one piece.
+typedef struct oct_cuda_results {
+    uint64_t *hashes; // [logit_columns]
+    oct_candidates *candidates;
+    float *maxima;
+    size_t bytes; // of all
+} oct_cuda_results;
+
+// The parts of the results of so many columns at `memory`, aligned to 16. LOCAL, pure.
+oct_cuda_results oct_cuda_results_place(void *memory, int32_t logit_columns);
+
+// A piece of a step: columns that go through the program together.
+typedef struct oct_cuda_piece {
+    int32_t columns, logit_columns; // that launches are made for
+    oct_cuda_step step;             // on the device
+    const oct_cuda_sampled_column *sampled; // on the device, [logit_columns]
+    float *logits;                  // [logit_columns][logits_width]
+    oct_cuda_results results;       // on the device, where those of its first column are
+} oct_cuda_piece;
+
+enum { OCT_CUDA_GRAPHS = 5 }; // of 1, 2, 4, 8 and 16 columns
+
+typedef struct oct_cuda_backend {
+    oct_backend base;
+    const oct_step_program *program;
+    const oct_device_exchange *exchange; // NULL: one rank
+    oct_backend_options options;
+    int number; // of the device
+    oct_cuda_device device;
+    cudaStream_t stream;
+    int32_t piece_columns; // of a step that are run together, at most
+    int32_t pieces;        // of the widest step
+
+    oct_cuda_shard_matrix *matrices; // [matrix_count]
+    oct_cuda_loader *loaders;        // [options.loaders]
+
+    uint8_t *weights, *kv_cache, *buffers, *pinned, *pinned_staging, *staging;
+    size_t weights_bytes, kv_cache_bytes, buffers_bytes, pinned_bytes, staging_bytes, pinned_staging_bytes;
+    oct_device_memory nodes, gathered; // of the exchange: what this rank says, and what all have said
+
+    // Buffers on the device.
+    float **vectors; // host array, [vector_count]
+    float *rope;
+    float *residual, *qkv, *attention, *inner; // [piece_columns][…], as in runtime/step_program.h
+    float *logits;                             // [max_logit_columns][logits_width]
+    uint16_t *queries;
+    void *prepared; // the input of a projection that is too large for each block
+    float *states;
+    uint32_t *arrivals;
+    size_t arrivals_bytes;
+    uint32_t *touched; // of touch()
+    void *selection_scratch;
+    uint8_t *descriptor; // sampled columns and the step of a piece
+    oct_logit_bias *biases;
+    oct_cuda_penalty *penalties;
+    uint8_t *second_pass; // sampled columns of the whole step, then the maxima of the whole vocabulary
+    uint8_t *results;
+
+    // Pinned.
+    uint8_t *host_descriptors; // [pieces][descriptor_bytes]
+    oct_cuda_adjustments adjustments;
+    oct_cuda_sampled_column *sampled; // [max_logit_columns] of the whole step
+    float *host_maxima;               // behind them: sent with them
+    uint8_t *host_results;
+    size_t descriptor_bytes; // of the largest piece
+
+    cudaGraphExec_t graphs[OCT_CUDA_GRAPHS]; // NULL where steps are never so wide
+
+    // Of the last step.
+    const oct_step *step;
+    int32_t result_columns;   // that its results lie in memory for: those of the graph, where it was one
+    oct_cuda_results of_step; // on the host
+
+    // Timing: marks[i] is recorded behind what marked[i] says.
+    oct_operation_times *times; // of time_operations(), or NULL
+    cudaEvent_t *marks;         // [mark_capacity]
+    int8_t *marked;             // an oct_operation_kind, or OCT_OP_COUNT: the exchange
+    int32_t mark_count, mark_capacity;
+    uint64_t exchange_ns; // of the last step where it was timed
+    int32_t exchange_rounds;
+} oct_cuda_backend;
+
+static inline oct_cuda_backend *oct_cuda_backend_of(const oct_backend *backend)
+{
+    return (oct_cuda_backend *)(uintptr_t)backend;
+}
+
+// Fills in what follows from program, encodings and options: plans, sizes, piece columns. The device must be known.
+void oct_cuda_describe(oct_cuda_backend *backend, const oct_encoding *encodings);
+
+// Bytes of this rank's run of matrix i on the device.
+size_t oct_cuda_matrix_bytes(const oct_program_matrix *matrix, oct_encoding encoding);
+
+// Counts the bytes of all memory (…_bytes); allocates it and hands it out. free: all of it, also after a failure.
+void oct_cuda_memory_count(oct_cuda_backend *backend);
+oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend);
+void oct_cuda_memory_free(oct_cuda_backend *backend);
+void oct_cuda_staging_free(oct_cuda_backend *backend);
+
+// Bytes of the sampled columns in front of a descriptor's step.
+size_t oct_cuda_sampled_bytes(int32_t logit_columns);
+
+// The KV cache and the heads of this rank as kernels see them.
+oct_cuda_cache oct_cuda_cache_of(const oct_cuda_backend *backend);
+
+// Of the nodes of a reduction, and of a gather: bytes that every rank sends for so many columns, the same on all.
+size_t oct_cuda_gather_bytes(const oct_step_program *program, int32_t columns);
+
+// Launches the whole program for a piece in the backend's stream. Can be captured.
+oct_status oct_cuda_walk(oct_cuda_backend *backend, const oct_cuda_piece *piece);
+
+// The selection of candidates for columns of the last step; `columns` from the first of the piece on.
+oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const oct_cuda_piece *piece);
+
+// Waits for the stream, and looks after the other ranks meanwhile. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
+oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing);
+
+// Functions of oct_backend_kind that stand in other files than backend.c.
+oct_status oct_cuda_place_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes, void **to);
+oct_status oct_cuda_accept_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes);
+oct_status oct_cuda_finish_load(oct_backend *backend);
+oct_status oct_cuda_prepare_steps(oct_backend *backend);
+oct_status oct_cuda_run_step(oct_backend *backend, const oct_step *step, uint64_t *residual_hash);
+oct_status oct_cuda_logits(oct_backend *backend, int32_t i, float *logits);
+float oct_cuda_maximum(const oct_backend *backend, int32_t i);
+oct_status oct_cuda_make_candidates(oct_backend *backend, const float *maxima);
+void oct_cuda_candidates(const oct_backend *backend, int32_t i, oct_candidates *candidates);
+uint64_t oct_cuda_step_weights_bytes(const oct_backend *backend, int32_t columns, int64_t positions);
+void oct_cuda_operation_bytes(const oct_backend *backend, uint64_t *bytes);
+oct_status oct_cuda_touch(oct_backend *backend, size_t weight_bytes, int64_t positions, int32_t way);
+
+#endif

@@ -1,0 +1,108 @@
+// The choice of devices: by local rank, each rank its own, all of one architecture.
+#include "kernels/cuda/choice.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "kernels/cuda/kernels.h"
+#include "kernels/cuda/projection.h"
+
+int32_t oct_cuda_pick_device(int32_t devices, int32_t host_rank, int32_t host_size)
+{
+    if (devices == 1)
+        return 0;
+    return devices >= host_size && host_rank < devices ? host_rank : -1;
+}
+
+const char *oct_cuda_instructions_name(int32_t instructions)
+{
+    static char name[16];
+    snprintf(name, sizeof name, "sm_%d", (int)instructions);
+    return name;
+}
+
+// A launcher that shows each rank one device hides the peers' as well, and with them the fast ways between them.
+static void warn_of_isolation(int32_t devices, int32_t host_size)
+{
+    static bool said;
+    if (devices == 1 && host_size > 1 && !said)
+        oct_warn("each rank sees one device only; if the launcher hides the others, they exchange through host memory: "
+                 "let every rank see all devices of its host (Slurm: --gpus-per-node with --gpu-bind=none; no "
+                 "CUDA_VISIBLE_DEVICES by rank)");
+    said = true;
+}
+
+// Kernels are compiled for some architectures only; whether they start here is asked before anything is loaded.
+static oct_status check_kernels(const struct cudaDeviceProp *properties)
+{
+    oct_cuda_device device;
+    oct_status status = oct_cuda_device_read(&device);
+    if (status != OCT_OK)
+        return status;
+    oct_failure_clear();
+    status = oct_cuda_projection_load(&device);
+    if (status == OCT_OK)
+        return OCT_OK;
+    oct_failure_clear();
+    cudaGetLastError(); // forgotten, like the failure
+    return oct_fail(OCT_ERR_MACHINE, "the kernels of this Octet do not start on %s (sm_%d%d); build it for this GPU "
+                    "(-DCMAKE_CUDA_ARCHITECTURES=%d%d), or use --backend cpu", properties->name, properties->major,
+                    properties->minor, properties->major, properties->minor);
+}
+
+static oct_status describe(int32_t device, oct_backend_offer *offer)
+{
+    struct cudaDeviceProp properties;
+    size_t free_bytes = 0, total_bytes = 0;
+    oct_status status = oct_cuda_check(cudaSetDevice(device), "taking a GPU");
+    if (status == OCT_OK)
+        status = oct_cuda_check(cudaGetDeviceProperties(&properties, device), "reading a GPU's properties");
+    if (status == OCT_OK)
+        status = check_kernels(&properties);
+    if (status == OCT_OK)
+        status = oct_cuda_check(cudaMemGetInfo(&free_bytes, &total_bytes), "reading a GPU's memory");
+    if (status != OCT_OK)
+        return status;
+    *offer = (oct_backend_offer){.instructions = 10 * properties.major + properties.minor, .memory_bytes = free_bytes};
+    memcpy(offer->identity, properties.uuid.bytes, sizeof offer->identity);
+    return OCT_OK;
+}
+
+oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, oct_backend_offer *offer)
+{
+    int devices = 0;
+    const cudaError_t error = cudaGetDeviceCount(&devices);
+    if (error != cudaSuccess || devices < 1)
+        return oct_fail(OCT_ERR_MACHINE, "no GPU here: %s; start on a machine where nvidia-smi lists one, or use "
+                        "--backend cpu", error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
+    const int32_t device = oct_cuda_pick_device(devices, host_rank, host_size);
+    if (device < 0)
+        return oct_fail(OCT_ERR_MACHINE, "%d ranks on a host with %d GPUs; start at most one rank a GPU", host_size, devices);
+    warn_of_isolation(devices, host_size);
+    return describe(device, offer);
+}
+
+static bool same_device(const oct_backend_offer *a, const oct_backend_offer *b)
+{
+    return memcmp(a->identity, b->identity, sizeof a->identity) == 0;
+}
+
+// Tokens are the same for one architecture; a device that two ranks share gives each half of its bandwidth at best.
+oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_t rank, int32_t asked,
+                          int32_t *instructions)
+{
+    const oct_backend_offer *own = &offers[rank];
+    for (int32_t other = 0; other < ranks; other++) {
+        if (offers[other].instructions != own->instructions)
+            return oct_fail(OCT_ERR_MACHINE, "rank %d has a GPU of sm_%d, rank %d one of sm_%d; start on GPUs of one kind",
+                            rank, own->instructions, other, offers[other].instructions);
+        if (other != rank && same_device(&offers[other], own))
+            return oct_fail(OCT_ERR_MACHINE, "ranks %d and %d drive the same GPU; start at most one rank a GPU, and let "
+                            "CUDA_VISIBLE_DEVICES name all of a host's, or another one for each rank", rank, other);
+    }
+    if (asked >= 0 && asked != own->instructions)
+        return oct_fail(OCT_ERR_MACHINE, "the GPU of rank %d has no instructions %d, but sm_%d; leave --instructions out",
+                        rank, asked, own->instructions);
+    *instructions = own->instructions;
+    return OCT_OK;
+}
