@@ -22,12 +22,14 @@ const char *oct_cuda_instructions_name(int32_t instructions)
 }
 
 // A launcher that shows each rank one device hides the peers' as well, and with them the fast ways between them.
-static void warn_of_isolation(int32_t devices, int32_t host_size)
+static bool is_isolated;
+
+static void warn_of_isolation(void)
 {
     static bool said;
-    if (devices == 1 && host_size > 1 && !said)
-        oct_warn("each rank sees one device only; if the launcher hides the others, they exchange through host memory: "
-                 "let every rank see all devices of its host (Slurm: --gpus-per-node with --gpu-bind=none; no "
+    if (is_isolated && !said)
+        oct_warn("each rank sees one GPU only; if the launcher hides the others, they exchange through host memory: let "
+                 "every rank see all GPUs of its host (Slurm: --gpus-per-node with --gpu-bind=none; no "
                  "CUDA_VISIBLE_DEVICES by rank)");
     said = true;
 }
@@ -78,7 +80,7 @@ oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, oct_backend_offe
     const int32_t device = oct_cuda_pick_device(devices, host_rank, host_size);
     if (device < 0)
         return oct_fail(OCT_ERR_MACHINE, "%d ranks on a host with %d GPUs; start at most one rank a GPU", host_size, devices);
-    warn_of_isolation(devices, host_size);
+    is_isolated = devices == 1 && host_size > 1;
     return describe(device, offer);
 }
 
@@ -103,6 +105,7 @@ oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_
     if (asked >= 0 && asked != own->instructions)
         return oct_fail(OCT_ERR_MACHINE, "the GPU of rank %d has no instructions %d, but sm_%d; leave --instructions out",
                         rank, asked, own->instructions);
+    warn_of_isolation();
     *instructions = own->instructions;
     return OCT_OK;
 }

@@ -25,4 +25,7 @@ if(NOT OCTET_CUDA)
   add_executable(octet-emulated $<TARGET_OBJECTS:emulated_backends>)
   target_link_libraries(octet-emulated PRIVATE octet_launch emulated_kernels)
   set_target_properties(octet-emulated PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR} LINKER_LANGUAGE CXX)
+  add_test(NAME emulation.cuda-backend COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-cuda-backend)
+  set_tests_properties(emulation.cuda-backend PROPERTIES LABELS emulation TIMEOUT 600 SKIP_RETURN_CODE 77
+    ENVIRONMENT "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR}")
 endif()
