@@ -84,13 +84,19 @@ static oct_status create_marks(oct_cuda_backend *backend)
     return status;
 }
 
-static void destroy_marks(oct_cuda_backend *backend)
+// Every call here may wait for the device.
+static void close_device(oct_cuda_backend *backend)
 {
+    for (int g = 0; g < OCT_CUDA_GRAPHS; g++)
+        if (backend->graphs[g] != NULL)
+            cudaGraphExecDestroy(backend->graphs[g]);
     for (int32_t i = 0; backend->marks != NULL && i < backend->mark_capacity; i++)
         if (backend->marks[i] != NULL)
             cudaEventDestroy(backend->marks[i]);
-    free(backend->marks);
-    free(backend->marked);
+    destroy_loaders(backend);
+    if (backend->stream != NULL)
+        cudaStreamDestroy(backend->stream);
+    oct_cuda_memory_free(backend);
 }
 
 static void destroy(oct_backend *base)
@@ -98,14 +104,10 @@ static void destroy(oct_backend *base)
     if (base == NULL)
         return;
     oct_cuda_backend *backend = oct_cuda_backend_of(base);
-    for (int g = 0; g < OCT_CUDA_GRAPHS; g++)
-        if (backend->graphs[g] != NULL)
-            cudaGraphExecDestroy(backend->graphs[g]);
-    destroy_marks(backend);
-    destroy_loaders(backend);
-    if (backend->stream != NULL)
-        cudaStreamDestroy(backend->stream);
-    oct_cuda_memory_free(backend);
+    if (!backend->is_stuck)
+        close_device(backend); // else the end of the process does
+    free(backend->marks);
+    free(backend->marked);
     end(backend);
     free(backend);
 }

@@ -60,6 +60,7 @@ typedef struct oct_cuda_backend {
     int number; // of the device
     oct_cuda_device device;
     cudaStream_t stream;
+    bool is_stuck;         // a wait has failed: the stream may never end, and calls that wait for it would not either
     int32_t piece_columns; // of a step that are run together, at most
     int32_t pieces;        // of the widest step
 

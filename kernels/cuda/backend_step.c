@@ -19,7 +19,7 @@ static int32_t smaller(int32_t a, int32_t b)
 // How often the stream is asked before the other ranks are looked after.
 enum { QUERIES_A_CHECK = 64 };
 
-oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing)
+static oct_status wait_for_stream(oct_cuda_backend *backend, const char *doing)
 {
     const oct_device_exchange *exchange = backend->exchange;
     for (uint32_t queries = 1;; queries++) {
@@ -33,6 +33,15 @@ oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing)
         }
         oct_spin_pause();
     }
+}
+
+oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing)
+{
+    const oct_status status = wait_for_stream(backend, doing);
+    if (backend->exchange != NULL)
+        oct_progress_wait_end();
+    backend->is_stuck = status != OCT_OK;
+    return status;
 }
 
 // The piece of `columns` and `logit_columns` whose descriptor is on the device, and whose results begin at result
