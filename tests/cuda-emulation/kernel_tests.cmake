@@ -18,6 +18,13 @@ foreach(source ${kernel_tests})
   set_tests_properties(emulation.${name} PROPERTIES LABELS emulation TIMEOUT 300)
 endforeach()
 
+# How the backend loads weights: in C, over its own state.
+add_executable(test_cuda_load test_cuda_load.c)
+target_link_libraries(test_cuda_load PRIVATE emulated_kernels_host PkgConfig::CMOCKA)
+add_test(NAME emulation.test_cuda_load COMMAND test_cuda_load)
+set_tests_properties(emulation.test_cuda_load PROPERTIES LABELS emulation TIMEOUT 300
+  ENVIRONMENT "CUDA_EMULATION_STREAMS=lazy;CUDA_EMULATION_SCHEDULE=random")
+
 # The whole program with the CUDA backend, on emulated GPUs. Its own list of backends comes before the library's.
 if(NOT OCTET_CUDA)
   add_library(emulated_backends OBJECT ${PROJECT_SOURCE_DIR}/kernels/backend.c)
