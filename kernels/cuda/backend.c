@@ -39,8 +39,7 @@ static void measure(const oct_step_program *program, const size_t *matrix_bytes,
                                      .kv_cache = backend.kv_cache_bytes,
                                      .buffers = backend.buffers_bytes + backend.staging_bytes};
         if (program->ranks > 1)
-            sizes->buffers +=
-                oct_cuda_gather_bytes(program, backend.piece_columns) * (1 + (size_t)program->ranks);
+            sizes->buffers += oct_cuda_gather_bytes(program, backend.piece_columns) * (1 + (size_t)program->ranks);
     }
     end(&backend);
 }
@@ -51,9 +50,11 @@ static oct_status create_loaders(oct_cuda_backend *backend)
     for (int32_t thread = 0; thread < backend->options.loaders; thread++) {
         oct_cuda_loader *loader = &backend->loaders[thread];
         if (status == OCT_OK)
-            status = oct_cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking), "making a stream");
+            status =
+                oct_cuda_check(cudaStreamCreateWithFlags(&loader->stream, cudaStreamNonBlocking), "making a stream");
         for (int i = 0; i < OCT_CUDA_PIECES && status == OCT_OK; i++)
-            status = oct_cuda_check(cudaEventCreateWithFlags(&loader->sent[i], cudaEventDisableTiming), "making an event");
+            status =
+                oct_cuda_check(cudaEventCreateWithFlags(&loader->sent[i], cudaEventDisableTiming), "making an event");
     }
     return status;
 }
@@ -120,8 +121,9 @@ static oct_status clear(oct_cuda_backend *backend, void *memory, size_t bytes)
 
 static oct_status send(oct_cuda_backend *backend, void *to, const void *from, size_t bytes)
 {
-    return bytes == 0 ? OCT_OK : oct_cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, backend->stream),
-                                                "sending a model's vectors to the GPU");
+    return bytes == 0 ? OCT_OK
+                      : oct_cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, backend->stream),
+                                       "sending a model's vectors to the GPU");
 }
 
 // What is known before the weights are. Attention multiplies positions that nobody has written by zero: the KV cache
@@ -164,8 +166,10 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
     backend->base.kind = &oct_cuda_backend_kind;
     oct_status status = begin(backend, program, options);
     if (status == OCT_OK && program->ranks > 1 && backend->exchange == NULL)
-        status = oct_fail(OCT_ERR_MACHINE, "%d ranks, and nothing that carries data between their GPUs; start one rank, or "
-                          "use --backend cpu", program->ranks);
+        status = oct_fail(OCT_ERR_MACHINE,
+                          "%d ranks, and nothing that carries data between their GPUs; start one rank, or "
+                          "use --backend cpu",
+                          program->ranks);
     if (status == OCT_OK)
         status = open_device(backend);
     if (status == OCT_OK)

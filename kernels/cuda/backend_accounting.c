@@ -39,8 +39,8 @@ void oct_cuda_operation_bytes(const oct_backend *base, uint64_t *bytes)
     for (int32_t i = 0; i < program->operation_count; i++) {
         const oct_operation *operation = &program->operations[i];
         for (int m = 0; m < OCT_OPERATION_MATRICES && operation->matrices[m] >= 0; m++)
-            bytes[operation->kind] += operation->kind == OCT_OP_EMBED
-                                          ? row_bytes(backend) : backend->matrices[operation->matrices[m]].bytes;
+            bytes[operation->kind] +=
+                operation->kind == OCT_OP_EMBED ? row_bytes(backend) : backend->matrices[operation->matrices[m]].bytes;
     }
 }
 
@@ -57,9 +57,9 @@ oct_status oct_cuda_touch(oct_backend *base, size_t weight_bytes, int64_t positi
     const size_t skipped = is_embedding_only(backend, 0) ? backend->matrices[0].bytes : 0;
     const size_t step = (size_t)oct_cuda_step_weights_bytes(base, 1, 0), there = backend->weights_bytes - skipped;
     const size_t cache = smallest((size_t)positions * position_bytes(backend), backend->kv_cache_bytes);
-    oct_status status = oct_cuda_touch_memory(&backend->device, backend->weights + skipped,
-                                              smallest(there, smallest(weight_bytes, step)), backend->touched,
-                                              backend->stream);
+    oct_status status =
+        oct_cuda_touch_memory(&backend->device, backend->weights + skipped,
+                              smallest(there, smallest(weight_bytes, step)), backend->touched, backend->stream);
     if (status == OCT_OK)
         status = oct_cuda_touch_memory(&backend->device, backend->kv_cache, cache, backend->touched, backend->stream);
     return status == OCT_OK ? oct_cuda_wait(backend, "reading the GPU's memory") : status;

@@ -70,8 +70,9 @@ static oct_status keep_rest(oct_cuda_loader *loader, size_t at, size_t bytes)
     loader->held = bytes;
     if (bytes == 0 || at == 0)
         return OCT_OK;
-    return oct_cuda_check(cudaMemcpyAsync(loader->raw, loader->raw + at, bytes, cudaMemcpyDeviceToDevice, loader->stream),
-                          "keeping a part of a strip");
+    return oct_cuda_check(
+        cudaMemcpyAsync(loader->raw, loader->raw + at, bytes, cudaMemcpyDeviceToDevice, loader->stream),
+        "keeping a part of a strip");
 }
 
 oct_status oct_cuda_accept_piece(oct_backend *base, int32_t thread, int32_t i, uint64_t offset, size_t bytes)

@@ -101,21 +101,19 @@ size_t oct_cuda_gather_bytes(const oct_step_program *program, int32_t columns)
 static size_t prepared_bytes(const oct_cuda_backend *backend)
 {
     const oct_step_program *program = backend->program;
-    const size_t width = larger((size_t)program->model.hidden,
-                                larger((size_t)program->attention_width, (size_t)program->inner_width));
+    const size_t width =
+        larger((size_t)program->model.hidden, larger((size_t)program->attention_width, (size_t)program->inner_width));
     return oct_cuda_prepared_bytes((int32_t)width, backend->piece_columns);
 }
 
 static void lay_out_attention(oct_cuda_backend *backend, arena *a, size_t columns)
 {
     const oct_step_program *program = backend->program;
-    const oct_cuda_attention shape = {.cache = oct_cuda_cache_of(backend),
-                                      .heads = oct_cuda_heads_of(program),
-                                      .context = backend->options.context};
+    const oct_cuda_attention shape = {
+        .cache = oct_cuda_cache_of(backend), .heads = oct_cuda_heads_of(program), .context = backend->options.context};
     backend->queries = take(a, columns * (size_t)program->attention_width * sizeof *backend->queries);
     backend->states = take(a, oct_cuda_attention_states_bytes(&shape, (int32_t)columns));
-    backend->arrivals_bytes =
-        oct_cuda_attention_arrivals(&shape, (int32_t)columns) * sizeof *backend->arrivals;
+    backend->arrivals_bytes = oct_cuda_attention_arrivals(&shape, (int32_t)columns) * sizeof *backend->arrivals;
     backend->arrivals = take(a, backend->arrivals_bytes);
 }
 
@@ -152,8 +150,8 @@ static void lay_out_buffers(oct_cuda_backend *backend, arena *a)
     backend->prepared = take(a, prepared_bytes(backend));
     if (program->attention_width > 0)
         lay_out_attention(backend, a, columns);
-    backend->selection_scratch = take(
-        a, oct_cuda_selection_scratch_bytes((int32_t)program->logits_width, options->max_logit_columns));
+    backend->selection_scratch =
+        take(a, oct_cuda_selection_scratch_bytes((int32_t)program->logits_width, options->max_logit_columns));
     backend->descriptor = take(a, backend->descriptor_bytes);
     backend->biases = take(a, (size_t)backend->adjustments.bias_capacity * sizeof *backend->biases);
     backend->penalties = take(a, (size_t)backend->adjustments.penalty_capacity * sizeof *backend->penalties);
@@ -233,8 +231,10 @@ static oct_status on_device(uint8_t **memory, size_t bytes, const char *what)
     const cudaError_t error = cudaMalloc((void **)memory, bytes > 0 ? bytes : 1);
     if (error == cudaSuccess)
         return OCT_OK;
-    return oct_fail(OCT_ERR_MACHINE, "no %.1f MB on the GPU for %s: %s; use more ranks, a smaller --context or a smaller "
-                    "encoding", (double)bytes * 1e-6, what, cudaGetErrorString(error));
+    return oct_fail(OCT_ERR_MACHINE,
+                    "no %.1f MB on the GPU for %s: %s; use more ranks, a smaller --context or a smaller "
+                    "encoding",
+                    (double)bytes * 1e-6, what, cudaGetErrorString(error));
 }
 
 static oct_status pinned(uint8_t **memory, size_t bytes)

@@ -19,7 +19,8 @@ typedef struct oct_cuda_shard_matrix {
     oct_cuda_plan plan;
 } oct_cuda_shard_matrix;
 
-// What a thread that loads has for itself. Its pieces are used by turns: while one is read into, the other is on its way.
+// What a thread that loads has for itself. Its pieces are used by turns: while one is read into, the other is on its
+// way.
 enum { OCT_CUDA_PIECES = 2 };
 typedef struct oct_cuda_loader {
     uint8_t *piece[OCT_CUDA_PIECES]; // pinned, [piece_bytes]
@@ -43,11 +44,11 @@ oct_cuda_results oct_cuda_results_place(void *memory, int32_t logit_columns);
 
 // A piece of a step: columns that go through the program together.
 typedef struct oct_cuda_piece {
-    int32_t columns, logit_columns; // that launches are made for
-    oct_cuda_step step;             // on the device
+    int32_t columns, logit_columns;         // that launches are made for
+    oct_cuda_step step;                     // on the device
     const oct_cuda_sampled_column *sampled; // on the device, [logit_columns]
-    float *logits;                  // [logit_columns][logits_width]
-    oct_cuda_results results;       // on the device, where those of its first column are
+    float *logits;                          // [logit_columns][logits_width]
+    oct_cuda_results results;               // on the device, where those of its first column are
 } oct_cuda_piece;
 
 enum { OCT_CUDA_GRAPHS = 5 }; // of 1, 2, 4, 8 and 16 columns
@@ -149,7 +150,8 @@ oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const 
 oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing);
 
 // Functions of oct_backend_kind that stand in other files than backend.c.
-oct_status oct_cuda_place_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes, void **to);
+oct_status oct_cuda_place_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes,
+                                void **to);
 oct_status oct_cuda_accept_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes);
 oct_status oct_cuda_finish_load(oct_backend *backend);
 oct_status oct_cuda_prepare_steps(oct_backend *backend);

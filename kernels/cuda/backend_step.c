@@ -1,8 +1,8 @@
 // Steps of the CUDA backend. What changes from step to step travels to the device in one copy, the results come back in
-// another, and the host waits once, at the end. Narrow steps that want logits are graphs, captured for 1, 2, 4, 8 and 16
-// columns: a step takes the next larger one and leaves the columns behind its own empty. All others are launched kernel
-// by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way, because no
-// kernel's depend on what stands beside it.
+// another, and the host waits once, at the end. Narrow steps that want logits are graphs, captured for 1, 2, 4, 8 and
+// 16 columns: a step takes the next larger one and leaves the columns behind its own empty. All others are launched
+// kernel by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way,
+// because no kernel's depend on what stands beside it.
 #include <assert.h>
 #include <string.h>
 
@@ -51,7 +51,8 @@ static oct_cuda_piece make_piece(const oct_cuda_backend *backend, int32_t column
 {
     oct_cuda_piece piece = {.columns = columns, .logit_columns = logit_columns};
     piece.sampled = (const oct_cuda_sampled_column *)(const void *)backend->descriptor;
-    piece.step = oct_cuda_step_place(backend->descriptor + oct_cuda_sampled_bytes(logit_columns), columns, logit_columns);
+    piece.step =
+        oct_cuda_step_place(backend->descriptor + oct_cuda_sampled_bytes(logit_columns), columns, logit_columns);
     piece.logits = backend->logits + first * backend->program->logits_width;
     piece.results = oct_cuda_results_place(backend->results, results);
     piece.results.hashes += first;
@@ -72,8 +73,8 @@ static oct_status send_descriptor(oct_cuda_backend *backend, uint8_t *host, cons
     const oct_cuda_heads heads = oct_cuda_heads_of(backend->program);
     const int32_t run = oct_cuda_run_columns(&heads, backend->program->model.head_dim, piece->columns);
     const size_t bytes = sampled_bytes + oct_cuda_step_write(&to, step, run);
-    return oct_cuda_check(
-        cudaMemcpyAsync(backend->descriptor, host, bytes, cudaMemcpyHostToDevice, backend->stream), "sending a step");
+    return oct_cuda_check(cudaMemcpyAsync(backend->descriptor, host, bytes, cudaMemcpyHostToDevice, backend->stream),
+                          "sending a step");
 }
 
 // Describes the sampled columns of the whole step; biases and penalties are sent where there are any.
@@ -94,11 +95,13 @@ static oct_status describe_columns(oct_cuda_backend *backend, const oct_step *st
     if (status == OCT_OK && adjustments->bias_count > 0)
         status = oct_cuda_check(cudaMemcpyAsync(backend->biases, adjustments->biases,
                                                 (size_t)adjustments->bias_count * sizeof *backend->biases,
-                                                cudaMemcpyHostToDevice, backend->stream), "sending logit biases");
+                                                cudaMemcpyHostToDevice, backend->stream),
+                                "sending logit biases");
     if (status == OCT_OK && adjustments->penalty_count > 0)
         status = oct_cuda_check(cudaMemcpyAsync(backend->penalties, adjustments->penalties,
                                                 (size_t)adjustments->penalty_count * sizeof *backend->penalties,
-                                                cudaMemcpyHostToDevice, backend->stream), "sending penalties");
+                                                cudaMemcpyHostToDevice, backend->stream),
+                                "sending penalties");
     return status;
 }
 
@@ -134,8 +137,8 @@ static oct_status capture(oct_cuda_backend *backend, int g)
     const int32_t logit_columns = graph_logit_columns(backend, g);
     const oct_cuda_piece piece = make_piece(backend, graph_columns(g), logit_columns, 0, logit_columns);
     cudaGraph_t graph = NULL;
-    oct_status status = oct_cuda_check(cudaStreamBeginCapture(backend->stream, cudaStreamCaptureModeThreadLocal),
-                                       "capturing a step");
+    oct_status status =
+        oct_cuda_check(cudaStreamBeginCapture(backend->stream, cudaStreamCaptureModeThreadLocal), "capturing a step");
     if (status != OCT_OK)
         return status;
     status = oct_cuda_walk(backend, &piece);
@@ -166,8 +169,8 @@ static oct_status run_graph(oct_cuda_backend *backend, const oct_step *step, int
     const oct_cuda_piece piece = make_piece(backend, graph_columns(g), logit_columns, 0, logit_columns);
     backend->result_columns = logit_columns;
     const oct_status status = send_descriptor(backend, backend->host_descriptors, step, 0, &piece);
-    return status == OCT_OK
-               ? oct_cuda_check(cudaGraphLaunch(backend->graphs[g], backend->stream), "starting a step") : status;
+    return status == OCT_OK ? oct_cuda_check(cudaGraphLaunch(backend->graphs[g], backend->stream), "starting a step")
+                            : status;
 }
 
 // Adds the times between the marks of a piece that is through.
@@ -175,8 +178,8 @@ static oct_status read_marks(oct_cuda_backend *backend)
 {
     for (int32_t i = 1; i < backend->mark_count; i++) {
         float ms = 0;
-        const oct_status status = oct_cuda_check(
-            cudaEventElapsedTime(&ms, backend->marks[i - 1], backend->marks[i]), "reading the time of an operation");
+        const oct_status status = oct_cuda_check(cudaEventElapsedTime(&ms, backend->marks[i - 1], backend->marks[i]),
+                                                 "reading the time of an operation");
         if (status != OCT_OK)
             return status;
         const uint64_t ns = (uint64_t)((double)ms * 1e6);
@@ -228,8 +231,7 @@ static oct_status run_pieces(oct_cuda_backend *backend, const oct_step *step)
         int32_t logit_column[OCT_CUDA_MAX_COLUMNS];
         const oct_step part =
             part_of(step, begin, smaller(step->columns - begin, backend->piece_columns), first, logit_column);
-        const oct_cuda_piece piece =
-            make_piece(backend, part.columns, part.logit_columns, first, step->logit_columns);
+        const oct_cuda_piece piece = make_piece(backend, part.columns, part.logit_columns, first, step->logit_columns);
         oct_status status = send_descriptor(backend, descriptor, &part, first, &piece);
         if (status == OCT_OK)
             status = backend->times != NULL ? walk_timed(backend, &piece) : oct_cuda_walk(backend, &piece);
@@ -245,9 +247,10 @@ static oct_status fetch_results(oct_cuda_backend *backend)
 {
     backend->of_step = oct_cuda_results_place(backend->host_results, backend->result_columns);
     if (backend->of_step.bytes > 0) {
-        const oct_status status = oct_cuda_check(
-            cudaMemcpyAsync(backend->host_results, backend->results, backend->of_step.bytes, cudaMemcpyDeviceToHost,
-                            backend->stream), "fetching the results of a step");
+        const oct_status status =
+            oct_cuda_check(cudaMemcpyAsync(backend->host_results, backend->results, backend->of_step.bytes,
+                                           cudaMemcpyDeviceToHost, backend->stream),
+                           "fetching the results of a step");
         if (status != OCT_OK)
             return status;
     }
@@ -280,9 +283,9 @@ oct_status oct_cuda_logits(oct_backend *base, int32_t i, float *logits)
     const size_t bytes = (size_t)backend->matrices[head->matrices[0]].rows * sizeof *logits;
     if (bytes == 0)
         return OCT_OK;
-    const oct_status status =
-        oct_cuda_check(cudaMemcpyAsync(logits, backend->logits + i * program->logits_width, bytes,
-                                       cudaMemcpyDeviceToHost, backend->stream), "fetching logits");
+    const oct_status status = oct_cuda_check(cudaMemcpyAsync(logits, backend->logits + i * program->logits_width, bytes,
+                                                             cudaMemcpyDeviceToHost, backend->stream),
+                                             "fetching logits");
     return status == OCT_OK ? oct_cuda_wait(backend, "fetching logits") : status;
 }
 
@@ -298,9 +301,10 @@ oct_status oct_cuda_make_candidates(oct_backend *base, const float *maxima)
     const int32_t columns = backend->step->logit_columns;
     const size_t sampled_bytes = oct_cuda_sampled_bytes(backend->options.max_logit_columns);
     memcpy(backend->host_maxima, maxima, (size_t)columns * sizeof *maxima);
-    oct_status status = oct_cuda_check(
-        cudaMemcpyAsync(backend->second_pass, backend->sampled, sampled_bytes + (size_t)columns * sizeof *maxima,
-                        cudaMemcpyHostToDevice, backend->stream), "sending maxima");
+    oct_status status = oct_cuda_check(cudaMemcpyAsync(backend->second_pass, backend->sampled,
+                                                       sampled_bytes + (size_t)columns * sizeof *maxima,
+                                                       cudaMemcpyHostToDevice, backend->stream),
+                                       "sending maxima");
     const oct_cuda_piece all = {.logit_columns = columns,
                                 .sampled = (const oct_cuda_sampled_column *)(const void *)backend->second_pass,
                                 .logits = backend->logits,

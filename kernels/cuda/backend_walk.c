@@ -1,5 +1,5 @@
-// From the step program to launches: each operation is one or a few kernels in the backend's stream. Nothing here waits
-// and nothing depends on what a step says, so that a walk can be captured in a graph.
+// From the step program to launches: each operation is one or a few kernels in the backend's stream. Nothing
+// here waits and nothing depends on what a step says, so that a walk can be captured in a graph.
 #include <stddef.h>
 
 #include "kernels/cuda/backend_state.h"
@@ -13,7 +13,8 @@ static oct_status mark(oct_cuda_backend *backend, int kind)
     if (backend->times == NULL)
         return OCT_OK;
     backend->marked[backend->mark_count] = (int8_t)kind;
-    return oct_cuda_check(cudaEventRecord(backend->marks[backend->mark_count++], backend->stream), "recording an event");
+    return oct_cuda_check(cudaEventRecord(backend->marks[backend->mark_count++], backend->stream),
+                          "recording an event");
 }
 
 static const float *vector_of(const oct_cuda_backend *backend, int32_t i)
@@ -21,7 +22,8 @@ static const float *vector_of(const oct_cuda_backend *backend, int32_t i)
     return i < 0 ? NULL : backend->vectors[i];
 }
 
-// Makes the input in global memory where blocks cannot make it themselves, once for all launches that share it.
+// Makes the input in global memory where blocks cannot make it themselves, once for all launches that share
+// it.
 static oct_status prepare_input(const oct_cuda_backend *backend, oct_cuda_projection *p, bool *prepared)
 {
     p->input.prepared = NULL;
@@ -41,8 +43,8 @@ static oct_status project_rows(const oct_cuda_backend *backend, const oct_operat
     bool prepared = false;
     for (int m = 0; m < OCT_OPERATION_MATRICES && operation->matrices[m] >= 0;) {
         const oct_cuda_shard_matrix *first = &backend->matrices[operation->matrices[m]];
-        oct_cuda_projection p = {.plan = first->plan, .input = *input, .epilogue = OCT_CUDA_STORE,
-                                 .out_stride = out_stride};
+        oct_cuda_projection p = {
+            .plan = first->plan, .input = *input, .epilogue = OCT_CUDA_STORE, .out_stride = out_stride};
         for (; m < OCT_OPERATION_MATRICES && operation->matrices[m] >= 0; m++) {
             const oct_cuda_shard_matrix *matrix = &backend->matrices[operation->matrices[m]];
             if (matrix->plan.encoding != p.plan.encoding)
@@ -165,22 +167,38 @@ static oct_status attend(oct_cuda_backend *backend, const oct_operation *operati
     return oct_cuda_attend(&backend->device, &a, backend->stream);
 }
 
+// Several ranks: gathers the nodes of all, and adds the root to the residual.
+static oct_status reduce(oct_cuda_backend *backend, const oct_tree_finish *tree, int32_t columns)
+{
+    const oct_step_program *program = backend->program;
+    const int32_t hidden = program->model.hidden;
+    int32_t most = 0;
+    for (int32_t rank = 0; rank < program->ranks; rank++)
+        most = tree->nodes_of_rank[rank] > most ? tree->nodes_of_rank[rank] : most;
+    const size_t bytes = (size_t)most * (size_t)columns * (size_t)hidden * sizeof(float);
+    const float *of_rank[OCT_MAX_RANKS];
+    for (int32_t rank = 0; rank < program->ranks; rank++)
+        of_rank[rank] = gathered_of(backend, rank, bytes);
+    oct_cuda_finish finish;
+    oct_cuda_plan_finish(&finish, tree, of_rank, program->ranks, columns, hidden, backend->residual);
+    const oct_status status = gather(backend, bytes);
+    return status == OCT_OK ? oct_cuda_finish_tree(&finish, backend->stream) : status;
+}
+
 // A projection along K: one rank adds the root to the residual at once; several exchange their nodes first.
 static oct_status project_nodes(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece,
                                 const float *x, int64_t stride, const oct_tree_finish *tree)
 {
     const oct_cuda_shard_matrix *matrix = &backend->matrices[operation->matrices[0]];
-    const int32_t hidden = backend->program->model.hidden, segments = matrix->plan.segment_count;
-    oct_cuda_projection p = {.plan = matrix->plan,
-                             .input = {.x = x, .stride = stride, .columns = piece->columns},
-                             .matrices = {{matrix->weights, matrix->rows, backend->residual}},
-                             .matrix_count = 1,
-                             .epilogue = OCT_CUDA_ADD,
-                             .out_stride = hidden};
-    if (backend->exchange != NULL) {
-        p.epilogue = OCT_CUDA_NODES;
-        p.matrices[0].out = backend->nodes.own;
-    }
+    const int32_t segments = matrix->plan.segment_count;
+    const bool alone = backend->exchange == NULL;
+    oct_cuda_projection p = {
+        .plan = matrix->plan,
+        .input = {.x = x, .stride = stride, .columns = piece->columns},
+        .matrices = {{matrix->weights, matrix->rows, alone ? backend->residual : backend->nodes.own}},
+        .matrix_count = 1,
+        .epilogue = alone ? OCT_CUDA_ADD : OCT_CUDA_NODES,
+        .out_stride = backend->program->model.hidden};
     oct_status status = OCT_OK;
     if (segments > 0) {
         bool prepared = false;
@@ -189,21 +207,9 @@ static oct_status project_nodes(oct_cuda_backend *backend, const oct_operation *
         if (status == OCT_OK)
             status = oct_cuda_project(&backend->device, &p, backend->stream);
     }
-    if (status != OCT_OK || backend->exchange == NULL)
-        return status;
-    int32_t most = 0;
-    for (int32_t rank = 0; rank < backend->program->ranks; rank++)
-        most = tree->nodes_of_rank[rank] > most ? tree->nodes_of_rank[rank] : most;
-    const size_t bytes = (size_t)most * (size_t)piece->columns * (size_t)hidden * sizeof(float);
-    const float *of_rank[OCT_MAX_RANKS];
-    for (int32_t rank = 0; rank < backend->program->ranks; rank++)
-        of_rank[rank] = gathered_of(backend, rank, bytes);
-    oct_cuda_finish finish;
-    oct_cuda_plan_finish(&finish, tree, of_rank, backend->program->ranks, piece->columns, hidden, backend->residual);
-    status = mark(backend, operation->kind);
-    if (status == OCT_OK)
-        status = gather(backend, bytes);
-    return status == OCT_OK ? oct_cuda_finish_tree(&finish, backend->stream) : status;
+    if (status == OCT_OK && !alone)
+        status = mark(backend, (int)operation->kind);
+    return status == OCT_OK && !alone ? reduce(backend, tree, piece->columns) : status;
 }
 
 static oct_status project_output(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
@@ -220,13 +226,13 @@ static oct_status gate_up(oct_cuda_backend *backend, const oct_operation *operat
         return OCT_OK;
     const bool together = gate->plan.encoding == up->plan.encoding;
     bool prepared = false;
-    oct_cuda_projection p = {.plan = gate->plan,
-                             .input = residual_input(backend, operation, piece->columns),
-                             .matrices = {{gate->weights, gate->rows, backend->inner},
-                                          {up->weights, up->rows, backend->inner}},
-                             .matrix_count = together ? 2 : 1,
-                             .epilogue = together ? OCT_CUDA_SILU_MULTIPLY : OCT_CUDA_STORE,
-                             .out_stride = backend->program->inner_width};
+    oct_cuda_projection p = {
+        .plan = gate->plan,
+        .input = residual_input(backend, operation, piece->columns),
+        .matrices = {{gate->weights, gate->rows, backend->inner}, {up->weights, up->rows, backend->inner}},
+        .matrix_count = together ? 2 : 1,
+        .epilogue = together ? OCT_CUDA_SILU_MULTIPLY : OCT_CUDA_STORE,
+        .out_stride = backend->program->inner_width};
     oct_status status = prepare_input(backend, &p, &prepared);
     if (status == OCT_OK)
         status = oct_cuda_project(&backend->device, &p, backend->stream);
@@ -278,8 +284,9 @@ static oct_status head(oct_cuda_backend *backend, const oct_operation *operation
 
 typedef oct_status (*launch)(oct_cuda_backend *, const oct_operation *, const oct_cuda_piece *);
 static const launch launches[] = {
-    [OCT_OP_EMBED] = embed,           [OCT_OP_QKV] = project_qkv,       [OCT_OP_ROPE_CACHE] = rope_cache,
-    [OCT_OP_ATTENTION] = attend,      [OCT_OP_OUTPUT] = project_output, [OCT_OP_GATE_UP] = gate_up,
+    [OCT_OP_EMBED] = embed,           [OCT_OP_QKV] = project_qkv,
+    [OCT_OP_ROPE_CACHE] = rope_cache, [OCT_OP_ATTENTION] = attend,
+    [OCT_OP_OUTPUT] = project_output, [OCT_OP_GATE_UP] = gate_up,
     [OCT_OP_DOWN] = project_down,     [OCT_OP_HEAD] = head,
 };
 

@@ -28,9 +28,10 @@ static void warn_of_isolation(void)
 {
     static bool said;
     if (is_isolated && !said)
-        oct_warn("each rank sees one GPU only; if the launcher hides the others, they exchange through host memory: let "
-                 "every rank see all GPUs of its host (Slurm: --gpus-per-node with --gpu-bind=none; no "
-                 "CUDA_VISIBLE_DEVICES by rank)");
+        oct_warn(
+            "each rank sees one GPU only; if the launcher hides the others, they exchange through host memory: let "
+            "every rank see all GPUs of its host (Slurm: --gpus-per-node with --gpu-bind=none; no "
+            "CUDA_VISIBLE_DEVICES by rank)");
     said = true;
 }
 
@@ -47,9 +48,10 @@ static oct_status check_kernels(const struct cudaDeviceProp *properties)
         return OCT_OK;
     oct_failure_clear();
     cudaGetLastError(); // forgotten, like the failure
-    return oct_fail(OCT_ERR_MACHINE, "the kernels of this Octet do not start on %s (sm_%d%d); build it for this GPU "
-                    "(-DCMAKE_CUDA_ARCHITECTURES=%d%d), or use --backend cpu", properties->name, properties->major,
-                    properties->minor, properties->major, properties->minor);
+    return oct_fail(OCT_ERR_MACHINE,
+                    "the kernels of this Octet do not start on %s (sm_%d%d); build it for this GPU "
+                    "(-DCMAKE_CUDA_ARCHITECTURES=%d%d), or use --backend cpu",
+                    properties->name, properties->major, properties->minor, properties->major, properties->minor);
 }
 
 static oct_status describe(int32_t device, oct_backend_offer *offer)
@@ -75,11 +77,14 @@ oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, oct_backend_offe
     int devices = 0;
     const cudaError_t error = cudaGetDeviceCount(&devices);
     if (error != cudaSuccess || devices < 1)
-        return oct_fail(OCT_ERR_MACHINE, "no GPU here: %s; start on a machine where nvidia-smi lists one, or use "
-                        "--backend cpu", error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
+        return oct_fail(OCT_ERR_MACHINE,
+                        "no GPU here: %s; start on a machine where nvidia-smi lists one, or use "
+                        "--backend cpu",
+                        error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
     const int32_t device = oct_cuda_pick_device(devices, host_rank, host_size);
     if (device < 0)
-        return oct_fail(OCT_ERR_MACHINE, "%d ranks on a host with %d GPUs; start at most one rank a GPU", host_size, devices);
+        return oct_fail(OCT_ERR_MACHINE, "%d ranks on a host with %d GPUs; start at most one rank a GPU", host_size,
+                        devices);
     is_isolated = devices == 1 && host_size > 1;
     return describe(device, offer);
 }
@@ -96,15 +101,19 @@ oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_
     const oct_backend_offer *own = &offers[rank];
     for (int32_t other = 0; other < ranks; other++) {
         if (offers[other].instructions != own->instructions)
-            return oct_fail(OCT_ERR_MACHINE, "rank %d has a GPU of sm_%d, rank %d one of sm_%d; start on GPUs of one kind",
-                            rank, own->instructions, other, offers[other].instructions);
+            return oct_fail(OCT_ERR_MACHINE,
+                            "rank %d has a GPU of sm_%d, rank %d one of sm_%d; start on GPUs of one kind", rank,
+                            own->instructions, other, offers[other].instructions);
         if (other != rank && same_device(&offers[other], own))
-            return oct_fail(OCT_ERR_MACHINE, "ranks %d and %d drive the same GPU; start at most one rank a GPU, and let "
-                            "CUDA_VISIBLE_DEVICES name all of a host's, or another one for each rank", rank, other);
+            return oct_fail(OCT_ERR_MACHINE,
+                            "ranks %d and %d drive the same GPU; start at most one rank a GPU, and let "
+                            "CUDA_VISIBLE_DEVICES name all of a host's, or another one for each rank",
+                            rank, other);
     }
     if (asked >= 0 && asked != own->instructions)
-        return oct_fail(OCT_ERR_MACHINE, "the GPU of rank %d has no instructions %d, but sm_%d; leave --instructions out",
-                        rank, asked, own->instructions);
+        return oct_fail(OCT_ERR_MACHINE,
+                        "the GPU of rank %d has no instructions %d, but sm_%d; leave --instructions out", rank, asked,
+                        own->instructions);
     warn_of_isolation();
     *instructions = own->instructions;
     return OCT_OK;

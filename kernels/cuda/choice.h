@@ -4,8 +4,8 @@
 
 #include "kernels/backend.h"
 
-// The device of the host_rank'th of host_size ranks on a host, of `devices` that it sees: the only one, or each rank its
-// own; −1 where there are too few. LOCAL, pure.
+// The device of the host_rank'th of host_size ranks on a host, of `devices` that it sees: the only one, or each rank
+// its own; −1 where there are too few. LOCAL, pure.
 int32_t oct_cuda_pick_device(int32_t devices, int32_t host_rank, int32_t host_size);
 
 // Functions of oct_backend_kind; offer() also makes the device the calling thread's.

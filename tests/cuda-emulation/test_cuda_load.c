@@ -27,9 +27,19 @@ static uint64_t random_word(void)
 // Shapes that end in padded tiles, with granules of several sizes.
 static oct_model make_model(void)
 {
-    oct_model m = {.family = "llama", .name = "test", .layers = 1, .hidden = 288, .heads = 9, .kv_heads = 3,
-                   .head_dim = 32, .ffn = 1000, .vocabulary = 2500, .context = CONTEXT, .norm_epsilon = 1e-5f,
-                   .rope_theta = 10000, .rope_dims = 32};
+    oct_model m = {.family = "llama",
+                   .name = "test",
+                   .layers = 1,
+                   .hidden = 288,
+                   .heads = 9,
+                   .kv_heads = 3,
+                   .head_dim = 32,
+                   .ffn = 1000,
+                   .vocabulary = 2500,
+                   .context = CONTEXT,
+                   .norm_epsilon = 1e-5f,
+                   .rope_theta = 10000,
+                   .rope_dims = 32};
     for (int i = 0; i < 16; i++)
         m.rope_divisors[i] = 1;
     return m;
@@ -140,8 +150,13 @@ static void check_load(oct_encoding encoding, int32_t ranks, int32_t rank, size_
     static float zeros[CONTEXT * 32 + 4096];
     const oct_model model = make_model();
     const oct_device_exchange exchange = {.ranks = ranks, .rank = rank, .allocate = allocate};
-    const oct_backend_options options = {.max_columns = 4, .max_logit_columns = 4, .context = CONTEXT, .pages = 1,
-                                         .loaders = LOADERS, .piece_bytes = piece_bytes, .device_exchange = &exchange};
+    const oct_backend_options options = {.max_columns = 4,
+                                         .max_logit_columns = 4,
+                                         .context = CONTEXT,
+                                         .pages = 1,
+                                         .loaders = LOADERS,
+                                         .piece_bytes = piece_bytes,
+                                         .device_exchange = &exchange};
     oct_step_program program;
     assert_int_equal(oct_step_program_build(&program, &model, ranks, rank), OCT_OK);
     oct_encoding encodings[16];
