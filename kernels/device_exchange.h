@@ -25,18 +25,23 @@ typedef struct oct_device_exchange {
     void *context;
     int32_t ranks, rank;
 
-    // Allocates memory for gathers, aligned to 4 KiB, zeroed. COLLECTIVE, the same bytes on every rank, in the same
-    // order; before the first gather. The exchange owns it and frees it when it is closed. Errors: OCT_ERR_MACHINE.
+    // Allocates memory for gathers, aligned to 256, zeroed. COLLECTIVE, the same bytes on every rank, in the same
+    // order; never while a stream is captured. The exchange owns it and frees it when it is closed. Errors:
+    // OCT_ERR_MACHINE.
     oct_status (*allocate)(void *context, size_t bytes, oct_device_memory *memory);
 
     // Enqueues on the stream: every rank's `bytes` at from go to to [ranks][bytes] on every rank, in order of rank.
     // Both lie in memory of allocate(), `from` not in what is written; what the stream does before is seen, what it
     // does afterwards sees all of it, and may overwrite `from`. May be captured; when captured nothing is sent.
-    // COLLECTIVE, the same sizes in the same order on every rank. Errors: OCT_ERR_MACHINE.
+    // COLLECTIVE, the same sizes in the same order on every rank; fastest where `from` and `to` lie at the same places
+    // of the same memory on every rank. Graphs that hold it are destroyed before the exchange is closed. Errors:
+    // OCT_ERR_MACHINE, OCT_ERR_LOST.
     oct_status (*gather)(void *context, void *stream, const void *from, void *to, size_t bytes);
 
-    // Polled by the main thread while it waits for the stream. Errors: OCT_ERR_LOST where a peer is gone; the stream
-    // may never end then, and the process leaves without another call to the device.
+    // Polled by the main thread while it waits for the stream; yields the core, and tells the other ranks that this one
+    // waits, until oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
+    // Errors: OCT_ERR_LOST where a peer is gone, OCT_ERR_MACHINE where the exchange has failed; the stream may never
+    // end then, and the process leaves without another call to the device.
     oct_status (*check)(void *context);
 } oct_device_exchange;
 

@@ -79,6 +79,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .pages = engine->figures.kv_pages,
         .loaders = engine->figures.threads,
         .piece_bytes = OCT_LOAD_PIECE_BYTES,
+        .device_exchange = engine->device_exchange,
         .companion = options->companion != NULL ? options->companion->backend : NULL,
         .cpu = {.threads = engine->placement.threads,
                 .cpus = engine->placement.cpus,

@@ -194,6 +194,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     if (status != OCT_OK)
         return status;
     figures->control = oct_control_name(engine->control);
+    status = oct_engine_join_devices(engine, options);
+    if (status != OCT_OK)
+        return status;
     status = oct_engine_size_memory(engine, options);
     if (status == OCT_OK)
         status = allocate_steps(engine);
@@ -230,6 +233,7 @@ void oct_engine_close(oct_engine *engine)
         return;
     if (engine->backend != NULL)
         engine->kind->destroy(engine->backend);
+    oct_engine_part_devices(engine);
     oct_control_close(engine->control);
     oct_exchange_close(&engine->exchange);
     oct_shard_free(&engine->shard);

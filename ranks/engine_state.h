@@ -25,6 +25,8 @@ struct oct_engine {
     oct_shard shard;
     oct_placement placement;
     oct_exchange exchange;
+    oct_device_exchange own_device_exchange;    // context NULL: none
+    const oct_device_exchange *device_exchange; // its own, its companion's, or NULL: one rank, or no use for it
     oct_control *control;
     const oct_backend_kind *kind;
     oct_backend_offer offer; // of this rank
@@ -64,6 +66,11 @@ struct oct_engine {
 // Opening. The kind of backend and its instructions, the first kind that every rank has where none is asked for.
 // COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
 oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_options *options);
+
+// Opens the exchange between the devices where they have memory of their own, or takes the companion's (one communicator
+// serves both, whose gathers never overlap then). COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
+oct_status oct_engine_join_devices(oct_engine *engine, const oct_engine_options *options);
+void oct_engine_part_devices(oct_engine *engine); // COLLECTIVE, when the backend is gone
 
 // Pages of the KV cache (figures.kv_pages), then whether the memory holds everything. COLLECTIVE; a failure is not yet
 // agreed on. Errors: OCT_ERR_MACHINE.

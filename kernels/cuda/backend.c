@@ -154,6 +154,18 @@ static oct_status open_device(oct_cuda_backend *backend)
     return status;
 }
 
+// COLLECTIVE: whatever has failed on this rank, the others wait for it here.
+static oct_status allocate_exchange(oct_cuda_backend *backend)
+{
+    const oct_device_exchange *exchange = backend->exchange;
+    if (exchange == NULL)
+        return OCT_OK;
+    const size_t bytes = oct_cuda_gather_bytes(backend->program, oct_cuda_piece_columns(&backend->options));
+    const oct_status status = exchange->allocate(exchange->context, bytes, &backend->nodes);
+    const oct_status all = exchange->allocate(exchange->context, bytes * (size_t)exchange->ranks, &backend->gathered);
+    return status != OCT_OK ? status : all;
+}
+
 static oct_status create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
                          const size_t *matrix_bytes, const float *const *vectors, const float *rope,
                          const oct_exchange *exchange, const oct_backend_options *options)
@@ -165,6 +177,9 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
         return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     backend->base.kind = &oct_cuda_backend_kind;
     oct_status status = begin(backend, program, options);
+    const oct_status exchanged = allocate_exchange(backend);
+    if (status == OCT_OK)
+        status = exchanged;
     if (status == OCT_OK && program->ranks > 1 && backend->exchange == NULL)
         status = oct_fail(OCT_ERR_MACHINE,
                           "%d ranks, and nothing that carries data between their GPUs; start one rank, or "

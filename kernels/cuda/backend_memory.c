@@ -199,10 +199,15 @@ static void lay_out_staging(oct_cuda_backend *backend, arena *device, arena *pin
     }
 }
 
+int32_t oct_cuda_piece_columns(const oct_backend_options *options)
+{
+    return smaller(options->max_columns, OCT_CUDA_MAX_COLUMNS);
+}
+
 void oct_cuda_memory_count(oct_cuda_backend *backend)
 {
     const oct_backend_options *options = &backend->options;
-    const int32_t columns = smaller(options->max_columns, OCT_CUDA_MAX_COLUMNS);
+    const int32_t columns = oct_cuda_piece_columns(options);
     backend->piece_columns = columns;
     backend->pieces = (options->max_columns + columns - 1) / columns;
     const int32_t logit_columns = smaller(options->max_logit_columns, columns);
@@ -242,18 +247,6 @@ static oct_status pinned(uint8_t **memory, size_t bytes)
     return oct_cuda_check(cudaMallocHost((void **)memory, bytes > 0 ? bytes : 1), "allocating pinned memory");
 }
 
-static oct_status allocate_exchange(oct_cuda_backend *backend)
-{
-    const oct_device_exchange *exchange = backend->exchange;
-    if (exchange == NULL)
-        return OCT_OK;
-    const size_t bytes = oct_cuda_gather_bytes(backend->program, backend->piece_columns);
-    const oct_status status = exchange->allocate(exchange->context, bytes, &backend->nodes);
-    return status != OCT_OK
-               ? status
-               : exchange->allocate(exchange->context, bytes * (size_t)exchange->ranks, &backend->gathered);
-}
-
 oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend)
 {
     oct_status status = on_device(&backend->weights, backend->weights_bytes, "the weights");
@@ -277,7 +270,7 @@ oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend)
     lay_out_buffers(backend, &buffers);
     lay_out_pinned(backend, &host);
     lay_out_staging(backend, &staging, &host_staging);
-    return allocate_exchange(backend);
+    return OCT_OK;
 }
 
 void oct_cuda_staging_free(oct_cuda_backend *backend)

@@ -125,6 +125,9 @@ void oct_cuda_describe(oct_cuda_backend *backend, const oct_encoding *encodings)
 // Bytes of this rank's run of matrix i on the device.
 size_t oct_cuda_matrix_bytes(const oct_program_matrix *matrix, oct_encoding encoding);
 
+// Columns of a step that go through the program together, at most. LOCAL, pure.
+int32_t oct_cuda_piece_columns(const oct_backend_options *options);
+
 // Counts the bytes of all memory (…_bytes); allocates it and hands it out. free: all of it, also after a failure.
 void oct_cuda_memory_count(oct_cuda_backend *backend);
 oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend);

@@ -14,21 +14,47 @@ struct CUgraphExec_st {
 
 namespace cuda_emulation
 {
-static void run_nodes(const std::vector<Node> &nodes)
+// A graph on its way through a stream.
+struct Launch {
+    std::shared_ptr<std::vector<Node>> nodes;
+    std::vector<bool> done;
+    size_t left;
+};
+
+static std::vector<size_t> ready_nodes(const Launch &launch)
 {
-    std::vector<bool> done(nodes.size());
-    for (size_t left = nodes.size(); left; left--) {
-        std::vector<size_t> ready;
-        for (size_t i = 0; i < nodes.size(); i++) {
-            const std::vector<int> &after = nodes[i].after;
-            if (!done[i] &&
-                std::all_of(after.begin(), after.end(), [&](int before) { return done[(size_t)before]; }))
-                ready.push_back(i);
-        }
-        size_t chosen = ready[choose_next(ready.size())];
-        nodes[chosen].run();
-        done[chosen] = true;
+    std::vector<size_t> ready;
+    for (size_t i = 0; i < launch.done.size(); i++) {
+        const std::vector<int> &after = (*launch.nodes)[i].after;
+        if (!launch.done[i] &&
+            std::all_of(after.begin(), after.end(), [&](int before) { return launch.done[(size_t)before]; }))
+            ready.push_back(i);
     }
+    return ready;
+}
+
+// Whether a node could be finished.
+static bool run_node(Launch &launch)
+{
+    std::vector<size_t> ready = ready_nodes(launch);
+    size_t first = choose_next(ready.size());
+    for (size_t tried = 0; tried < ready.size(); tried++) {
+        size_t node = ready[(first + tried) % ready.size()];
+        if (!(*launch.nodes)[node].run())
+            continue;
+        launch.done[node] = true;
+        launch.left--;
+        return true;
+    }
+    return false;
+}
+
+static bool run_nodes(Launch &launch)
+{
+    while (launch.left)
+        if (!run_node(launch))
+            return false;
+    return true;
 }
 
 // Whether all nodes come before the end of the stream where the capture has begun.
@@ -110,7 +136,9 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
-    return submit(stream, [nodes = executable->nodes]() { run_nodes(*nodes); });
+    size_t nodes = executable->nodes->size();
+    auto launch = std::make_shared<Launch>(Launch{executable->nodes, std::vector<bool>(nodes), nodes});
+    return submit_work(stream, [launch]() { return run_nodes(*launch); });
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)

@@ -1,18 +1,14 @@
-// NCCL's host interface over MPI: communicators, collectives, messages between two ranks, groups. What a call
-// does is queued on its stream (and captured into graphs like any other work); the calls of a process run in
-// the order of their issue, whatever their streams.
+// NCCL's host interface over MPI: collectives, messages between two ranks, groups. What a call does is queued on its
+// stream (and captured into graphs like any other work); the calls of a process run in the order of their issue,
+// whatever their streams, and a call that waits for other ranks leaves the stream unfinished.
 //
 // Before a collective moves data the ranks compare what each of them calls: a rank that brings another
 // collective, or none, ends the process with a message, where NCCL would hang.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <ctime>
+#include <memory>
 #include <vector>
-
-#include <sched.h>
-#include <unistd.h>
 
 #include "device_memory.h"
 #include "nccl_elements.h"
@@ -33,10 +29,19 @@ struct Collective_call {
     size_t count;
 };
 
+// The ranks' agreement on a collective.
+struct Agreement {
+    uint64_t mine[4], greatest[4];
+    MPI_Request request;
+    int64_t deadline_ns;
+    bool begun;
+};
+
 using Messages = std::vector<MPI_Request>;
 
 // A call between ncclGroupStart() and ncclGroupEnd().
 struct Grouped_call {
+    ncclComm_t communicator;
     std::function<ncclResult_t()> issue;   // a collective
     std::function<void(Messages &)> start; // or a message
     cudaStream_t stream;
@@ -46,35 +51,45 @@ static Chain order_of_issue;
 static std::vector<Grouped_call> group;
 static int group_depth;
 
-static int64_t patience_ns()
+static void begin_agreement(Agreement &agreement, ncclComm_t communicator, const Collective_call &call)
 {
-    const char *text = getenv("CUDA_EMULATION_NCCL_TIMEOUT");
-    return (text ? atoll(text) : 60) * 1000000000ll;
+    uint64_t what = (uint64_t)call.kind << 56 | (uint64_t)call.type << 48 | (uint64_t)(call.operation & 0xff) << 40 |
+                    (uint32_t)call.root;
+    agreement.mine[0] = what;
+    agreement.mine[1] = ~what;
+    agreement.mine[2] = call.count;
+    agreement.mine[3] = ~(uint64_t)call.count;
+    agreement.begun = true;
+    agreement.deadline_ns = now_ns() + nccl_patience_ns();
+    communicator->collectives++;
+    MPI_Iallreduce(agreement.mine, agreement.greatest, 4, MPI_UINT64_T, MPI_MAX, communicator->mpi, &agreement.request);
 }
 
-static void agree(ncclComm_t communicator, const Collective_call &call)
+// Whether all ranks have come.
+static bool agree(Agreement &agreement, ncclComm_t communicator, const Collective_call &call)
 {
-    uint64_t what = (uint64_t)call.kind << 56 | (uint64_t)call.type << 48 |
-                    (uint64_t)(call.operation & 0xff) << 40 | (uint32_t)call.root;
-    uint64_t mine[4] = {what, ~what, call.count, ~(uint64_t)call.count}, greatest[4];
-    uint64_t number = ++communicator->collectives;
-    MPI_Request request;
-    MPI_Iallreduce(mine, greatest, 4, MPI_UINT64_T, MPI_MAX, communicator->mpi, &request);
-    int64_t deadline = now_ns() + patience_ns();
-    for (int done = 0; MPI_Test(&request, &done, MPI_STATUS_IGNORE), !done;) {
-        sched_yield();
-        if (now_ns() > deadline)
+    if (!agreement.begun)
+        begin_agreement(agreement, communicator, call);
+    int done = 0;
+    MPI_Test(&agreement.request, &done, MPI_STATUS_IGNORE);
+    if (!done) {
+        if (now_ns() > agreement.deadline_ns)
             die("NCCL: rank %d waits for its peers in collective %llu, of kind %d", communicator->rank,
-                (unsigned long long)number, (int)call.kind);
+                (unsigned long long)communicator->collectives, (int)call.kind);
+        return false;
     }
+    agreement.begun = false;
+    const uint64_t *greatest = agreement.greatest;
     if (greatest[0] != ~greatest[1] || greatest[2] != ~greatest[3]) // the greatest is not the least
         die("NCCL: the ranks disagree on collective %llu: rank %d brings %016llx with %zu elements",
-            (unsigned long long)number, communicator->rank, (unsigned long long)what, call.count);
+            (unsigned long long)communicator->collectives, communicator->rank, (unsigned long long)agreement.mine[0],
+            call.count);
+    return true;
 }
 
-static ncclResult_t issue(cudaStream_t stream, std::function<void()> body)
+static ncclResult_t issue(cudaStream_t stream, Work work)
 {
-    return submit(stream, std::move(body), &order_of_issue) ? ncclUnhandledCudaError : ncclSuccess;
+    return submit_work(stream, std::move(work), &order_of_issue) ? ncclUnhandledCudaError : ncclSuccess;
 }
 
 static bool is_device_memory(const char *name, const void *at, size_t bytes)
@@ -89,13 +104,18 @@ static bool is_device_memory(const char *name, const void *at, size_t bytes)
 static ncclResult_t collective(cudaStream_t stream, ncclComm_t communicator, const Collective_call &call,
                                std::function<void()> move)
 {
-    auto body = [=]() {
-        agree(communicator, call);
+    nccl_expect_idle(communicator, "a collective");
+    auto agreement = std::make_shared<Agreement>();
+    auto work = [=]() {
+        if (!agree(*agreement, communicator, call))
+            return false;
         move();
+        return true;
     };
+    auto issue_it = [=]() { return issue(stream, work); };
     if (!group_depth)
-        return issue(stream, body);
-    group.push_back({[=]() { return issue(stream, body); }, nullptr, stream});
+        return nccl_finish(communicator, issue_it);
+    group.push_back({communicator, issue_it, nullptr, stream});
     return ncclSuccess;
 }
 
@@ -103,6 +123,7 @@ static ncclResult_t message(bool sends, void *at, size_t count, ncclDataType_t t
                             ncclComm_t communicator, cudaStream_t stream)
 {
     size_t bytes = count * nccl_element_bytes(type);
+    nccl_expect_idle(communicator, "a message");
     if (!is_device_memory(sends ? "ncclSend" : "ncclRecv", at, bytes) || peer < 0 ||
         peer >= communicator->ranks)
         return ncclInvalidArgument;
@@ -114,17 +135,33 @@ static ncclResult_t message(bool sends, void *at, size_t count, ncclDataType_t t
             MPI_Irecv(at, (int)bytes, MPI_BYTE, peer, MESSAGE_TAG, communicator->mpi, &messages.back());
     };
     ncclGroupStart(); // a message alone is a group of one
-    group.push_back({nullptr, start, stream});
+    group.push_back({communicator, nullptr, start, stream});
     return ncclGroupEnd();
 }
 
 // The messages of a group go at once, or a ring of them would wait for itself.
-static ncclResult_t issue_group(std::vector<Grouped_call> calls)
+static ncclResult_t issue_messages(cudaStream_t stream, std::vector<std::function<void(Messages &)>> starts)
+{
+    auto messages = std::make_shared<Messages>();
+    return issue(stream, [messages, starts]() {
+        messages->reserve(starts.size()); // MPI keeps the addresses of the requests
+        if (messages->empty())
+            for (auto &start : starts)
+                start(*messages);
+        int done = 0;
+        MPI_Testall((int)messages->size(), messages->data(), &done, MPI_STATUSES_IGNORE);
+        if (done)
+            messages->clear();
+        return done != 0;
+    });
+}
+
+static ncclResult_t issue_group(const std::vector<Grouped_call> &calls)
 {
     std::vector<std::function<void(Messages &)>> starts;
     ncclResult_t result = ncclSuccess;
     cudaStream_t stream = nullptr;
-    for (Grouped_call &call : calls) {
+    for (const Grouped_call &call : calls) {
         if (!call.start) {
             result = std::max(result, call.issue());
             continue;
@@ -134,128 +171,13 @@ static ncclResult_t issue_group(std::vector<Grouped_call> calls)
         stream = call.stream;
         starts.push_back(call.start);
     }
-    if (starts.empty())
-        return result;
-    ncclResult_t issued = issue(stream, [starts]() {
-        Messages messages;
-        messages.reserve(starts.size()); // MPI keeps the addresses of the requests
-        for (auto &start : starts)
-            start(messages);
-        MPI_Waitall((int)messages.size(), messages.data(), MPI_STATUSES_IGNORE);
-    });
-    return std::max(result, issued);
-}
-
-static ncclComm_t create(MPI_Comm mpi)
-{
-    ncclComm_t communicator = new ncclComm{mpi, 0, 0, 0};
-    MPI_Comm_rank(mpi, &communicator->rank);
-    MPI_Comm_size(mpi, &communicator->ranks);
-    return communicator;
-}
-
-static ncclResult_t create_world(ncclComm_t *communicator, int ranks, const ncclUniqueId &id, int rank)
-{
-    int started, world_ranks;
-    MPI_Initialized(&started);
-    if (!started)
-        MPI_Init(nullptr, nullptr);
-    MPI_Comm_size(MPI_COMM_WORLD, &world_ranks);
-    if (world_ranks != ranks || rank < 0 || rank >= ranks)
-        return ncclInvalidArgument; // fewer than all ranks: by ncclCommSplit()
-    MPI_Comm mpi;
-    MPI_Comm_split(MPI_COMM_WORLD, 0, rank, &mpi);
-    ncclComm_t created = create(mpi);
-    ncclUniqueId first = id;
-    MPI_Bcast(&first, sizeof first, MPI_BYTE, 0, mpi);
-    if (created->rank != rank || memcmp(&first, &id, sizeof id))
-        die("ncclCommInitRank: rank %d has another unique id, or another number, than the rest", rank);
-    *communicator = created;
-    return ncclSuccess;
+    return starts.empty() ? result : std::max(result, issue_messages(stream, starts));
 }
 } // namespace cuda_emulation
 
 using namespace cuda_emulation;
 
 extern "C" {
-ncclResult_t ncclGetVersion(int *version)
-{
-    *version = NCCL_VERSION_CODE;
-    return ncclSuccess;
-}
-
-const char *ncclGetErrorString(ncclResult_t result)
-{
-    return result ? "an error of the emulated NCCL" : "no error";
-}
-
-const char *ncclGetLastError(ncclComm_t)
-{
-    return "";
-}
-
-ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
-{
-    memset(id, 0, sizeof *id);
-    snprintf(id->internal, sizeof id->internal, "emulated %d %lld", (int)getpid(), (long long)now_ns());
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommInitRank(ncclComm_t *communicator, int ranks, ncclUniqueId id, int rank)
-{
-    return create_world(communicator, ranks, id, rank);
-}
-
-ncclResult_t ncclCommInitRankConfig(ncclComm_t *communicator, int ranks, ncclUniqueId id, int rank,
-                                    ncclConfig_t *)
-{
-    return create_world(communicator, ranks, id, rank);
-}
-
-ncclResult_t ncclCommSplit(ncclComm_t communicator, int color, int key, ncclComm_t *part, ncclConfig_t *)
-{
-    MPI_Comm mpi;
-    MPI_Comm_split(communicator->mpi, color < 0 ? MPI_UNDEFINED : color, key, &mpi);
-    *part = mpi == MPI_COMM_NULL ? nullptr : create(mpi);
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommFinalize(ncclComm_t)
-{
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommDestroy(ncclComm_t communicator)
-{
-    MPI_Comm_free(&communicator->mpi);
-    delete communicator;
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommAbort(ncclComm_t communicator)
-{
-    delete communicator; // MPI_Comm_free() would wait for the others
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommGetAsyncError(ncclComm_t, ncclResult_t *error)
-{
-    *error = ncclSuccess;
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommCount(const ncclComm_t communicator, int *ranks)
-{
-    *ranks = communicator->ranks;
-    return ncclSuccess;
-}
-
-ncclResult_t ncclCommUserRank(const ncclComm_t communicator, int *rank)
-{
-    *rank = communicator->rank;
-    return ncclSuccess;
-}
-
 ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type,
                            ncclRedOp_t operation, ncclComm_t communicator, cudaStream_t stream)
 {
@@ -357,6 +279,10 @@ ncclResult_t ncclGroupEnd()
         return ncclInvalidUsage;
     if (--group_depth)
         return ncclSuccess;
-    return issue_group(std::move(group));
+    std::vector<Grouped_call> calls = std::move(group);
+    group.clear();
+    if (calls.empty())
+        return ncclSuccess;
+    return nccl_finish(calls[0].communicator, [calls]() { return issue_group(calls); });
 }
 }

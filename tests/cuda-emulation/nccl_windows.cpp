@@ -196,13 +196,20 @@ ncclResult_t ncclMemFree(void *at)
 ncclResult_t ncclCommWindowRegister(ncclComm_t communicator, void *at, size_t bytes, ncclWindow_t *handle,
                                     int)
 {
-    Window *window = window_create(communicator, at, bytes);
-    *handle = window ? &window->device : nullptr;
-    return window ? ncclSuccess : ncclInvalidArgument;
+    nccl_expect_idle(communicator, "ncclCommWindowRegister");
+    *handle = nullptr;
+    return nccl_finish(communicator, [=]() {
+        if (!nccl_is_symmetric())
+            return ncclSuccess;
+        Window *window = window_create(communicator, at, bytes);
+        *handle = window ? &window->device : nullptr;
+        return window ? ncclSuccess : ncclInvalidArgument;
+    });
 }
 
-ncclResult_t ncclCommWindowDeregister(ncclComm_t, ncclWindow_t handle)
+ncclResult_t ncclCommWindowDeregister(ncclComm_t communicator, ncclWindow_t handle)
 {
+    nccl_expect_idle(communicator, "ncclCommWindowDeregister");
     window_destroy((Window *)handle->winHost);
     return ncclSuccess;
 }
@@ -210,6 +217,7 @@ ncclResult_t ncclCommWindowDeregister(ncclComm_t, ncclWindow_t handle)
 ncclResult_t ncclDevCommCreate(ncclComm_t communicator, const ncclDevCommRequirements_t *wanted,
                                ncclDevComm_t *device)
 {
+    nccl_expect_idle(communicator, "ncclDevCommCreate");
     int barriers =
         wanted->lsaBarrierCount > wanted->barrierCount ? wanted->lsaBarrierCount : wanted->barrierCount;
     size_t bytes = round_up(resource_bytes(wanted, barriers, communicator->ranks), PAGE_BYTES);

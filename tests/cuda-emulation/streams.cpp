@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include <sched.h>
+
 #include "settings.h"
 
 namespace cuda_emulation
@@ -70,7 +72,22 @@ static bool may_run(const Operation &operation)
                        [](const std::shared_ptr<Operation> &before) { return before->done; });
 }
 
-// Runs one operation that may run.
+// Whether operation i of the queue is done now; it then leaves the queue.
+static bool run_operation(size_t i)
+{
+    std::shared_ptr<Operation> operation = queued[i];
+    running = true;
+    operation->done = operation->run();
+    running = false;
+    if (!operation->done)
+        return false;
+    queued.erase(queued.begin() + (ptrdiff_t)i);
+    operation->run = nullptr;
+    operation->after.clear();
+    return true;
+}
+
+// Finishes one operation that may run; lets others run where all wait for other processes.
 static void run_one()
 {
     if (running)
@@ -79,15 +96,11 @@ static void run_one()
     for (size_t i = 0; i < queued.size(); i++)
         if (may_run(*queued[i]))
             ready.push_back(i);
-    size_t chosen = ready[choose_next(ready.size())];
-    std::shared_ptr<Operation> operation = queued[chosen];
-    queued.erase(queued.begin() + (ptrdiff_t)chosen);
-    running = true;
-    operation->run();
-    running = false;
-    operation->run = nullptr;
-    operation->after.clear();
-    operation->done = true;
+    size_t first = choose_next(ready.size());
+    for (size_t tried = 0; tried < ready.size(); tried++)
+        if (run_operation(ready[(first + tried) % ready.size()]))
+            return;
+    sched_yield();
 }
 
 cudaError_t wait_for(const std::shared_ptr<Operation> &operation)
@@ -112,30 +125,39 @@ static std::vector<std::shared_ptr<Operation>> comes_after(const CUstream_st *st
     return after;
 }
 
-static cudaError_t capture_node(CUstream_st *stream, std::function<void()> body, Chain *chain)
+static cudaError_t capture_node(CUstream_st *stream, Work work, Chain *chain)
 {
     Capture *capture = stream->position.capture.get();
     std::vector<int> after = stream->position.nodes;
     if (chain && chain->capture == stream->position.capture)
         after.push_back(chain->node);
     int node = (int)capture->nodes.size();
-    capture->nodes.push_back({std::move(body), after});
+    capture->nodes.push_back({std::move(work), after});
     stream->position.nodes = {node};
     if (chain)
         *chain = {nullptr, stream->position.capture, node};
     return cudaSuccess;
 }
 
-cudaError_t submit(cudaStream_t handle, std::function<void()> body, Chain *chain)
+cudaError_t submit(cudaStream_t stream, std::function<void()> body, Chain *chain)
+{
+    auto work = [body = std::move(body)]() {
+        body();
+        return true;
+    };
+    return submit_work(stream, work, chain);
+}
+
+cudaError_t submit_work(cudaStream_t handle, Work work, Chain *chain)
 {
     CUstream_st *stream = stream_of(handle);
     if (stream->position.capture)
-        return capture_node(stream, std::move(body), chain);
+        return capture_node(stream, std::move(work), chain);
     if (active_captures && stream == &legacy)
         return failed(cudaErrorStreamCaptureImplicit);
     if (running)
         die("work on a stream, or a host function, queues work");
-    auto operation = std::make_shared<Operation>(Operation{std::move(body), comes_after(stream), false});
+    auto operation = std::make_shared<Operation>(Operation{std::move(work), comes_after(stream), false});
     if (chain) {
         if (chain->operation && !chain->operation->done)
             operation->after.push_back(chain->operation);

@@ -9,16 +9,19 @@
 
 namespace cuda_emulation
 {
+// Work that begins or goes on, and says whether it is done; false: it waits for another process, and is called again.
+using Work = std::function<bool()>;
+
 // Work on a stream. It may run when all that it comes after is done.
 struct Operation {
-    std::function<void()> run;
+    Work run;
     std::vector<std::shared_ptr<Operation>> after;
     bool done;
 };
 
 // A node of a graph; `after` are indices of nodes before it.
 struct Node {
-    std::function<void()> run;
+    Work run;
     std::vector<int> after;
 };
 
@@ -50,6 +53,7 @@ bool stream_is_legacy(const CUstream_st *stream);
 int captures_active();
 void captures_change(int by);
 size_t choose_next(size_t count); // which of `count` that are ready runs next
+cudaError_t submit_work(cudaStream_t stream, Work work, Chain *chain = nullptr); // submit() for work that may wait
 } // namespace cuda_emulation
 
 struct CUstream_st {

@@ -1,6 +1,7 @@
 // NCCL under emulation, on any number of ranks: collectives, messages, graphs, reductions inside kernels. With an
 // argument: a mistake that must end the process with the emulation's message instead of a hang: `mismatch` (another
-// count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1).
+// count on rank 1), `missing` (rank 1 does not come), `other` (another collective on rank 1), `hasty` (a call while the
+// communicator is busy with the one before).
 #include <mpi.h>
 #include <nccl.h>
 #include <nccl_device.h>
@@ -239,9 +240,60 @@ static void parts_of_ranks(const Stream &stream)
     NCCL(ncclCommDestroy(part));
 }
 
+static ncclComm_t communicator_without_blocking()
+{
+    ncclUniqueId id;
+    ncclComm_t created;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    if (!rank)
+        NCCL(ncclGetUniqueId(&id));
+    MPI_Bcast(&id, sizeof id, MPI_BYTE, 0, MPI_COMM_WORLD);
+    check("a communicator that does not block comes later",
+          ncclCommInitRankConfig(&created, ranks, id, rank, &config) == ncclInProgress);
+    return created;
+}
+
+static void ask_until_done(ncclComm_t asked)
+{
+    ncclResult_t result = ncclInProgress;
+    while (result == ncclInProgress)
+        NCCL(ncclCommGetAsyncError(asked, &result));
+    NCCL(result);
+}
+
+// Calls that do not block take effect when the communicator says so; a stream waits for the other ranks while the host
+// goes on.
+static void without_blocking(const Stream &stream)
+{
+    size_t n = 10;
+    Array<float> mine(values_of(rank, n)), early(n), sum(std::vector<float>(n, -1.0f));
+    cuda_emulation_configure("fifo", 1, "lazy");
+    ncclComm_t created = communicator_without_blocking();
+    ask_until_done(created);
+    check("a call that does not block", ncclAllReduce(mine.at, sum.at, n, ncclFloat32, ncclSum, created,
+                                                      stream.handle) == ncclInProgress);
+    CUDA(cudaMemcpyAsync(early.at, sum.at, n * sizeof(float), cudaMemcpyDeviceToDevice, stream.handle));
+    ask_until_done(created);
+    int waited = 0;
+    while (!rank && waited < 5 && cudaStreamQuery(stream.handle) == cudaErrorNotReady)
+        waited++;
+    check("the host goes on while a stream waits for other ranks", rank || ranks == 1 || waited == 5);
+    MPI_Barrier(MPI_COMM_WORLD); // now the others begin to wait
+    stream.wait();
+    check_values("work before the call was done", early, [](size_t) { return -1; });
+    check_values("all-reduce without blocking", sum, sum_of);
+    cuda_emulation_configure("fifo", 1, "eager");
+    NCCL(ncclCommAbort(created));
+}
+
 static void make_mistake(const char *mistake, const Stream &stream)
 {
     Array<float> values(std::vector<float>(8, 1.0f));
+    if (!strcmp(mistake, "hasty")) {
+        ncclComm_t created = communicator_without_blocking();
+        NCCL(ncclAllReduce(values.at, values.at, 8, ncclFloat32, ncclSum, created, stream.handle));
+    }
     if (rank == 1 && !strcmp(mistake, "missing")) {
         MPI_Barrier(MPI_COMM_WORLD); // until the others have given up
         return;
@@ -273,6 +325,7 @@ int main(int count, char **arguments)
         messages(stream);
         order_over_streams(stream);
         graphs(stream);
+        without_blocking(stream);
         reductions_in_kernels(stream);
         parts_of_ranks(stream);
     }
