@@ -9,10 +9,10 @@ static oct_status status_of(ncclResult_t result)
     return result == ncclRemoteError || result == ncclSystemError ? OCT_ERR_LOST : OCT_ERR_MACHINE;
 }
 
-static oct_status fail(const oct_communicator *communicator, ncclResult_t result, const char *doing)
+static oct_status fail(const oct_communicator *communicator, oct_status status, ncclResult_t result, const char *doing)
 {
     const char *detail = ncclGetLastError(communicator->nccl);
-    return oct_fail(status_of(result), "NCCL failed while %s: %s%s%s (NCCL_DEBUG=WARN says more)", doing,
+    return oct_fail(status, "NCCL failed while %s: %s%s%s (NCCL_DEBUG=WARN says more)", doing,
                     ncclGetErrorString(result), detail[0] != '\0' ? ": " : "", detail);
 }
 
@@ -113,8 +113,7 @@ oct_status oct_communicator_create(oct_communicator *communicator, oct_world *wo
     ncclResult_t result = ncclCommInitRankConfig(&communicator->nccl, world->size, id, world->rank, &config);
     status = await_result(communicator, &result, doing, &told);
     if (status == OCT_OK && !told && result != ncclSuccess) {
-        status = oct_fail(OCT_ERR_MACHINE, "NCCL failed while %s: %s (NCCL_DEBUG=WARN says more)", doing,
-                          ncclGetErrorString(result));
+        status = fail(communicator, OCT_ERR_MACHINE, result, doing);
         tell_failure(world);
     }
     if (status == OCT_ERR_LOST) // there is nobody to agree with
@@ -131,14 +130,16 @@ oct_status oct_communicator_create(oct_communicator *communicator, oct_world *wo
 oct_status oct_communicator_settle(oct_communicator *communicator, ncclResult_t result, const char *doing)
 {
     const oct_status status = await_result(communicator, &result, doing, NULL);
-    return status != OCT_OK || result == ncclSuccess ? status : fail(communicator, result, doing);
+    if (status != OCT_OK || result == ncclSuccess)
+        return status;
+    return fail(communicator, status_of(result), result, doing);
 }
 
 oct_status oct_communicator_check(oct_communicator *communicator)
 {
     const ncclResult_t state = state_of(communicator);
     const bool sound = state == ncclSuccess || state == ncclInProgress;
-    return sound ? OCT_OK : fail(communicator, state, "devices exchanged data");
+    return sound ? OCT_OK : fail(communicator, status_of(state), state, "devices exchanged data");
 }
 
 void oct_communicator_destroy(oct_communicator *communicator)

@@ -67,8 +67,8 @@ struct oct_engine {
 // COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
 oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_options *options);
 
-// Opens the exchange between the devices where they have memory of their own, or takes the companion's (one communicator
-// serves both, whose gathers never overlap then). COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
+// Opens the exchange between the devices where they have memory of their own, or takes the companion's (of one
+// communicator, gathers never overlap). COLLECTIVE. Errors: OCT_ERR_MACHINE, agreed on.
 oct_status oct_engine_join_devices(oct_engine *engine, const oct_engine_options *options);
 void oct_engine_part_devices(oct_engine *engine); // COLLECTIVE, when the backend is gone
 

@@ -1,11 +1,12 @@
-# What joins devices (ranks/) compiled for the emulation, and its test. Programs that link emulated_device_exchange have it
-# in place of what the library of the ranks has without CUDA.
+# What joins devices (ranks/) compiled for the emulation, and its test. Programs that link emulated_device_exchange
+# have it in place of what the library of the ranks has without CUDA.
 set(ranks ${PROJECT_SOURCE_DIR}/ranks)
 set_source_files_properties(${ranks}/device_windows.cu PROPERTIES LANGUAGE CXX)
 add_library(emulated_device_windows STATIC ${ranks}/device_windows.cu)
 target_link_libraries(emulated_device_windows PRIVATE nccl_emulation)
 
-add_library(emulated_device_exchange OBJECT ${ranks}/communicator.c ${ranks}/device_exchange.c ${ranks}/engine_devices.c)
+add_library(emulated_device_exchange OBJECT
+  ${ranks}/communicator.c ${ranks}/device_exchange.c ${ranks}/engine_devices.c)
 target_compile_definitions(emulated_device_exchange PRIVATE OCTET_HAVE_NCCL=1)
 target_include_directories(emulated_device_exchange SYSTEM PRIVATE ${CUDA_HEADERS} ${NCCL_HEADERS})
 target_link_libraries(emulated_device_exchange PUBLIC octet_ranks INTERFACE $<LINK_ONLY:emulated_device_windows>

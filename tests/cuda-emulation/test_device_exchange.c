@@ -1,8 +1,8 @@
-// The exchange between devices under emulation, on any number of ranks: gathers, gathers and the end of a reduction in a
-// graph, reductions that read the other ranks' symmetric memory; every sum has the bits of the tree that one rank adds.
+// The exchange between devices under emulation, on any number of ranks: gathers, gathers and the end of a reduction in
+// a graph, reductions that read the other ranks' symmetric memory; every sum has the bits of one rank's tree.
 //
-// With an argument a rank misbehaves: `absent` (rank 1 never comes to NCCL), `deviceless` (rank 1 has no device), `killed` and
-// `stopped` (rank 1, between two steps). A job like that must end in time with the documented code.
+// With an argument rank 1 misbehaves: `absent` (it never comes to NCCL), `deviceless` (it has no device), `killed` and
+// `stopped` (between two steps). A job like that must end in time with the documented code.
 #include <cuda_runtime_api.h>
 #include <signal.h>
 #include <stdio.h>
@@ -94,7 +94,7 @@ static void test_gathers(const oct_device_exchange *exchange, cudaStream_t strea
     free(host);
 }
 
-// A granule's partial sum, the same on every rank that asks; magnitudes differ, so that another order shows in the bits.
+// A granule's partial sum, the same on every rank that asks; of such magnitudes that another order shows in the bits.
 static float partial(int granule, int element, int step)
 {
     uint32_t x = (uint32_t)(granule * 7919 + element * 104729 + step * 1299709 + 12345);
@@ -158,7 +158,8 @@ typedef struct reduction {
 static reduction make_reduction(const oct_device_exchange *exchange, const oct_device_memory *nodes,
                                 const oct_device_memory *gathered, int granules, float *residual, cudaStream_t stream)
 {
-    reduction r = {.granules = granules, .nodes = *nodes, .gathered = *gathered, .residual = residual, .stream = stream};
+    reduction r = {
+        .granules = granules, .nodes = *nodes, .gathered = *gathered, .residual = residual, .stream = stream};
     oct_tree_schedule_finish(&r.tree, granules, exchange->ranks);
     for (int rank = 0; rank < exchange->ranks; rank++)
         r.most_nodes = r.tree.nodes_of_rank[rank] > r.most_nodes ? r.tree.nodes_of_rank[rank] : r.most_nodes;
