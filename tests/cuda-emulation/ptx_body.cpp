@@ -345,7 +345,7 @@ private:
         std::string reason;
         const form *row = choose_row(opcode, operands, &match, &reason);
         if (!row)
-            fail(at_.path(), made.line, reason);
+            reject(at_.path(), made.line, reason);
         made.execute = row->execute;
         std::copy(match.choice, match.choice + CHOICES_MAX, made.choice);
         place_operands(made, *row, operands);
@@ -354,7 +354,7 @@ private:
     void place_operands(instruction &made, const form &row, const std::vector<written_operand> &operands)
     {
         if (operands.size() > OPERANDS_MAX)
-            fail(at_.path(), made.line, "more than " + std::to_string(OPERANDS_MAX) + " operands");
+            reject(at_.path(), made.line, "more than " + std::to_string(OPERANDS_MAX) + " operands");
         made.operand_count = static_cast<int>(operands.size());
         for (size_t i = 0; i < operands.size(); i++) {
             const written_operand &from = operands[i];
@@ -393,7 +393,7 @@ private:
             if (found != scopes_[static_cast<size_t>(s)].labels.end())
                 return found->second;
         }
-        fail(at_.path(), b.line, "neither a register nor a label is called '" + label + "'");
+        reject(at_.path(), b.line, "neither a register nor a label is called '" + label + "'");
     }
 
     const std::vector<std::string> &find_table(const branch &b)
@@ -403,7 +403,7 @@ private:
             if (found != scopes_[static_cast<size_t>(s)].tables.end())
                 return found->second;
         }
-        fail(at_.path(), b.line, "no .branchtargets is called '" + b.label + "'");
+        reject(at_.path(), b.line, "no .branchtargets is called '" + b.label + "'");
     }
 };
 

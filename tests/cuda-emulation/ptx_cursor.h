@@ -56,7 +56,7 @@ public:
         for (int line = peek().line; peek().kind != token_kind::end && peek().line == line;)
             next();
     }
-    [[noreturn]] void fail_here(const std::string &reason) const { fail(path_, peek().line, reason); }
+    [[noreturn]] void fail_here(const std::string &reason) const { reject(path_, peek().line, reason); }
     const std::string &path() const { return path_; }
 
 private:

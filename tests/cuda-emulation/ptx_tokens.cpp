@@ -7,7 +7,7 @@
 
 namespace ptx {
 
-void fail(const std::string &path, int line, const std::string &reason)
+void reject(const std::string &path, int line, const std::string &reason)
 {
     throw error(path + ":" + std::to_string(line) + ": " + reason);
 }
@@ -79,7 +79,7 @@ private:
         else if (std::string("{}()[]<>,;:+-|@!=").find(c) != std::string::npos)
             take_text(token_kind::mark, 1);
         else
-            fail(path_, line_, std::string("PTX has no use for the character '") + c + "'");
+            reject(path_, line_, std::string("PTX has no use for the character '") + c + "'");
     }
 
     void take_text(token_kind kind, size_t length)
@@ -118,7 +118,7 @@ private:
     {
         size_t close = source_.find('"', at_ + 1);
         if (close == std::string::npos)
-            fail(path_, line_, "a string without an end");
+            reject(path_, line_, "a string without an end");
         tokens_.push_back({token_kind::string, source_.substr(at_ + 1, close - at_ - 1), line_});
         at_ = close + 1;
     }
@@ -152,7 +152,7 @@ uint64_t number_bits(const token &number, const std::string &path)
     if (*end == 'U')
         end++;
     if (end == digits || *end || errno)
-        fail(path, number.line, "'" + text + "' is not a number known here (an integer, 0f with 8 or 0d with 16 digits)");
+        reject(path, number.line, "'" + text + "' is not a number known here (an integer, 0f with 8 or 0d with 16 digits)");
     return bits;
 }
 

@@ -14,7 +14,7 @@ struct error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-[[noreturn]] void fail(const std::string &path, int line, const std::string &reason);
+[[noreturn]] void reject(const std::string &path, int line, const std::string &reason);
 
 enum class token_kind {
     name,    // also directives (.reg), registers (%r1), whole opcodes (ld.global.L1::no_allocate.u32)
