@@ -56,6 +56,15 @@ uint64_t *barrier_at(const thread &t, const instruction &i, int which)
     return reinterpret_cast<uint64_t *>(at);
 }
 
+// One that somebody has initialised: what shared memory holds before is known.
+uint64_t *live_barrier_at(const thread &t, const instruction &i, int which)
+{
+    uint64_t *barrier = barrier_at(t, i, which);
+    if (*barrier == ~0ull)
+        die_at(t, i, "an mbarrier is used that nobody has initialised");
+    return barrier;
+}
+
 void barrier_init(thread &t, const instruction &i)
 {
     mbar_init(barrier_at(t, i, 0), value_of<uint32_t>(t, i, 1));
@@ -63,13 +72,13 @@ void barrier_init(thread &t, const instruction &i)
 
 void barrier_invalidate(thread &t, const instruction &i)
 {
-    *barrier_at(t, i, 0) = ~0ull;  // poison, which memory_barrier() knows
+    *live_barrier_at(t, i, 0) = ~0ull;  // as before it was initialised
 }
 
 // The state that an arrival returns is the phase that it belongs to.
 void arrive(thread &t, const instruction &i, uint32_t arrivals, uint32_t bytes)
 {
-    uint64_t *barrier = barrier_at(t, i, 1), phase = memory_barrier(barrier)->phase;
+    uint64_t *barrier = live_barrier_at(t, i, 1), phase = memory_barrier(barrier)->phase;
     hb_release(barrier);
     memory_barrier_step(barrier, arrivals, bytes);
     set_value(t, i, 0, phase);
@@ -84,14 +93,14 @@ void barrier_arrive_and_expect(thread &t, const instruction &i)
 }
 void barrier_expect(thread &t, const instruction &i)
 {
-    memory_barrier_step(barrier_at(t, i, 0), 0, value_of<uint32_t>(t, i, 1));
+    memory_barrier_step(live_barrier_at(t, i, 0), 0, value_of<uint32_t>(t, i, 1));
 }
 
 // Whether the phase is over: the one with this parity, or the one of a state, whose parity is its only bit.
 // Where it is not, other threads run and one copy lands; the program asks again.
 void barrier_test(thread &t, const instruction &i)
 {
-    uint64_t *barrier = barrier_at(t, i, 1);
+    uint64_t *barrier = live_barrier_at(t, i, 1);
     uint32_t parity = value_of<uint32_t>(t, i, 2);
     BulkCopy copy;
     if (!memory_barrier_passed(barrier, parity)) {

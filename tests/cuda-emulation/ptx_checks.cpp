@@ -34,9 +34,11 @@ std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned b
 {
     ptx::registry_clear();
     ptx::registry_load_text(kernel_text("lines", lines, declarations), "lines.ptx");
-    std::vector<uint64_t> out(in.size(), ~0ull);
-    const void *from = in.data();
-    void *to = out.data();
+    size_t in_bytes = in.size() * sizeof in[0], out_bytes = in.size() * sizeof(uint64_t);
+    void *from, *to;
+    if (cudaMalloc(&from, in_bytes) || cudaMalloc(&to, out_bytes))
+        fail_msg("no memory");
+    memcpy(from, in.data(), in_bytes);
     uint32_t n = static_cast<uint32_t>(in.size());
     void *arguments[] = {&from, &to, &n};
     const size_t bytes[] = {8, 8, 4};
@@ -46,6 +48,10 @@ std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned b
     std::function<void()> body = ptx::registry_body("lines", arguments, bytes, 3);
     if (cuda_emulation::submit_kernel(&configuration, nullptr, body) || cudaDeviceSynchronize())
         fail_msg("the launch failed");
+    std::vector<uint64_t> out(in.size());
+    memcpy(out.data(), to, out_bytes);
+    cudaFree(from);
+    cudaFree(to);
     return out;
 }
 
