@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 
+#include "ptx_comparison.h"
 #include "ptx_parser.h"
 #include "ptx_thread.h"
 #include "ptx_tokens.h"
@@ -23,6 +24,7 @@ struct loaded_kernel {
 };
 std::map<std::string, loaded_kernel> kernels;
 uint64_t launches;
+bool comparing;
 
 size_t add(std::shared_ptr<module> made)
 {
@@ -40,6 +42,8 @@ void load_environment()
     if (done || !list)
         return;
     done = true;
+    const char *compare = getenv("CUDA_EMULATION_PTX_COMPARE");
+    registry_compare(compare && strcmp(compare, "1") == 0);
     try {
         for (const std::string &path : split_text(list, ','))
             registry_load(path);
@@ -89,6 +93,11 @@ size_t registry_load_text(const std::string &source, const std::string &path)
     return add(parse_module(source, path));
 }
 
+void registry_compare(bool compare)
+{
+    comparing = compare;
+}
+
 void registry_clear()
 {
     kernels.clear();
@@ -133,12 +142,13 @@ std::function<void()> registry_body(const std::string &name, void **arguments, c
 }  // namespace ptx
 
 // Called for every launch where the interpreter is linked (scheduler.h).
-bool cuda_emulation::ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count,
+void cuda_emulation::ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count,
                               std::function<void()> *body)
 {
     ptx::load_environment();
-    if (ptx::registry_kernels().empty())
-        return false;
-    *body = ptx::registry_body(ptx::name_of(function), arguments, bytes, count);
-    return true;
+    if (ptx::kernels.empty())
+        return;
+    std::string name = ptx::name_of(function);
+    std::function<void()> interpreted = ptx::registry_body(name, arguments, bytes, count);
+    *body = ptx::comparing ? ptx::compared_body{*body, interpreted, name} : interpreted;
 }

@@ -4,8 +4,12 @@
 // in none of them ends the process (code 86), for a test of PTX must not pass by running something else. Executables
 // are linked with exported symbols (ENABLE_EXPORTS) and kernels have external linkage, so that names can be found.
 //
+// When comparing, every launch runs twice from the same memory, as the host's compiler made it and as PTX, and the
+// process ends (code 86) unless both leave the same bits in all of the device's memory and pinned memory. So any test of
+// kernels is also one of their PTX. It does not work with memory that other processes write (NCCL's windows).
+//
 // Environment: CUDA_EMULATION_PTX = files and folders (every .ptx in them), with commas between them, loaded before
-// the first launch.
+// the first launch; CUDA_EMULATION_PTX_COMPARE = 1 to compare.
 #ifndef OCT_TESTS_PTX_REGISTRY_H
 #define OCT_TESTS_PTX_REGISTRY_H
 
@@ -27,6 +31,9 @@ size_t registry_load_text(const std::string &source, const std::string &path);
 
 // From here on launches run what the host's compiler made. Launches that are queued or captured keep their PTX.
 void registry_clear();
+
+// From here on launches of loaded kernels are compared, or not.
+void registry_compare(bool compare);
 
 // The loaded kernels' names.
 std::vector<std::string> registry_kernels();
