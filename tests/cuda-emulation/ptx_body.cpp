@@ -239,7 +239,11 @@ private:
         first.value.negated = negated;
         if (first.value.offset)
             at_.fail_here("a number is added to a register only in an address");
-        return at_.accept("|") ? group(written_operand::PAIR, {first, parse_scalar()}) : first;
+        if (!at_.accept("|"))
+            return first;
+        std::vector<written_operand> both = {first};
+        both.push_back(parse_scalar());
+        return group(written_operand::PAIR, both);
     }
 
     written_operand parse_vector()
