@@ -7,7 +7,7 @@ add_library(ptx_interpreter OBJECT ${sources})
 target_link_libraries(ptx_interpreter PUBLIC cuda_emulation ${CMAKE_DL_LIBS})
 target_compile_options(ptx_interpreter PRIVATE -O2)
 
-foreach(name test_ptx_arithmetic test_ptx_conversion test_ptx_machine test_ptx_parser)
+foreach(name test_ptx_integer test_ptx_float test_ptx_conversion test_ptx_machine test_ptx_parser)
   add_executable(${name} ${name}.cpp ptx_checks.cpp)
   target_link_libraries(${name} PRIVATE ptx_interpreter PkgConfig::CMOCKA)
   add_test(NAME emulation.${name} COMMAND ${name})
@@ -43,8 +43,8 @@ function(octet_ptx name)
   set_target_properties(${name} PROPERTIES PTX_FOLDER ${CMAKE_CURRENT_BINARY_DIR}/${name})
 endfunction()
 
-# octet_test_ptx(PROGRAM NAME): runs a program that tests kernels once more for every architecture, comparing each launch
-# with the PTX that octet_ptx(NAME) has made.
+# octet_test_ptx(PROGRAM NAME): runs a program that tests kernels once more for every architecture, comparing each
+# launch with the PTX that octet_ptx(NAME) has made.
 function(octet_test_ptx program name)
   add_dependencies(${program} ${name})
   # The objects alone: the order of the program's own libraries stays.

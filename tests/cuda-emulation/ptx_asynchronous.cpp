@@ -1,11 +1,14 @@
-// Asynchronous copies, barriers in memory, multicast memory (PTX ISA, 9.7.9.25, 9.7.13.15, 9.7.9.13). What these do is
-// the emulation's (emulated_copies.h: a copy lands as late as it may); here it is reached from PTX's operands.
+// Asynchronous copies, barriers in memory, multicast memory (PTX ISA, 9.7.9.25, 9.7.13.15, 9.7.9.13). What
+// these do is the emulation's (emulated_copies.h: a copy lands as late as it may); here it is reached from
+// PTX's operands.
 #include "emulated_instructions.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 using namespace cuda_emulation;
 
@@ -52,7 +55,8 @@ void start_bulk_copy(thread &t, const instruction &i)
 // Choice 0: the space; absent is a generic address, the host's.
 uint64_t *barrier_at(const thread &t, const instruction &i, int which)
 {
-    unsigned char *at = i.choice[0] == NO_CHOICE ? global_address(t, i, which, 8) : shared_address(t, i, which, 8, 8);
+    unsigned char *at =
+        i.choice[0] == NO_CHOICE ? global_address(t, i, which, 8) : shared_address(t, i, which, 8, 8);
     return reinterpret_cast<uint64_t *>(at);
 }
 
@@ -72,7 +76,7 @@ void barrier_init(thread &t, const instruction &i)
 
 void barrier_invalidate(thread &t, const instruction &i)
 {
-    *live_barrier_at(t, i, 0) = ~0ull;  // as before it was initialised
+    *live_barrier_at(t, i, 0) = ~0ull; // as before it was initialised
 }
 
 // The state that an arrival returns is the phase that it belongs to.
@@ -137,9 +141,7 @@ void multicast_add(thread &t, const instruction &i)
         atom_add_acq_rel_gpu(static_cast<uint32_t *>(peers[p]), value_of<uint32_t>(t, i, 1));
 }
 
-void nothing(thread &, const instruction &)
-{
-}
+void nothing(thread &, const instruction &) {}
 
 void add_barrier_rows(form_table &table)
 {
@@ -152,21 +154,24 @@ void add_barrier_rows(form_table &table)
     table.add("mbarrier test_wait|try_wait parity?" + order + where.substr(1), "d,m,s,s?", barrier_test);
 }
 
-}  // namespace
+} // namespace
 
 void add_asynchronous_forms(form_table &table)
 {
-    table.add("cp async ca|cg shared|shared::cta|shared::cluster global L2::64B|L2::128B|L2::256B?", "m,m,s,s?", start_copy);
+    table.add("cp async ca|cg shared|shared::cta|shared::cluster global L2::64B|L2::128B|L2::256B?",
+              "m,m,s,s?", start_copy);
     table.add("cp async commit_group", "", commit_copies);
     table.add("cp async wait_group", "s", wait_for_groups);
     table.add("cp async wait_all", "", wait_for_all_copies);
-    table.add("cp async bulk shared::cta|shared::cluster global mbarrier::complete_tx::bytes", "m,m,s,m", start_bulk_copy);
+    table.add("cp async bulk shared::cta|shared::cluster global mbarrier::complete_tx::bytes", "m,m,s,m",
+              start_bulk_copy);
     table.add("cp async bulk prefetch L2 global", "m,s", nothing);
     add_barrier_rows(table);
-    table.add("multimem ld_reduce weak|relaxed|acquire? cta|cluster|gpu|sys? global? add acc::f32 v4 bf16x2", "D,m",
-              multicast_load);
-    table.add("multimem st weak|relaxed|release? cta|cluster|gpu|sys? global? v4 f32", "m,S", multicast_store);
+    table.add("multimem ld_reduce weak|relaxed|acquire? cta|cluster|gpu|sys? global? add acc::f32 v4 bf16x2",
+              "D,m", multicast_load);
+    table.add("multimem st weak|relaxed|release? cta|cluster|gpu|sys? global? v4 f32", "m,S",
+              multicast_store);
     table.add("multimem red relaxed|release? cta|cluster|gpu|sys? global? add u32", "m,s", multicast_add);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -1,21 +1,40 @@
-// Logic, shifts, fields and bytes (PTX ISA, 9.7.8 and the bit instructions of 9.7.1), and moves without conversion.
+// Logic, shifts, fields and bytes (PTX ISA, 9.7.8 and the bit instructions of 9.7.1), and moves without
+// conversion.
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
-template <class T> T bit_and(T a, T b) { return static_cast<T>(a & b); }
-template <class T> T bit_or(T a, T b) { return static_cast<T>(a | b); }
-template <class T> T bit_xor(T a, T b) { return static_cast<T>(a ^ b); }
-template <class T> T bit_not(T a) { return static_cast<T>(~a); }
-template <> bool bit_not<bool>(bool a) { return !a; }
+template <class T> T bit_and(T a, T b)
+{
+    return static_cast<T>(a & b);
+}
+template <class T> T bit_or(T a, T b)
+{
+    return static_cast<T>(a | b);
+}
+template <class T> T bit_xor(T a, T b)
+{
+    return static_cast<T>(a ^ b);
+}
+template <class T> T bit_not(T a)
+{
+    return static_cast<T>(~a);
+}
+template <> bool bit_not<bool>(bool a)
+{
+    return !a;
+}
 
 // Shifts by the width or more give 0, or the sign.
 template <class T> void shift_left(thread &t, const instruction &i)
 {
     uint32_t by = value_of<uint32_t>(t, i, 2);
-    set_value(t, i, 0, by >= 8 * sizeof(T) ? T(0) : static_cast<T>(static_cast<uint64_t>(value_of<T>(t, i, 1)) << by));
+    set_value(t, i, 0,
+              by >= 8 * sizeof(T) ? T(0) : static_cast<T>(static_cast<uint64_t>(value_of<T>(t, i, 1)) << by));
 }
 template <class T> void shift_right(thread &t, const instruction &i)
 {
@@ -42,7 +61,8 @@ void funnel_shift(thread &t, const instruction &i)
 // Bit 4 a + 2 b + c of the truth table says what three bits give.
 void lop3(thread &t, const instruction &i)
 {
-    uint32_t a = value_of<uint32_t>(t, i, 1), b = value_of<uint32_t>(t, i, 2), c = value_of<uint32_t>(t, i, 3);
+    uint32_t a = value_of<uint32_t>(t, i, 1), b = value_of<uint32_t>(t, i, 2),
+             c = value_of<uint32_t>(t, i, 3);
     uint32_t table = value_of<uint32_t>(t, i, 4), result = 0;
     for (int k = 0; k < 8; k++)
         if (table >> k & 1)
@@ -76,7 +96,10 @@ template <class T> void insert_field(thread &t, const instruction &i)
     set_value(t, i, 0, into);
 }
 
-uint32_t byte_of(uint64_t bytes, uint32_t which) { return static_cast<uint32_t>(bytes >> (8 * which)) & 255; }
+uint32_t byte_of(uint64_t bytes, uint32_t which)
+{
+    return static_cast<uint32_t>(bytes >> (8 * which)) & 255;
+}
 
 // prmt without a mode: four nibbles choose bytes, their top bit replicates the byte's sign.
 void permute_bytes(thread &t, const instruction &i)
@@ -90,17 +113,24 @@ void permute_bytes(thread &t, const instruction &i)
     set_value(t, i, 0, result);
 }
 
-// prmt with a mode: which byte comes to place k, by the two low bits of the selector (PTX ISA, table of prmt's modes).
+// prmt with a mode: which byte comes to place k, by the two low bits of the selector (PTX ISA, table of
+// prmt's modes).
 uint32_t permuted_place(int mode, uint32_t k, uint32_t selector)
 {
     enum { FORWARD_4, BACKWARD_4, REPLICATE_8, EDGE_LEFT, EDGE_RIGHT, REPLICATE_16 };
     switch (mode) {
-    case FORWARD_4: return selector + k;
-    case BACKWARD_4: return (selector - k) & 7;
-    case REPLICATE_8: return selector;
-    case EDGE_LEFT: return k < selector ? selector : k;
-    case EDGE_RIGHT: return k > selector ? selector : k;
-    default: return 2 * (selector & 1) + (k & 1);
+    case FORWARD_4:
+        return selector + k;
+    case BACKWARD_4:
+        return (selector - k) & 7;
+    case REPLICATE_8:
+        return selector;
+    case EDGE_LEFT:
+        return k < selector ? selector : k;
+    case EDGE_RIGHT:
+        return k > selector ? selector : k;
+    default:
+        return 2 * (selector & 1) + (k & 1);
     }
 }
 void permute_by_mode(thread &t, const instruction &i)
@@ -126,7 +156,8 @@ template <class T> void count_leading_zeros(thread &t, const instruction &i)
     set_value(t, i, 0, leading_zeros(value_of<T>(t, i, 1)));
 }
 
-// The most significant bit that is not a sign bit; −1 if there is none. `shiftamt`: how far it is from the top.
+// The most significant bit that is not a sign bit; −1 if there is none. `shiftamt`: how far it is from the
+// top.
 template <class T> void find_leading_one(thread &t, const instruction &i)
 {
     using bits = std::make_unsigned_t<T>;
@@ -199,7 +230,7 @@ template <class T> void add_wide_bit_rows(form_table &table, const std::string &
     table.add("bfi " + bits, "d,s,s,s,s", insert_field<T>);
 }
 
-}  // namespace
+} // namespace
 
 void add_bit_forms(form_table &table)
 {
@@ -231,4 +262,4 @@ void add_bit_forms(form_table &table)
     table.add("prmt b32 <f4e|b4e|rc8|ecl|ecr|rc16>", "d,s,s,s", permute_by_mode);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -1,127 +1,75 @@
-// The body of a kernel: declarations, labels, instructions and their operands. Names are looked up in the scopes
-// that braces open (inline assembly opens its own), and become slots of the register file.
+// The body of a kernel: declarations, labels, instructions and their operands. Names are looked up in the
+// scopes that braces open (inline assembly opens its own), and become slots of the register file.
 #include <algorithm>
-#include <cctype>
 
 #include "ptx_cursor.h"
 #include "ptx_forms.h"
+#include "ptx_scopes.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 const std::map<std::string, special> specials_by_name = {
-    {"%tid.x", special::tid_x},           {"%tid.y", special::tid_y},           {"%tid.z", special::tid_z},
-    {"%ntid.x", special::ntid_x},         {"%ntid.y", special::ntid_y},         {"%ntid.z", special::ntid_z},
-    {"%ctaid.x", special::ctaid_x},       {"%ctaid.y", special::ctaid_y},       {"%ctaid.z", special::ctaid_z},
-    {"%nctaid.x", special::nctaid_x},     {"%nctaid.y", special::nctaid_y},     {"%nctaid.z", special::nctaid_z},
-    {"%laneid", special::laneid},         {"%warpid", special::warpid},         {"%nwarpid", special::nwarpid},
-    {"%lanemask_eq", special::lanemask_eq}, {"%lanemask_lt", special::lanemask_lt},
-    {"%lanemask_le", special::lanemask_le}, {"%lanemask_gt", special::lanemask_gt},
-    {"%lanemask_ge", special::lanemask_ge}, {"%smid", special::smid},           {"%nsmid", special::nsmid},
-    {"%envreg1", special::grid_workspace_high}, {"%envreg2", special::grid_workspace_low},
-    {"%dynamic_smem_size", special::dynamic_shared_bytes}, {"WARP_SZ", special::warp_size}};
+    {"%tid.x", special::tid_x},
+    {"%tid.y", special::tid_y},
+    {"%tid.z", special::tid_z},
+    {"%ntid.x", special::ntid_x},
+    {"%ntid.y", special::ntid_y},
+    {"%ntid.z", special::ntid_z},
+    {"%ctaid.x", special::ctaid_x},
+    {"%ctaid.y", special::ctaid_y},
+    {"%ctaid.z", special::ctaid_z},
+    {"%nctaid.x", special::nctaid_x},
+    {"%nctaid.y", special::nctaid_y},
+    {"%nctaid.z", special::nctaid_z},
+    {"%laneid", special::laneid},
+    {"%warpid", special::warpid},
+    {"%nwarpid", special::nwarpid},
+    {"%lanemask_eq", special::lanemask_eq},
+    {"%lanemask_lt", special::lanemask_lt},
+    {"%lanemask_le", special::lanemask_le},
+    {"%lanemask_gt", special::lanemask_gt},
+    {"%lanemask_ge", special::lanemask_ge},
+    {"%smid", special::smid},
+    {"%nsmid", special::nsmid},
+    {"%envreg1", special::grid_workspace_high},
+    {"%envreg2", special::grid_workspace_low},
+    {"%dynamic_smem_size", special::dynamic_shared_bytes},
+    {"WARP_SZ", special::warp_size}};
 
-struct scope {
-    int parent;
-    std::map<std::string, uint32_t> registers;  // name -> slot
-    std::map<std::string, uint64_t> ranges;     // .reg .b32 %r<10> -> {"%r", 10}
-    std::map<std::string, uint32_t> labels;     // name -> index of the instruction behind it
-    std::map<std::string, std::vector<std::string>> tables;
-};
-
-class body_parser {
-public:
+class body_parser
+{
+  public:
     body_parser(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared)
-        : at_(at), kernel_(into), symbols_(std::move(symbols)), shared_(shared)
+        : at_(at), kernel_(into), symbols_(std::move(symbols)), shared_(shared), names_(into),
+          sink_(names_.new_slot(UNWRITTEN))
     {
-        scopes_.push_back({-1, {}, {}, {}, {}});
-        sink_ = new_slot(UNWRITTEN);
     }
 
     void parse()
     {
-        for (int depth = 1; depth;) {
-            if (at_.accept("{")) {
-                scopes_.push_back({scope_, {}, {}, {}, {}});
-                scope_ = static_cast<int>(scopes_.size()) - 1;
-                depth++;
-            } else if (at_.accept("}")) {
-                scope_ = scopes_[static_cast<size_t>(scope_)].parent;
-                depth--;
-            } else {
+        for (bool inside = true; inside;) {
+            if (at_.accept("{"))
+                names_.open();
+            else if (at_.accept("}"))
+                inside = names_.close();
+            else
                 parse_statement();
-            }
         }
-        resolve_branches();
+        names_.resolve_branches();
         kernel_.dynamic_shared_begin = align_up(kernel_.static_shared_bytes, DYNAMIC_SHARED_ALIGNMENT);
     }
 
-private:
-    struct branch {
-        size_t at;
-        int scope;
-        std::string label;
-        int line;
-        bool table;
-    };
+  private:
     cursor &at_;
     kernel &kernel_;
     symbol_table symbols_;
     const shared_table &shared_;
-    std::vector<scope> scopes_;
-    std::vector<branch> branches_;
-    std::map<uint64_t, uint32_t> constants_;
-    std::map<std::pair<special, int64_t>, uint32_t> special_slots_;
-    int scope_ = 0;
-    uint32_t sink_;
-
-    scope &here() { return scopes_[static_cast<size_t>(scope_)]; }
-
-    // ---- slots ----
-    uint32_t new_slot(uint64_t initial)
-    {
-        kernel_.initial_registers.push_back(initial);
-        return static_cast<uint32_t>(kernel_.initial_registers.size() - 1);
-    }
-
-    uint32_t constant(uint64_t value)
-    {
-        auto found = constants_.find(value);
-        return found != constants_.end() ? found->second : constants_[value] = new_slot(value);
-    }
-
-    uint32_t special_slot_of(special what, int64_t offset)
-    {
-        auto found = special_slots_.find({what, offset});
-        if (found != special_slots_.end())
-            return found->second;
-        uint32_t slot = new_slot(UNWRITTEN);
-        kernel_.specials.push_back({what, offset, slot});
-        return special_slots_[{what, offset}] = slot;
-    }
-
-    // The slot of a register, or false if no scope declares it. Registers of a range get theirs when first named.
-    bool find_register(const std::string &name, uint32_t *slot)
-    {
-        size_t digits = name.size();
-        while (digits && isdigit(static_cast<unsigned char>(name[digits - 1])))
-            digits--;
-        for (int s = scope_; s >= 0; s = scopes_[static_cast<size_t>(s)].parent) {
-            scope &in = scopes_[static_cast<size_t>(s)];
-            auto known = in.registers.find(name);
-            if (known != in.registers.end()) {
-                *slot = known->second;
-                return true;
-            }
-            auto range = in.ranges.find(name.substr(0, digits));
-            if (digits < name.size() && range != in.ranges.end() && std::stoull(name.substr(digits)) < range->second) {
-                *slot = in.registers[name] = new_slot(UNWRITTEN);
-                return true;
-            }
-        }
-        return false;
-    }
+    scopes names_;
+    uint32_t sink_; // what is written to _
 
     // ---- statements ----
     void parse_statement()
@@ -160,10 +108,10 @@ private:
         do {
             std::string name = at_.expect_name();
             if (at_.accept("<")) {
-                here().ranges[name] = at_.expect_number();
+                names_.declare_registers(name, at_.expect_number());
                 at_.expect(">");
             } else {
-                here().registers[name] = new_slot(UNWRITTEN);
+                names_.declare_register(name);
             }
         } while (at_.accept(","));
         at_.expect(";");
@@ -188,14 +136,15 @@ private:
         std::string name = at_.expect_name();
         at_.expect(":");
         if (!at_.accept(".branchtargets")) {
-            here().labels[name] = static_cast<uint32_t>(kernel_.code.size());
+            names_.declare_label(name);
             return;
         }
-        std::vector<std::string> &targets = here().tables[name];
+        std::vector<std::string> targets;
         do
             targets.push_back(at_.expect_name());
         while (at_.accept(","));
         at_.expect(";");
+        names_.declare_table(name, targets);
     }
 
     void parse_instruction()
@@ -205,7 +154,7 @@ private:
         if (at_.accept("@")) {
             made.guard_negated = at_.accept("!");
             uint32_t slot;
-            if (!find_register(at_.peek().text, &slot))
+            if (!names_.find_register(at_.peek().text, &slot))
                 at_.fail_here("the predicate " + at_.peek().text + " is not declared");
             made.guard = static_cast<int>(slot);
             at_.next();
@@ -278,7 +227,7 @@ private:
             bool negative = at_.accept("-");
             uint64_t bits = at_.expect_number();
             made.kind = written_operand::CONSTANT;
-            made.value.slot = constant(negative ? 0 - bits : bits);
+            made.value.slot = names_.constant(negative ? 0 - bits : bits);
             made.writable = false;
             return made;
         }
@@ -289,7 +238,7 @@ private:
             made.value.slot = sink_;
         } else if (name == "%clock64" || name == "%globaltimer" || name == "%clock") {
             made.kind = written_operand::CLOCK;
-        } else if (find_register(name, &made.value.slot)) {
+        } else if (names_.find_register(name, &made.value.slot)) {
             made.value.offset = offset;
         } else if (!find_special(name, made) && !find_symbol(name, offset, made)) {
             if (name[0] == '%')
@@ -318,7 +267,7 @@ private:
             return false;
         made.kind = written_operand::CONSTANT;
         made.writable = false;
-        made.value.slot = special_slot_of(found->second, 0);
+        made.value.slot = names_.special_slot_of(found->second, 0);
         return true;
     }
 
@@ -334,16 +283,17 @@ private:
         made.writable = false;
         int64_t address = static_cast<int64_t>(found->second.value) + offset;
         if (found->second.space == symbol::DYNAMIC_SHARED)
-            made.value.slot = special_slot_of(special::dynamic_shared, address);
+            made.value.slot = names_.special_slot_of(special::dynamic_shared, address);
         else if (found->second.space == symbol::LOCAL)
-            made.value.slot = special_slot_of(special::local, address);
+            made.value.slot = names_.special_slot_of(special::local, address);
         else
-            made.value.slot = constant(static_cast<uint64_t>(address));
+            made.value.slot = names_.constant(static_cast<uint64_t>(address));
         return true;
     }
 
     // ---- what the table makes of it ----
-    void choose_form(instruction &made, const std::string &opcode, const std::vector<written_operand> &operands)
+    void choose_form(instruction &made, const std::string &opcode,
+                     const std::vector<written_operand> &operands)
     {
         form_match match;
         std::string reason;
@@ -371,51 +321,16 @@ private:
                 kernel_.elements.insert(kernel_.elements.end(), from.slots.begin(), from.slots.end());
             }
             if (from.kind == written_operand::LABEL)
-                branches_.push_back({kernel_.code.size(), scope_, from.name, made.line, row.rules[i].letter == 't'});
+                names_.branch_to(from.name, made.line, row.rules[i].letter == 't');
         }
-    }
-
-    // ---- branches, when all labels are known ----
-    void resolve_branches()
-    {
-        for (const branch &b : branches_) {
-            if (!b.table) {
-                kernel_.code[b.at].target = find_label(b, b.label);
-                continue;
-            }
-            kernel_.code[b.at].target = static_cast<uint32_t>(kernel_.tables.size());
-            kernel_.tables.emplace_back();
-            for (const std::string &label : find_table(b))
-                kernel_.tables.back().push_back(find_label(b, label));
-        }
-    }
-
-    uint32_t find_label(const branch &b, const std::string &label)
-    {
-        for (int s = b.scope; s >= 0; s = scopes_[static_cast<size_t>(s)].parent) {
-            auto found = scopes_[static_cast<size_t>(s)].labels.find(label);
-            if (found != scopes_[static_cast<size_t>(s)].labels.end())
-                return found->second;
-        }
-        reject(at_.path(), b.line, "neither a register nor a label is called '" + label + "'");
-    }
-
-    const std::vector<std::string> &find_table(const branch &b)
-    {
-        for (int s = b.scope; s >= 0; s = scopes_[static_cast<size_t>(s)].parent) {
-            auto found = scopes_[static_cast<size_t>(s)].tables.find(b.label);
-            if (found != scopes_[static_cast<size_t>(s)].tables.end())
-                return found->second;
-        }
-        reject(at_.path(), b.line, "no .branchtargets is called '" + b.label + "'");
     }
 };
 
-}  // namespace
+} // namespace
 
 void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared)
 {
     body_parser(at, into, std::move(symbols), shared).parse();
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -1,7 +1,8 @@
 // What the tests of single instructions share: a kernel around a few lines of PTX, inputs, and comparison.
 //
-// The lines find their inputs in %d0 to %d3 (64 bits), the lower halves of these in %r0 to %r3, the lower 16 bits in
-// %h0 to %h3, and leave the result in %r9 (or %d9 for check_wide()). %p1 to %p9 and the other registers are free.
+// The lines find their inputs in %d0 to %d3 (64 bits), the lower halves of these in %r0 to %r3, the lower 16
+// bits in %h0 to %h3, and leave the result in %r9 (or %d9 for check_wide()). %p1 to %p9 and the other
+// registers are free.
 #ifndef OCT_TESTS_PTX_CHECKS_H
 #define OCT_TESTS_PTX_CHECKS_H
 
@@ -23,12 +24,14 @@ extern "C" {
 #include "ptx_registry.h"
 #include "ptx_tokens.h"
 
-namespace ptx_checks {
+namespace ptx_checks
+{
 
 using inputs = std::vector<std::array<uint64_t, 4>>;
 
 // The text of a kernel `name` around the lines. `declarations` stand before the code (shared memory).
-std::string kernel_text(const std::string &name, const std::string &lines, const std::string &declarations = "");
+std::string kernel_text(const std::string &name, const std::string &lines,
+                        const std::string &declarations = "");
 
 // Runs the lines once for each input, in blocks of `block` threads, and gives what they leave in %d9.
 std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned block = 32,
@@ -46,7 +49,8 @@ uint64_t random_word();
 // n inputs whose words are random or, every third, from `special`, sign and neighbours varied.
 inputs mixed_inputs(size_t n, const std::vector<uint64_t> &special);
 
-// Words that floats are sensitive to: zeros, infinities, NaN, denormals, ties, powers of two around the integers' ends.
+// Words that floats are sensitive to: zeros, infinities, NaN, denormals, ties, powers of two around the
+// integers' ends.
 std::vector<uint64_t> special_floats();
 std::vector<uint64_t> special_doubles();
 std::vector<uint64_t> special_integers();
@@ -77,7 +81,8 @@ inline uint64_t bits_of(double value)
     return bits;
 }
 
-[[noreturn]] void fail_case(const std::string &lines, const std::array<uint64_t, 4> &in, uint64_t found, uint64_t expected);
+[[noreturn]] void fail_case(const std::string &lines, const std::array<uint64_t, 4> &in, uint64_t found,
+                            uint64_t expected);
 
 // Compares the lower 32 bits of what the lines leave in %r9 with expected(a, b, c, d).
 template <class Expected> void check(const std::string &lines, const inputs &in, Expected expected)
@@ -113,6 +118,6 @@ template <class Expected> void check_float(const std::string &lines, const input
     }
 }
 
-}  // namespace ptx_checks
+} // namespace ptx_checks
 
 #endif

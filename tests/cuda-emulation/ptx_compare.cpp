@@ -2,33 +2,44 @@
 #include "ptx_rounding.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 // In the order of the patterns below.
 enum comparison { EQ, NE, LT, LE, GT, GE, EQU, NEU, LTU, LEU, GTU, GEU, NUM, NAN_ };
 const char *const ordered = "<eq|ne|lt|le|gt|ge>", *const unsigned_names = "<eq|ne|lo|ls|hi|hs>",
-           *const with_nan = "<eq|ne|lt|le|gt|ge|equ|neu|ltu|leu|gtu|geu|num|nan>";
+                  *const with_nan = "<eq|ne|lt|le|gt|ge|equ|neu|ltu|leu|gtu|geu|num|nan>";
 
 template <class T> bool compare(int how, T a, T b)
 {
     bool unordered = a != a || b != b;
     switch (how) {
-    case EQ: return a == b;
-    case NE: return !unordered && a != b;
-    case LT: return a < b;
-    case LE: return a <= b;
-    case GT: return a > b;
-    case GE: return a >= b;
-    case NUM: return !unordered;
-    case NAN_: return unordered;
-    default: return unordered || compare(how - EQU, a, b);
+    case EQ:
+        return a == b;
+    case NE:
+        return !unordered && a != b;
+    case LT:
+        return a < b;
+    case LE:
+        return a <= b;
+    case GT:
+        return a > b;
+    case GE:
+        return a >= b;
+    case NUM:
+        return !unordered;
+    case NAN_:
+        return unordered;
+    default:
+        return unordered || compare(how - EQU, a, b);
     }
 }
 
-// Choice 0: the comparison; then, where COMBINED, with what it is combined; then ftz. The second destination gets what
-// the opposite of the comparison gives.
+// Choice 0: the comparison; then, where COMBINED, with what it is combined; then ftz. The second destination
+// gets what the opposite of the comparison gives.
 template <class T, bool COMBINED> void set_predicate(thread &t, const instruction &i)
 {
     enum { AND, OR };
@@ -54,7 +65,7 @@ template <class T> void add_rows(form_table &table, const std::string &compariso
     table.add("setp " + comparisons + " <and|or|xor> " + type, "e,s,s,n", set_predicate<T, true>);
 }
 
-}  // namespace
+} // namespace
 
 void add_compare_forms(form_table &table)
 {
@@ -63,9 +74,11 @@ void add_compare_forms(form_table &table)
         if (type[0] == 'u')
             add_rows<typename decltype(tag)::type>(table, unsigned_names, type);
     });
-    each_bits([&](auto tag, const std::string &bits) { add_rows<typename decltype(tag)::type>(table, "<eq|ne>", bits); });
+    each_bits([&](auto tag, const std::string &bits) {
+        add_rows<typename decltype(tag)::type>(table, "<eq|ne>", bits);
+    });
     add_rows<float>(table, with_nan, "<ftz>? f32");
     add_rows<double>(table, with_nan, "f64");
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -8,7 +8,8 @@
 #include "device_memory.h"
 #include "grid.h"
 
-namespace ptx {
+namespace ptx
+{
 
 using cuda_emulation::MemoryRange;
 
@@ -17,7 +18,8 @@ void compared_body::operator()() const
     cuda_emulation::die("%s: a comparison needs two runs of the grid", kernel.c_str());
 }
 
-namespace {
+namespace
+{
 
 using memory_image = std::vector<std::vector<unsigned char>>;
 
@@ -54,7 +56,8 @@ void run(const cuda_emulation::Grid &grid, const std::function<void()> &body)
     cuda_emulation::grid_run(&copy);
 }
 
-void expect_equal(const compared_body &body, const std::vector<MemoryRange> &ranges, const memory_image &compiled)
+void expect_equal(const compared_body &body, const std::vector<MemoryRange> &ranges,
+                  const memory_image &compiled)
 {
     for (size_t i = 0; i < ranges.size(); i++) {
         const unsigned char *found = static_cast<const unsigned char *>(ranges[i].at);
@@ -67,14 +70,16 @@ void expect_equal(const compared_body &body, const std::vector<MemoryRange> &ran
         size_t word = first / 4 * 4, bytes = ranges[i].bytes - word < 4 ? ranges[i].bytes - word : 4;
         memcpy(&words[0], compiled[i].data() + word, bytes);
         memcpy(&words[1], found + word, bytes);
-        cuda_emulation::die("%s: compiled and as PTX it gives different results, first at byte %zu of an allocation of "
-                            "%zu: %08x and %08x", body.kernel.c_str(), word, ranges[i].bytes, words[0], words[1]);
+        cuda_emulation::die(
+            "%s: compiled and as PTX it gives different results, first at byte %zu of an allocation of "
+            "%zu: %08x and %08x",
+            body.kernel.c_str(), word, ranges[i].bytes, words[0], words[1]);
     }
 }
 
-}  // namespace
+} // namespace
 
-}  // namespace ptx
+} // namespace ptx
 
 void cuda_emulation::ptx_run(Grid *grid)
 {

@@ -1,11 +1,13 @@
-// Runs a grid twice, compiled and interpreted, and compares what both leave in memory (ptx_registry.h says when).
+// Runs a grid twice, compiled and interpreted, and compares what both leave in memory (ptx_registry.h says
+// when).
 #ifndef OCT_TESTS_PTX_COMPARISON_H
 #define OCT_TESTS_PTX_COMPARISON_H
 
 #include <functional>
 #include <string>
 
-namespace ptx {
+namespace ptx
+{
 
 // The body of a grid that is compared. Never called: cuda_emulation::ptx_run() takes it apart.
 struct compared_body {
@@ -14,6 +16,6 @@ struct compared_body {
     void operator()() const;
 };
 
-}  // namespace ptx
+} // namespace ptx
 
 #endif

@@ -5,9 +5,11 @@
 
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 void branch(thread &t, const instruction &i)
 {
@@ -36,7 +38,8 @@ void trap(thread &t, const instruction &i)
 void block_barrier(thread &t, const instruction &i)
 {
     uint32_t threads = i.operand_count > 1 ? value_of<uint32_t>(t, i, 1) : 0;
-    cuda_emulation::block_barrier("bar.sync", value_of<int>(t, i, 0), threads, t.program->path.c_str(), i.line);
+    cuda_emulation::block_barrier("bar.sync", value_of<int>(t, i, 0), threads, t.program->path.c_str(),
+                                  i.line);
 }
 
 void memory_fence(thread &, const instruction &)
@@ -49,11 +52,9 @@ void sleep(thread &, const instruction &)
     cuda_emulation::spin();
 }
 
-void nothing(thread &, const instruction &)
-{
-}
+void nothing(thread &, const instruction &) {}
 
-}  // namespace
+} // namespace
 
 void add_control_forms(form_table &table)
 {
@@ -76,4 +77,4 @@ void add_control_forms(form_table &table)
     table.add("setmaxnreg inc|dec sync aligned u32", "s", nothing);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -4,9 +4,11 @@
 #include "ptx_rounding.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 // A result narrower than its register is extended by its own sign.
 template <class T> void set_extended(thread &t, const instruction &i, T value)
@@ -30,24 +32,33 @@ template <class To, class From> void integer_to_integer(thread &t, const instruc
 // Choice 0: the rounding.
 template <class To, class From> void integer_to_float(thread &t, const instruction &i)
 {
-    set_value(t, i, 0, rounded<To>(i.choice[0], [](From value) { return static_cast<To>(value); }, value_of<From>(t, i, 1)));
+    set_value(t, i, 0,
+              rounded<To>(
+                  i.choice[0], [](From value) { return static_cast<To>(value); }, value_of<From>(t, i, 1)));
 }
 
 template <class T> T round_to_integer(T value, int mode)
 {
     switch (mode) {
-    case TO_ZERO: return std::trunc(value);
-    case DOWN: return std::floor(value);
-    case UP: return std::ceil(value);
-    default: return std::nearbyint(value);
+    case TO_ZERO:
+        return std::trunc(value);
+    case DOWN:
+        return std::floor(value);
+    case UP:
+        return std::ceil(value);
+    default:
+        return std::nearbyint(value);
     }
 }
 
-// NaN is 0, but in 64 bits, to or from, the most significant bit; what is out of range becomes the nearest number.
+// NaN is 0, but in 64 bits, to or from, the most significant bit; what is out of range becomes the nearest
+// number.
 template <class To, class From> To clamped(From value)
 {
     if (value != value)
-        return sizeof(To) < 8 && sizeof(From) < 8 ? To(0) : static_cast<To>(static_cast<To>(1) << (8 * sizeof(To) - 1));
+        return sizeof(To) < 8 && sizeof(From) < 8
+                   ? To(0)
+                   : static_cast<To>(static_cast<To>(1) << (8 * sizeof(To) - 1));
     // One more than the largest number is a power of two, exact in From.
     From above = std::ldexp(From(1), std::numeric_limits<To>::digits);
     if (value >= above)
@@ -68,7 +79,8 @@ template <class To, class From> void float_to_integer(thread &t, const instructi
 // Choice 0: the rounding (of a narrowing), 1: ftz, 2: sat.
 template <class To, class From> void float_to_float(thread &t, const instruction &i)
 {
-    To value = rounded<To>(i.choice[0], [](From from) { return static_cast<To>(from); }, value_of<From>(t, i, 1));
+    To value = rounded<To>(
+        i.choice[0], [](From from) { return static_cast<To>(from); }, value_of<From>(t, i, 1));
     if (i.choice[1] != NO_CHOICE)
         value = static_cast<To>(flush(static_cast<float>(value)));
     set_value(t, i, 0, i.choice[2] != NO_CHOICE ? saturate(value) : value);
@@ -103,7 +115,8 @@ template <bool IS_BF16, class From> void float_to_half(thread &t, const instruct
 // The first operand becomes the upper half.
 template <bool IS_BF16> void floats_to_pair(thread &t, const instruction &i)
 {
-    uint32_t upper = made_half<IS_BF16>(i, value_of<float>(t, i, 1)), lower = made_half<IS_BF16>(i, value_of<float>(t, i, 2));
+    uint32_t upper = made_half<IS_BF16>(i, value_of<float>(t, i, 1)),
+             lower = made_half<IS_BF16>(i, value_of<float>(t, i, 2));
     set_value(t, i, 0, upper << 16 | lower);
 }
 
@@ -144,7 +157,8 @@ void add_mixed_rows(form_table &table)
         each_float([&](auto float_tag, const std::string &real) {
             using R = typename decltype(float_tag)::type;
             table.add("cvt <rn|rz|rm|rp> " + real + " " + integer, "d,s", integer_to_float<R, I>);
-            table.add("cvt <rni|rzi|rmi|rpi> <ftz>? sat? " + integer + " " + real, "d,s", float_to_integer<I, R>);
+            table.add("cvt <rni|rzi|rmi|rpi> <ftz>? sat? " + integer + " " + real, "d,s",
+                      float_to_integer<I, R>);
         });
         table.add("cvt <rn|rz|rm|rp> f16 " + integer, "d,s", integer_to_half<false, I>);
         table.add("cvt <rn|rz|rm|rp> bf16 " + integer, "d,s", integer_to_half<true, I>);
@@ -162,7 +176,7 @@ template <bool IS_BF16> void add_half_rows(form_table &table, const std::string 
     table.add("cvt <rn|rz> <relu>? " + half + "x2 f32", "d,s,s", floats_to_pair<IS_BF16>);
 }
 
-}  // namespace
+} // namespace
 
 void add_conversion_forms(form_table &table)
 {
@@ -177,4 +191,4 @@ void add_conversion_forms(form_table &table)
     table.add("cvt <rn|rz|rm|rp>? <ftz>? f64 f32", "d,s", float_to_float<double, float>);
 }
 
-}  // namespace ptx
+} // namespace ptx

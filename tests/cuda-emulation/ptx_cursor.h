@@ -9,10 +9,12 @@
 #include "ptx_program.h"
 #include "ptx_tokens.h"
 
-namespace ptx {
+namespace ptx
+{
 
-class cursor {
-public:
+class cursor
+{
+  public:
     cursor(const std::vector<token> &tokens, const std::string &path) : tokens_(tokens), path_(path) {}
 
     const token &peek(size_t ahead = 0) const
@@ -56,10 +58,16 @@ public:
         for (int line = peek().line; peek().kind != token_kind::end && peek().line == line;)
             next();
     }
-    [[noreturn]] void fail_here(const std::string &reason) const { reject(path_, peek().line, reason); }
-    const std::string &path() const { return path_; }
+    [[noreturn]] void fail_here(const std::string &reason) const
+    {
+        reject(path_, peek().line, reason);
+    }
+    const std::string &path() const
+    {
+        return path_;
+    }
 
-private:
+  private:
     const std::vector<token> &tokens_;
     const std::string &path_;
     size_t at_ = 0;
@@ -68,13 +76,16 @@ private:
 // The bytes of a type such as ".u32" or "u32"; 0 if it is none. Predicates have none.
 size_t type_bytes(const std::string &type);
 
-constexpr size_t align_up(size_t bytes, size_t alignment) { return (bytes + alignment - 1) / alignment * alignment; }
+constexpr size_t align_up(size_t bytes, size_t alignment)
+{
+    return (bytes + alignment - 1) / alignment * alignment;
+}
 
 // What is common to all declarations: .align n .type name[n]…
 struct declaration {
     std::string name;
     size_t alignment = 0, element_bytes = 0, bytes = 0;
-    bool open = false;  // name[]: as long as the launch says
+    bool open = false; // name[]: as long as the launch says
 };
 
 // Reads a declaration from `.align` or the type on up to its brackets.
@@ -83,7 +94,7 @@ declaration read_declaration(cursor &at);
 // A name that stands for an address.
 struct symbol {
     enum { GLOBAL, STATIC_SHARED, DYNAMIC_SHARED, PARAMETER, LOCAL } space;
-    uint64_t value;  // GLOBAL: the address; otherwise the offset in its space
+    uint64_t value; // GLOBAL: the address; otherwise the offset in its space
 };
 using symbol_table = std::map<std::string, symbol>;
 
@@ -93,6 +104,6 @@ using shared_table = std::map<std::string, declaration>;
 // Reads a kernel's body from behind its { to its }. `symbols`: the file's and the parameters.
 void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared);
 
-}  // namespace ptx
+} // namespace ptx
 
 #endif

@@ -1,24 +1,60 @@
-// Floating-point arithmetic (PTX ISA, 9.7.3 to 9.7.5): the IEEE operations bit for bit in every rounding mode, fused
-// ones with one rounding. For the approximate ones (ex2, lg2, sin, cos, tanh, rsqrt, div.full, .approx) the host's
-// function stands in, as it does in the emulated instructions: on a GPU their last bits differ.
+// Floating-point arithmetic (PTX ISA, 9.7.3 to 9.7.5): the IEEE operations bit for bit in every rounding
+// mode, fused ones with one rounding. For the approximate ones (ex2, lg2, sin, cos, tanh, rsqrt, div.full,
+// .approx) the host's function stands in, as it does in the emulated instructions: on a GPU their last bits
+// differ.
 #include "ptx_rounding.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
-template <class T> T add(T a, T b) { return a + b; }
-template <class T> T subtract(T a, T b) { return a - b; }
-template <class T> T multiply(T a, T b) { return a * b; }
-template <class T> T divide(T a, T b) { return a / b; }
-template <class T> T add_product(T a, T b, T c) { return std::fma(a, b, c); }
-template <class T> T negate(T a) { return -a; }
-template <class T> T absolute(T a) { return std::fabs(a); }
-template <class T> T reciprocal(T a) { return T(1) / a; }
-template <class T> T square_root(T a) { return std::sqrt(a); }
-template <class T> T sign_of_first(T a, T b) { return std::copysign(b, a); }
-float reciprocal_root(float a) { return 1.0f / std::sqrt(a); }
+template <class T> T add(T a, T b)
+{
+    return a + b;
+}
+template <class T> T subtract(T a, T b)
+{
+    return a - b;
+}
+template <class T> T multiply(T a, T b)
+{
+    return a * b;
+}
+template <class T> T divide(T a, T b)
+{
+    return a / b;
+}
+template <class T> T add_product(T a, T b, T c)
+{
+    return std::fma(a, b, c);
+}
+template <class T> T negate(T a)
+{
+    return -a;
+}
+template <class T> T absolute(T a)
+{
+    return std::fabs(a);
+}
+template <class T> T reciprocal(T a)
+{
+    return T(1) / a;
+}
+template <class T> T square_root(T a)
+{
+    return std::sqrt(a);
+}
+template <class T> T sign_of_first(T a, T b)
+{
+    return std::copysign(b, a);
+}
+float reciprocal_root(float a)
+{
+    return 1.0f / std::sqrt(a);
+}
 
 // A NaN gives the other operand; −0 is less than +0.
 template <class T> T minimum(T a, T b)
@@ -143,11 +179,12 @@ void add_approximate_rows(form_table &table)
     table.add("tanh <approx> f32", "d,s", execute_modified_unary<float, tanhf>);
 }
 
-}  // namespace
+} // namespace
 
 void add_float_forms(form_table &table)
 {
-    each_float([&](auto tag, const std::string &type) { add_rows<typename decltype(tag)::type>(table, type); });
+    each_float(
+        [&](auto tag, const std::string &type) { add_rows<typename decltype(tag)::type>(table, type); });
     add_approximate_rows(table);
     table.add("min f32", "d,s,s,s", execute_ternary<float, of_three<minimum<float>>>);
     table.add("max f32", "d,s,s,s", execute_ternary<float, of_three<maximum<float>>>);
@@ -159,4 +196,4 @@ void add_float_forms(form_table &table)
     table.add("fma <rn|rz|rm|rp> <ftz>? f32x2", "d,s,s,s", add_product_pair);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -3,9 +3,11 @@
 
 #include "ptx_tokens.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 form::part read_part(std::string word)
 {
@@ -75,16 +77,27 @@ bool operand_fits(const form::operand_rule &rule, const form_match &match, const
         (o.value.negated && rule.letter != 'n'))
         return false;
     switch (rule.letter) {
-    case 'd': case 's': case 'n': return scalar;
-    case 'e': return scalar || o.kind == written_operand::PAIR;
-    case 'D': case 'S':
+    case 'd':
+    case 's':
+    case 'n':
+        return scalar;
+    case 'e':
+        return scalar || o.kind == written_operand::PAIR;
+    case 'D':
+    case 'S':
         if (!rule.count && match.vector == 1)
             return scalar;
-        return o.kind == written_operand::VECTOR && o.slots.size() == (rule.count ? rule.count : match.vector);
-    case 'm': return o.kind == written_operand::ADDRESS;
-    case 'l': case 't': return o.kind == written_operand::LABEL;
-    case 'c': return o.kind == written_operand::CLOCK;
-    default: return false;
+        return o.kind == written_operand::VECTOR &&
+               o.slots.size() == (rule.count ? rule.count : match.vector);
+    case 'm':
+        return o.kind == written_operand::ADDRESS;
+    case 'l':
+    case 't':
+        return o.kind == written_operand::LABEL;
+    case 'c':
+        return o.kind == written_operand::CLOCK;
+    default:
+        return false;
     }
 }
 
@@ -139,7 +152,7 @@ const form_table &all_forms()
     return table;
 }
 
-}  // namespace
+} // namespace
 
 void form_table::add(const std::string &pattern, const std::string &operands, executor execute)
 {
@@ -160,8 +173,8 @@ const std::vector<form> *form_table::find(const std::string &root) const
     return found == rows_.end() ? nullptr : &found->second;
 }
 
-const form *choose_row(const std::string &opcode, const std::vector<written_operand> &operands, form_match *match,
-                       std::string *reason)
+const form *choose_row(const std::string &opcode, const std::vector<written_operand> &operands,
+                       form_match *match, std::string *reason)
 {
     std::vector<std::string> parts = split_text(opcode, '.');
     const std::vector<form> *rows = all_forms().find(parts[0]);
@@ -177,4 +190,4 @@ const form *choose_row(const std::string &opcode, const std::vector<written_oper
     return nullptr;
 }
 
-}  // namespace ptx
+} // namespace ptx

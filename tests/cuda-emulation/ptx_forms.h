@@ -1,5 +1,5 @@
-// The instructions that the interpreter knows, as a table: an opcode with its modifiers, its operands, and the
-// function that carries it out. What is not in the table is an error when a file is read.
+// The instructions that the interpreter knows, as a table: an opcode with its modifiers, its operands, and
+// the function that carries it out. What is not in the table is an error when a file is read.
 //
 // A pattern is the opcode's parts in order, with blanks where PTX has dots:
 //   add             this part
@@ -23,7 +23,8 @@
 
 #include "ptx_program.h"
 
-namespace ptx {
+namespace ptx
+{
 
 struct form {
     struct part {
@@ -32,10 +33,10 @@ struct form {
     };
     struct operand_rule {
         char letter;
-        uint32_t count;  // of D4: 4; 0: by v2, v4, v8, or a scalar
+        uint32_t count; // of D4: 4; 0: by v2, v4, v8, or a scalar
         bool optional;
     };
-    std::string pattern, operands;  // as written in the table
+    std::string pattern, operands; // as written in the table
     std::vector<part> parts;
     std::vector<operand_rule> rules;
     executor execute;
@@ -47,15 +48,16 @@ struct form_match {
     uint32_t vector = 1;
 };
 
-class form_table {
-public:
+class form_table
+{
+  public:
     // Adds a row. `pattern` and `operands` as above.
     void add(const std::string &pattern, const std::string &operands, executor execute);
 
     // The rows of an opcode's first part in the order they were added, or nullptr if there is none.
     const std::vector<form> *find(const std::string &root) const;
 
-private:
+  private:
     std::unordered_map<std::string, std::vector<form>> rows_;
 };
 
@@ -63,14 +65,15 @@ private:
 struct written_operand {
     enum { SCALAR, SINK, CONSTANT, ADDRESS, VECTOR, PAIR, LABEL, CLOCK } kind;
     operand value;
-    std::vector<uint32_t> slots;  // of a vector or pair
-    bool writable = true;         // all of it are registers or _
-    std::string name;             // of a label
+    std::vector<uint32_t> slots; // of a vector or pair
+    bool writable = true;        // all of it are registers or _
+    std::string name;            // of a label
 };
 
-// The row of the table of everything that fits, or nullptr and the reason, which names what would have fitted.
-const form *choose_row(const std::string &opcode, const std::vector<written_operand> &operands, form_match *match,
-                       std::string *reason);
+// The row of the table of everything that fits, or nullptr and the reason, which names what would have
+// fitted.
+const form *choose_row(const std::string &opcode, const std::vector<written_operand> &operands,
+                       form_match *match, std::string *reason);
 
 // One function for each file of executors; each adds its rows.
 void add_integer_forms(form_table &table);
@@ -86,6 +89,6 @@ void add_warp_forms(form_table &table);
 void add_matrix_forms(form_table &table);
 void add_asynchronous_forms(form_table &table);
 
-}  // namespace ptx
+} // namespace ptx
 
 #endif

@@ -1,21 +1,29 @@
-// Arithmetic of f16 and bf16, alone or in pairs (PTX ISA, 9.7.4): computed in double and rounded once, to nearest.
+// Arithmetic of f16 and bf16, alone or in pairs (PTX ISA, 9.7.4): computed in double and rounded once, to
+// nearest.
 #include "ptx_rounding.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 enum operation { ADD, SUBTRACT, MULTIPLY, ADD_PRODUCT, NEGATE, ABSOLUTE, MINIMUM, MAXIMUM };
 
-// Sums of two and products of two 16-bit floats fit a double, or are beyond its last bit (see add_product_to_odd()).
+// Sums of two and products of two 16-bit floats fit a double, or are beyond its last bit (see
+// add_product_to_odd()).
 double in_double(operation what, double a, double b, double c)
 {
     switch (what) {
-    case ADD: return add_product_to_odd(1, a, b);
-    case SUBTRACT: return add_product_to_odd(1, a, -b);
-    case MULTIPLY: return a * b;
-    default: return add_product_to_odd(a, b, c);
+    case ADD:
+        return add_product_to_odd(1, a, b);
+    case SUBTRACT:
+        return add_product_to_odd(1, a, -b);
+    case MULTIPLY:
+        return a * b;
+    default:
+        return add_product_to_odd(a, b, c);
     }
 }
 
@@ -31,10 +39,15 @@ uint16_t in_half(operation what, half_format format, uint16_t a, uint16_t b, uin
 {
     double x = half_value(a, format), y = half_value(b, format), z = half_value(c, format);
     switch (what) {
-    case NEGATE: return a ^ 0x8000;
-    case ABSOLUTE: return a & 0x7fff;
-    case MINIMUM: case MAXIMUM: return minimum_or_maximum(what, a, b, x, y);
-    default: return half_bits(in_double(what, x, y, z), format, NEAREST);
+    case NEGATE:
+        return a ^ 0x8000;
+    case ABSOLUTE:
+        return a & 0x7fff;
+    case MINIMUM:
+    case MAXIMUM:
+        return minimum_or_maximum(what, a, b, x, y);
+    default:
+        return half_bits(in_double(what, x, y, z), format, NEAREST);
     }
 }
 
@@ -45,8 +58,9 @@ template <operation WHAT, bool IS_BF16, int COUNT> void execute(thread &t, const
     for (int k = 1; k < i.operand_count; k++)
         operands[k - 1] = value_of<uint32_t>(t, i, k);
     for (int half = 0; half < 16 * COUNT; half += 16) {
-        uint16_t made = in_half(WHAT, IS_BF16 ? BF16 : F16, static_cast<uint16_t>(operands[0] >> half),
-                                static_cast<uint16_t>(operands[1] >> half), static_cast<uint16_t>(operands[2] >> half));
+        uint16_t made =
+            in_half(WHAT, IS_BF16 ? BF16 : F16, static_cast<uint16_t>(operands[0] >> half),
+                    static_cast<uint16_t>(operands[1] >> half), static_cast<uint16_t>(operands[2] >> half));
         if (i.choice[0] != NO_CHOICE && (made & 0x8000 || made == HALF_NAN))
             made = 0;
         result |= static_cast<uint32_t>(made) << half;
@@ -66,7 +80,7 @@ template <bool IS_BF16, int COUNT> void add_rows(form_table &table, const std::s
     table.add("max " + type, "d,s,s", execute<MAXIMUM, IS_BF16, COUNT>);
 }
 
-}  // namespace
+} // namespace
 
 void add_half_forms(form_table &table)
 {
@@ -76,4 +90,4 @@ void add_half_forms(form_table &table)
     add_rows<true, 2>(table, "bf16x2");
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -1,37 +1,81 @@
 // Integer arithmetic (PTX ISA, 9.7.1). Sums and products wrap; shapes of results as the ISA has them.
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 template <class T> using unsigned_of = std::make_unsigned_t<T>;
 
 // Twice as wide, of the same sign: holds any product.
 template <class T> struct wider;
-template <> struct wider<uint16_t> { using type = uint32_t; };
-template <> struct wider<int16_t> { using type = int32_t; };
-template <> struct wider<uint32_t> { using type = uint64_t; };
-template <> struct wider<int32_t> { using type = int64_t; };
-template <> struct wider<uint64_t> { using type = unsigned __int128; };
-template <> struct wider<int64_t> { using type = __int128; };
+template <> struct wider<uint16_t> {
+    using type = uint32_t;
+};
+template <> struct wider<int16_t> {
+    using type = int32_t;
+};
+template <> struct wider<uint32_t> {
+    using type = uint64_t;
+};
+template <> struct wider<int32_t> {
+    using type = int64_t;
+};
+template <> struct wider<uint64_t> {
+    using type = unsigned __int128;
+};
+template <> struct wider<int64_t> {
+    using type = __int128;
+};
 template <class T> using wide = typename wider<T>::type;
 
-template <class T> T wrap(uint64_t value) { return static_cast<T>(static_cast<unsigned_of<T>>(value)); }
+template <class T> T wrap(uint64_t value)
+{
+    return static_cast<T>(static_cast<unsigned_of<T>>(value));
+}
 
-template <class T> T add(T a, T b) { return wrap<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b)); }
-template <class T> T subtract(T a, T b) { return wrap<T>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b)); }
-template <class T> T multiply_low(T a, T b) { return wrap<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b)); }
+template <class T> T add(T a, T b)
+{
+    return wrap<T>(static_cast<uint64_t>(a) + static_cast<uint64_t>(b));
+}
+template <class T> T subtract(T a, T b)
+{
+    return wrap<T>(static_cast<uint64_t>(a) - static_cast<uint64_t>(b));
+}
+template <class T> T multiply_low(T a, T b)
+{
+    return wrap<T>(static_cast<uint64_t>(a) * static_cast<uint64_t>(b));
+}
 template <class T> T multiply_high(T a, T b)
 {
     return static_cast<T>((static_cast<wide<T>>(a) * static_cast<wide<T>>(b)) >> (8 * sizeof(T)));
 }
-template <class T> T add_product_low(T a, T b, T c) { return add(multiply_low(a, b), c); }
-template <class T> T add_product_high(T a, T b, T c) { return add(multiply_high(a, b), c); }
-template <class T> T minimum(T a, T b) { return a < b ? a : b; }
-template <class T> T maximum(T a, T b) { return a > b ? a : b; }
-template <class T> T negate(T a) { return subtract(T(0), a); }
-template <class T> T absolute(T a) { return a < 0 ? negate(a) : a; }
+template <class T> T add_product_low(T a, T b, T c)
+{
+    return add(multiply_low(a, b), c);
+}
+template <class T> T add_product_high(T a, T b, T c)
+{
+    return add(multiply_high(a, b), c);
+}
+template <class T> T minimum(T a, T b)
+{
+    return a < b ? a : b;
+}
+template <class T> T maximum(T a, T b)
+{
+    return a > b ? a : b;
+}
+template <class T> T negate(T a)
+{
+    return subtract(T(0), a);
+}
+template <class T> T absolute(T a)
+{
+    return a < 0 ? negate(a) : a;
+}
 
 // The quotient by 0 is not specified; the hardware gives all ones. The least number divided by −1 wraps.
 template <class T> T divide(T a, T b)
@@ -51,13 +95,20 @@ int32_t saturate(int64_t value)
 {
     return static_cast<int32_t>(value > INT32_MAX ? INT32_MAX : value < INT32_MIN ? INT32_MIN : value);
 }
-int32_t add_saturated(int32_t a, int32_t b) { return saturate(static_cast<int64_t>(a) + b); }
-int32_t subtract_saturated(int32_t a, int32_t b) { return saturate(static_cast<int64_t>(a) - b); }
+int32_t add_saturated(int32_t a, int32_t b)
+{
+    return saturate(static_cast<int64_t>(a) + b);
+}
+int32_t subtract_saturated(int32_t a, int32_t b)
+{
+    return saturate(static_cast<int64_t>(a) - b);
+}
 
 // d has twice the bits of a and b.
 template <class T> void multiply_wide(thread &t, const instruction &i)
 {
-    set_value(t, i, 0, static_cast<wide<T>>(value_of<T>(t, i, 1)) * static_cast<wide<T>>(value_of<T>(t, i, 2)));
+    set_value(t, i, 0,
+              static_cast<wide<T>>(value_of<T>(t, i, 1)) * static_cast<wide<T>>(value_of<T>(t, i, 2)));
 }
 template <class T> void add_product_wide(thread &t, const instruction &i)
 {
@@ -69,7 +120,8 @@ template <class T> void add_product_wide(thread &t, const instruction &i)
 // Four products of bytes, signed or not as each operand says.
 template <class A, class B> void dot_4_bytes(thread &t, const instruction &i)
 {
-    uint32_t a = value_of<uint32_t>(t, i, 1), b = value_of<uint32_t>(t, i, 2), sum = value_of<uint32_t>(t, i, 3);
+    uint32_t a = value_of<uint32_t>(t, i, 1), b = value_of<uint32_t>(t, i, 2),
+             sum = value_of<uint32_t>(t, i, 3);
     for (int k = 0; k < 32; k += 8)
         sum += static_cast<uint32_t>(static_cast<A>(a >> k) * static_cast<B>(b >> k));
     set_value(t, i, 0, sum);
@@ -101,11 +153,12 @@ template <class T> void add_signed_rows(form_table &table, const std::string &ty
     table.add("abs " + type, "d,s", execute_unary<T, absolute<T>>);
 }
 
-}  // namespace
+} // namespace
 
 void add_integer_forms(form_table &table)
 {
-    each_integer([&](auto tag, const std::string &type) { add_rows<typename decltype(tag)::type>(table, type); });
+    each_integer(
+        [&](auto tag, const std::string &type) { add_rows<typename decltype(tag)::type>(table, type); });
     add_wide_rows<uint16_t>(table, "u16");
     add_wide_rows<int16_t>(table, "s16");
     add_wide_rows<uint32_t>(table, "u32");
@@ -121,4 +174,4 @@ void add_integer_forms(form_table &table)
     table.add("dp4a s32 s32", "d,s,s,s", dot_4_bytes<int8_t, int8_t>);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -1,14 +1,16 @@
-// mma and ldmatrix (PTX ISA, 9.7.14.5). The places of a fragment's elements are written down here as the ISA has them
-// and not taken from the emulated instructions: so the two check each other.
+// mma and ldmatrix (PTX ISA, 9.7.14.5). The places of a fragment's elements are written down here as the ISA
+// has them and not taken from the emulated instructions: so the two check each other.
 //
 // The sum runs along k in rising order from the accumulator on, one fp32 rounding a step, as in the emulated
 // instructions. A tensor core's order and roundings are its own.
 #include "ptx_rounding.h"
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 using cuda_emulation::Thread;
 
@@ -16,7 +18,7 @@ constexpr int LANES = 32, ROWS = 16, COLUMNS = 8;
 enum type { TYPE_BF16, TYPE_F16 };
 
 struct fragments {
-    int depth;  // columns of a, rows of b: 16 or 8
+    int depth; // columns of a, rows of b: 16 or 8
     type of;
     uint32_t a[4], b[2];
     float c[4];
@@ -42,7 +44,8 @@ CUDA_EMULATION_NO_TSAN void multiply_combine(Thread **lanes, unsigned)
         const fragments *f = static_cast<fragments *>(lanes[lane]->payload);
         int group = lane >> 2, member = lane & 3;
         for (int e = 0; e < depth / 2; e++)
-            a[group + (e & 2 ? 8 : 0)][2 * member + (e & 1) + (e >= 4 ? 8 : 0)] = half_of(f->a[e / 2], e & 1, f->of);
+            a[group + (e & 2 ? 8 : 0)][2 * member + (e & 1) + (e >= 4 ? 8 : 0)] =
+                half_of(f->a[e / 2], e & 1, f->of);
         for (int e = 0; e < depth / 4; e++)
             b[2 * member + (e & 1) + (e >= 2 ? 8 : 0)][group] = half_of(f->b[e / 2], e & 1, f->of);
     }
@@ -51,7 +54,7 @@ CUDA_EMULATION_NO_TSAN void multiply_combine(Thread **lanes, unsigned)
         for (int e = 0; e < 4; e++) {
             int row = (lane >> 2) + (e >= 2 ? 8 : 0), column = 2 * (lane & 3) + (e & 1);
             for (int k = 0; k < depth; k++)
-                f->c[e] += a[row][k] * b[k][column];  // exact in fp32, for bf16 as for f16
+                f->c[e] += a[row][k] * b[k][column]; // exact in fp32, for bf16 as for f16
         }
     }
 }
@@ -66,14 +69,15 @@ template <type OF, int DEPTH> void multiply(thread &t, const instruction &i)
         mine.b[r] = element_of<uint32_t>(t, i, 2, r);
     for (uint32_t r = 0; r < 4; r++)
         mine.c[r] = element_of<float>(t, i, 3, r);
-    if (cuda_emulation::warp_collective(~0u, name, &mine, multiply_combine, t.program->path.c_str(), i.line) != ~0u)
+    if (cuda_emulation::warp_collective(~0u, name, &mine, multiply_combine, t.program->path.c_str(),
+                                        i.line) != ~0u)
         die_at(t, i, "all 32 lanes must take part");
     for (uint32_t r = 0; r < 4; r++)
         set_element(t, i, 0, r, mine.c[r]);
 }
 
 struct matrix_rows {
-    const uint16_t *row;  // lane 8 m + r names row r of matrix m
+    const uint16_t *row; // lane 8 m + r names row r of matrix m
     int matrices;
     bool transposed;
     uint32_t result[4];
@@ -101,18 +105,19 @@ template <int MATRICES> void load_matrices(thread &t, const instruction &i)
     matrix_rows mine = {nullptr, MATRICES, i.choice[0] != NO_CHOICE, {}};
     if (cuda_emulation::cur->lane < 8 * MATRICES) {
         mine.row = reinterpret_cast<const uint16_t *>(shared_address(t, i, 1, 16, 16));
-        volatile uint16_t touched;  // here the sanitizers see this lane read its row
+        volatile uint16_t touched; // here the sanitizers see this lane read its row
         for (int column = 0; column < 8; column++)
             touched = mine.row[column];
         (void)touched;
     }
-    if (cuda_emulation::warp_collective(~0u, name, &mine, load_combine, t.program->path.c_str(), i.line) != ~0u)
+    if (cuda_emulation::warp_collective(~0u, name, &mine, load_combine, t.program->path.c_str(), i.line) !=
+        ~0u)
         die_at(t, i, "all 32 lanes must take part");
     for (uint32_t m = 0; m < MATRICES; m++)
         set_element(t, i, 0, m, mine.result[m]);
 }
 
-}  // namespace
+} // namespace
 
 void add_matrix_forms(form_table &table)
 {
@@ -125,4 +130,4 @@ void add_matrix_forms(form_table &table)
     table.add("ldmatrix sync aligned m8n8 x4 <trans>? shared|shared::cta b16", "D4,m", load_matrices<4>);
 }
 
-}  // namespace ptx
+} // namespace ptx

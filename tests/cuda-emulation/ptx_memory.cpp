@@ -1,10 +1,13 @@
-// Loads, stores and addresses (PTX ISA, 9.7.9). Addresses of global, local and generic space are the host's own,
-// those of shared space are offsets into the block's memory and are checked here. Hints to caches have no effect.
+// Loads, stores and addresses (PTX ISA, 9.7.9). Addresses of global, local and generic space are the host's
+// own, those of shared space are offsets into the block's memory and are checked here. Hints to caches have
+// no effect.
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 enum space { HOST, SHARED, PARAMETER };
 
@@ -71,17 +74,20 @@ template <class T, space SPACE> void store_ordered(thread &t, const instruction 
 }
 
 const std::string scope = " cta|cluster|gpu|sys? ";
-const std::string hints = " ca|cg|cs|lu|cv|wb|wt? nc? "
+const std::string hints =
+    " ca|cg|cs|lu|cv|wb|wt? nc? "
     "L1::evict_normal|L1::evict_unchanged|L1::evict_first|L1::evict_last|L1::no_allocate? "
     "L2::evict_normal|L2::evict_first|L2::evict_last? L2::cache_hint? L2::64B|L2::128B|L2::256B? ";
 
-template <class T, space SPACE> void add_access_rows(form_table &table, const std::string &where, const std::string &type)
+template <class T, space SPACE>
+void add_access_rows(form_table &table, const std::string &where, const std::string &type)
 {
     table.add("ld weak? " + where + hints + "v2|v4|v8? " + type, "D,m,s?", load<T, SPACE>);
     table.add("st weak? " + where + hints + "v2|v4|v8? " + type, "m,S,s?", store<T, SPACE>);
-    table.add("ld <volatile|relaxed|mmio|acquire>" + scope + where + " L1::no_allocate? v2|v4? " + type, "D,m",
-              load_ordered<T, SPACE>);
-    table.add("st <volatile|relaxed|mmio|release>" + scope + where + " v2|v4? " + type, "m,S", store_ordered<T, SPACE>);
+    table.add("ld <volatile|relaxed|mmio|acquire>" + scope + where + " L1::no_allocate? v2|v4? " + type,
+              "D,m", load_ordered<T, SPACE>);
+    table.add("st <volatile|relaxed|mmio|release>" + scope + where + " v2|v4? " + type, "m,S",
+              store_ordered<T, SPACE>);
 }
 
 template <class T> void add_rows(form_table &table, const std::string &type)
@@ -98,7 +104,8 @@ void to_shared(thread &t, const instruction &i)
 }
 void from_shared(thread &t, const instruction &i)
 {
-    set_value(t, i, 0, static_cast<uint64_t>(value_of<uint32_t>(t, i, 1)) + reinterpret_cast<uint64_t>(t.shared));
+    set_value(t, i, 0,
+              static_cast<uint64_t>(value_of<uint32_t>(t, i, 1)) + reinterpret_cast<uint64_t>(t.shared));
 }
 void from_parameter(thread &t, const instruction &i)
 {
@@ -109,15 +116,15 @@ void same_address(thread &t, const instruction &i)
     set_value(t, i, 0, value_of<uint64_t>(t, i, 1));
 }
 
-void nothing(thread &, const instruction &)
-{
-}
+void nothing(thread &, const instruction &) {}
 
-}  // namespace
+} // namespace
 
 void add_memory_forms(form_table &table)
 {
-    auto add = [&](auto tag, const std::string &type) { add_rows<typename decltype(tag)::type>(table, type); };
+    auto add = [&](auto tag, const std::string &type) {
+        add_rows<typename decltype(tag)::type>(table, type);
+    };
     each_small_integer(add);
     each_integer(add);
     each_float(add);
@@ -130,4 +137,4 @@ void add_memory_forms(form_table &table)
     table.add("prefetch global|local? L1|L2|L2::evict_last|L2::evict_normal", "m", nothing);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -7,21 +7,25 @@
 
 #include "ptx_cursor.h"
 
-namespace ptx {
+namespace ptx
+{
 
 size_t type_bytes(const std::string &type)
 {
     static const std::map<std::string, size_t> bytes = {
-        {"b8", 1},  {"u8", 1},  {"s8", 1},  {"b16", 2}, {"u16", 2}, {"s16", 2},  {"f16", 2},    {"b32", 4},  {"u32", 4},
-        {"s32", 4}, {"f32", 4}, {"b64", 8}, {"u64", 8}, {"s64", 8}, {"f64", 8}, {"bf16", 2}, {"bf16x2", 4}, {"f16x2", 4}};
+        {"b8", 1},  {"u8", 1},  {"s8", 1},  {"b16", 2},  {"u16", 2},    {"s16", 2},
+        {"f16", 2}, {"b32", 4}, {"u32", 4}, {"s32", 4},  {"f32", 4},    {"b64", 8},
+        {"u64", 8}, {"s64", 8}, {"f64", 8}, {"bf16", 2}, {"bf16x2", 4}, {"f16x2", 4}};
     auto found = bytes.find(type.empty() || type[0] != '.' ? type : type.substr(1));
     return found == bytes.end() ? 0 : found->second;
 }
 
-// The attributes of a pointer follow its type: .param .u64 .ptr .global .align 16 name. They bind nobody here.
+// The attributes of a pointer follow its type: .param .u64 .ptr .global .align 16 name. They bind nobody
+// here.
 static void skip_pointer_attributes(cursor &at)
 {
-    while (at.accept(".ptr") || at.accept(".global") || at.accept(".shared") || at.accept(".const") || at.accept(".local"))
+    while (at.accept(".ptr") || at.accept(".global") || at.accept(".shared") || at.accept(".const") ||
+           at.accept(".local"))
         continue;
     if (at.accept(".align"))
         at.expect_number();
@@ -48,10 +52,12 @@ declaration read_declaration(cursor &at)
     return d;
 }
 
-namespace {
+namespace
+{
 
-class module_parser {
-public:
+class module_parser
+{
+  public:
     module_parser(const std::vector<token> &tokens, module &into) : at_(tokens, into.path), module_(into) {}
 
     void parse()
@@ -60,7 +66,7 @@ public:
             parse_directive();
     }
 
-private:
+  private:
     cursor at_;
     module &module_;
     symbol_table symbols_;
@@ -69,7 +75,8 @@ private:
     void parse_directive()
     {
         bool external = false;
-        while (at_.peek().is(".visible") || at_.peek().is(".weak") || at_.peek().is(".extern") || at_.peek().is(".common"))
+        while (at_.peek().is(".visible") || at_.peek().is(".weak") || at_.peek().is(".extern") ||
+               at_.peek().is(".common"))
             external |= at_.next().text == ".extern";
         if (at_.accept(".version"))
             at_.next();
@@ -132,7 +139,8 @@ private:
         at_.next();
         declaration d = read_declaration(at_);
         if (external || !at_.accept("="))
-            at_.fail_here("the variable " + d.name + " has no value here: the host's copy and this one would be two. "
+            at_.fail_here("the variable " + d.name +
+                          " has no value here: the host's copy and this one would be two. "
                           "Pass it as a parameter or in memory");
         variable made;
         made.bytes = d.bytes;
@@ -209,7 +217,7 @@ private:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::unique_ptr<module> parse_module(const std::string &source, const std::string &path)
 {
@@ -229,4 +237,4 @@ std::unique_ptr<module> parse_file(const std::string &path)
     return parse_module(text.str(), path);
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -14,9 +14,11 @@
 #include "ptx_thread.h"
 #include "ptx_tokens.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 struct loaded_kernel {
     std::shared_ptr<module> owner;
@@ -56,8 +58,9 @@ std::string name_of(const void *function)
 {
     Dl_info found;
     if (!dladdr(const_cast<void *>(function), &found) || !found.dli_sname || found.dli_saddr != function)
-        cuda_emulation::die("a launched kernel has no name at run time: give it external linkage, and link the "
-                            "executable with exported symbols (ENABLE_EXPORTS)");
+        cuda_emulation::die(
+            "a launched kernel has no name at run time: give it external linkage, and link the "
+            "executable with exported symbols (ENABLE_EXPORTS)");
     return found.dli_sname;
 }
 
@@ -69,7 +72,7 @@ void check_threads(const kernel &program)
                             program.name.c_str(), threads, program.threads_max);
 }
 
-}  // namespace
+} // namespace
 
 size_t registry_load(const std::string &path)
 {
@@ -116,7 +119,8 @@ uint64_t registry_launches()
     return launches;
 }
 
-std::function<void()> registry_body(const std::string &name, void **arguments, const size_t *bytes, size_t count)
+std::function<void()> registry_body(const std::string &name, void **arguments, const size_t *bytes,
+                                    size_t count)
 {
     auto found = kernels.find(name);
     if (found == kernels.end())
@@ -128,8 +132,8 @@ std::function<void()> registry_body(const std::string &name, void **arguments, c
     std::vector<unsigned char> values(program->parameter_bytes);
     for (size_t i = 0; i < count; i++) {
         if (bytes[i] != program->parameters[i].bytes)
-            cuda_emulation::die("%s: parameter %zu has %zu bytes in PTX and is launched with %zu", name.c_str(), i,
-                                program->parameters[i].bytes, bytes[i]);
+            cuda_emulation::die("%s: parameter %zu has %zu bytes in PTX and is launched with %zu",
+                                name.c_str(), i, program->parameters[i].bytes, bytes[i]);
         memcpy(values.data() + program->parameters[i].offset_bytes, arguments[i], bytes[i]);
     }
     launches++;
@@ -139,7 +143,7 @@ std::function<void()> registry_body(const std::string &name, void **arguments, c
     };
 }
 
-}  // namespace ptx
+} // namespace ptx
 
 // Called for every launch where the interpreter is linked (scheduler.h).
 void cuda_emulation::ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count,

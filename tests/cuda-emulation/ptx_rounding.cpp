@@ -1,7 +1,8 @@
 // 16-bit floats, and sums that can be rounded a second time.
 #include "ptx_rounding.h"
 
-namespace ptx {
+namespace ptx
+{
 
 double half_value(uint16_t bits, half_format format)
 {
@@ -12,7 +13,8 @@ double half_value(uint16_t bits, half_format format)
     if (exponent == (1 << format.exponent_bits) - 1)
         magnitude = mantissa ? NAN : INFINITY;
     else if (exponent)
-        magnitude = std::ldexp((1 << format.mantissa_bits) + mantissa, exponent - bias - format.mantissa_bits);
+        magnitude =
+            std::ldexp((1 << format.mantissa_bits) + mantissa, exponent - bias - format.mantissa_bits);
     else
         magnitude = std::ldexp(mantissa, 1 - bias - format.mantissa_bits);
     return bits & 0x8000 ? -magnitude : magnitude;
@@ -22,10 +24,14 @@ double half_value(uint16_t bits, half_format format)
 static bool rounds_away(double fraction, bool odd, bool negative, int mode)
 {
     switch (mode) {
-    case TO_ZERO: return false;
-    case DOWN: return negative && fraction > 0;
-    case UP: return !negative && fraction > 0;
-    default: return fraction > 0.5 || (fraction == 0.5 && odd);
+    case TO_ZERO:
+        return false;
+    case DOWN:
+        return negative && fraction > 0;
+    case UP:
+        return !negative && fraction > 0;
+    default:
+        return fraction > 0.5 || (fraction == 0.5 && odd);
     }
 }
 
@@ -38,7 +44,7 @@ uint16_t half_bits(double value, half_format format, int mode)
     uint32_t infinity = ((1u << format.exponent_bits) - 1) << format.mantissa_bits;
     uint32_t sign = negative ? 0x8000 : 0, magnitude = infinity;
     if (!std::isinf(value)) {
-        int exponent, least = 1 - bias - format.mantissa_bits;  // of a unit in the last place
+        int exponent, least = 1 - bias - format.mantissa_bits; // of a unit in the last place
         std::frexp(value, &exponent);
         int unit = exponent - 1 - format.mantissa_bits;
         unit = value == 0 || unit < least ? least : unit;
@@ -67,4 +73,4 @@ double add_product_to_odd(double a, double b, double c)
     return sum;
 }
 
-}  // namespace ptx
+} // namespace ptx

@@ -5,22 +5,25 @@
 #include <cerrno>
 #include <cstdlib>
 
-namespace ptx {
+namespace ptx
+{
 
 void reject(const std::string &path, int line, const std::string &reason)
 {
     throw error(path + ":" + std::to_string(line) + ": " + reason);
 }
 
-namespace {
+namespace
+{
 
 bool is_name_character(char c)
 {
     return isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '$' || c == '%' || c == '.';
 }
 
-class splitter {
-public:
+class splitter
+{
+  public:
     splitter(const std::string &source, const std::string &path) : source_(source), path_(path) {}
 
     std::vector<token> split()
@@ -31,13 +34,16 @@ public:
         return std::move(tokens_);
     }
 
-private:
+  private:
     const std::string &source_, &path_;
     std::vector<token> tokens_;
     size_t at_ = 0;
     int line_ = 1;
 
-    bool begins(const char *what) const { return source_.compare(at_, std::char_traits<char>::length(what), what) == 0; }
+    bool begins(const char *what) const
+    {
+        return source_.compare(at_, std::char_traits<char>::length(what), what) == 0;
+    }
 
     void advance()
     {
@@ -91,8 +97,8 @@ private:
     void take_number()
     {
         size_t length = 1;
-        while (at_ + length < source_.size() && (isalnum(static_cast<unsigned char>(source_[at_ + length])) ||
-                                                 source_[at_ + length] == '.'))
+        while (at_ + length < source_.size() &&
+               (isalnum(static_cast<unsigned char>(source_[at_ + length])) || source_[at_ + length] == '.'))
             length++;
         take_text(token_kind::number, length);
     }
@@ -124,7 +130,7 @@ private:
     }
 };
 
-}  // namespace
+} // namespace
 
 std::vector<token> split_tokens(const std::string &source, const std::string &path)
 {
@@ -152,7 +158,8 @@ uint64_t number_bits(const token &number, const std::string &path)
     if (*end == 'U')
         end++;
     if (end == digits || *end || errno)
-        reject(path, number.line, "'" + text + "' is not a number known here (an integer, 0f with 8 or 0d with 16 digits)");
+        reject(path, number.line,
+               "'" + text + "' is not a number known here (an integer, 0f with 8 or 0d with 16 digits)");
     return bits;
 }
 
@@ -166,4 +173,4 @@ std::vector<std::string> split_text(const std::string &text, char separator)
     return parts;
 }
 
-}  // namespace ptx
+} // namespace ptx

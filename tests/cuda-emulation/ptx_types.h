@@ -9,7 +9,8 @@
 #include "ptx_forms.h"
 #include "ptx_thread.h"
 
-namespace ptx {
+namespace ptx
+{
 
 template <class T> struct type_tag {
     using type = T;
@@ -61,6 +62,6 @@ template <class T, T (*OPERATION)(T, T, T)> void execute_ternary(thread &t, cons
     set_value(t, i, 0, OPERATION(value_of<T>(t, i, 1), value_of<T>(t, i, 2), value_of<T>(t, i, 3)));
 }
 
-}  // namespace ptx
+} // namespace ptx
 
 #endif

@@ -1,10 +1,12 @@
-// What the lanes of a warp do together (PTX ISA, 9.7.9.6 shfl, 9.7.13.9 vote, match, redux, elect). The last lane to
-// come calculates for all, as the hardware would; see cuda_emulation::warp_collective().
+// What the lanes of a warp do together (PTX ISA, 9.7.9.6 shfl, 9.7.13.9 vote, match, redux, elect). The last
+// lane to come calculates for all, as the hardware would; see cuda_emulation::warp_collective().
 #include "ptx_types.h"
 
-namespace ptx {
+namespace ptx
+{
 
-namespace {
+namespace
+{
 
 using cuda_emulation::Thread;
 
@@ -13,7 +15,7 @@ constexpr int LANES = 32;
 // What a lane brings and takes away.
 struct lane_data {
     uint64_t value;
-    uint32_t b, clamp;  // of a shuffle
+    uint32_t b, clamp; // of a shuffle
     int how;
     uint64_t result;
     bool flag;
@@ -42,10 +44,22 @@ CUDA_EMULATION_NO_TSAN int shuffle_source(int lane, const lane_data *d, bool *in
     int last = (lane & segment) | (clamp & ~segment), first = lane & segment;
     int source;
     switch (d->how) {
-    case UP: source = lane - b; *inside = source >= last; break;
-    case DOWN: source = lane + b; *inside = source <= last; break;
-    case BUTTERFLY: source = lane ^ b; *inside = source <= last; break;
-    default: source = first | (b & ~segment); *inside = source <= last; break;
+    case UP:
+        source = lane - b;
+        *inside = source >= last;
+        break;
+    case DOWN:
+        source = lane + b;
+        *inside = source <= last;
+        break;
+    case BUTTERFLY:
+        source = lane ^ b;
+        *inside = source <= last;
+        break;
+    default:
+        source = first | (b & ~segment);
+        *inside = source <= last;
+        break;
     }
     return *inside ? source : lane;
 }
@@ -65,7 +79,12 @@ CUDA_EMULATION_NO_TSAN void shuffle_combine(Thread **lanes, unsigned)
 void shuffle_lanes(thread &t, const instruction &i)
 {
     static const char name[] = "shfl.sync";
-    lane_data mine = {value_of<uint32_t>(t, i, 1), value_of<uint32_t>(t, i, 2), value_of<uint32_t>(t, i, 3), i.choice[0], 0, false};
+    lane_data mine = {value_of<uint32_t>(t, i, 1),
+                      value_of<uint32_t>(t, i, 2),
+                      value_of<uint32_t>(t, i, 3),
+                      i.choice[0],
+                      0,
+                      false};
     meet(t, i, value_of<uint32_t>(t, i, 4), &mine, name, shuffle_combine);
     set_element(t, i, 0, 0, mine.result);
     if (i.operands[0].count == 2)
@@ -132,12 +151,18 @@ enum reduction { ADD, MINIMUM, MAXIMUM, AND, OR, XOR };
 template <class T> CUDA_EMULATION_NO_TSAN T reduced(int how, T a, T b)
 {
     switch (how) {
-    case ADD: return static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
-    case MINIMUM: return a < b ? a : b;
-    case MAXIMUM: return a > b ? a : b;
-    case AND: return a & b;
-    case OR: return a | b;
-    default: return a ^ b;
+    case ADD:
+        return static_cast<T>(static_cast<uint32_t>(a) + static_cast<uint32_t>(b));
+    case MINIMUM:
+        return a < b ? a : b;
+    case MAXIMUM:
+        return a > b ? a : b;
+    case AND:
+        return a & b;
+    case OR:
+        return a | b;
+    default:
+        return a ^ b;
     }
 }
 
@@ -185,7 +210,7 @@ void elect(thread &t, const instruction &i)
         set_element(t, i, 0, 1, elected == cuda_emulation::cur->lane);
 }
 
-}  // namespace
+} // namespace
 
 void add_warp_forms(form_table &table)
 {
@@ -205,4 +230,4 @@ void add_warp_forms(form_table &table)
     table.add("elect sync", "e,s", elect);
 }
 
-}  // namespace ptx
+} // namespace ptx

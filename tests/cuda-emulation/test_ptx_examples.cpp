@@ -1,5 +1,5 @@
-// The example kernels, compiled and interpreted, on fresh inputs: the same bits for every architecture, under several
-// schedules. Mistakes in the text of the assembly, which the compiled kernel cannot have, are seen.
+// The example kernels, compiled and interpreted, on fresh inputs: the same bits for every architecture, under
+// several schedules. Mistakes in the text of the assembly, which the compiled kernel cannot have, are seen.
 //
 // PTX_FOLDER (set by CMake) has a folder of PTX for each architecture.
 #include <sys/wait.h>
@@ -62,7 +62,8 @@ static std::string text_of(const std::string &path)
     return text.str();
 }
 
-// Runs the tensor-core example with the PTX of matrix_product changed, in a child process; the code it ends with.
+// Runs the tensor-core example with the PTX of matrix_product changed, in a child process; the code it ends
+// with.
 static int run_changed(const std::string &text, std::string *said)
 {
     int ends[2];
@@ -89,29 +90,32 @@ static int run_changed(const std::string &text, std::string *said)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// Exchanges the second and third register of the first list of `instruction`'s fragment that follows its results.
+// Exchanges the second and third register of the first list of `instruction`'s fragment that follows its
+// results.
 static std::string exchange_registers(std::string text, const std::string &instruction, bool results)
 {
     for (size_t at = 0; (at = text.find(instruction, at)) != std::string::npos; at++) {
         size_t open = text.find('{', at);
         if (!results)
             open = text.find('{', open + 1);
-        size_t first = text.find(',', open), second = text.find(',', first + 1), third = text.find(',', second + 1);
-        std::string a = text.substr(first + 1, second - first - 1), b = text.substr(second + 1, third - second - 1);
+        size_t first = text.find(',', open), second = text.find(',', first + 1),
+               third = text.find(',', second + 1);
+        std::string a = text.substr(first + 1, second - first - 1),
+                    b = text.substr(second + 1, third - second - 1);
         text.replace(first + 1, third - first - 1, b + "," + a);
     }
     return text;
 }
 
-// "{%4, %6, %5, %7}" in place of "{%4, %5, %6, %7}" in the text of an asm statement, and its like: the compiled kernel
-// runs no assembly and is right, so only the comparison can see it.
+// "{%4, %6, %5, %7}" in place of "{%4, %5, %6, %7}" in the text of an asm statement, and its like: the
+// compiled kernel runs no assembly and is right, so only the comparison can see it.
 static void operands_in_the_wrong_order_are_seen(void **)
 {
     for (const std::string &architecture : architectures) {
         std::string text = text_of(PTX_FOLDER "/" + architecture + "/matrix_product.ptx"), said;
         assert_int_equal(run_changed(text, &said), 0);
-        for (const std::string &changed : {exchange_registers(text, "mma.sync", false),
-                                           exchange_registers(text, "ldmatrix.sync", true)}) {
+        for (const std::string &changed :
+             {exchange_registers(text, "mma.sync", false), exchange_registers(text, "ldmatrix.sync", true)}) {
             assert_true(changed != text);
             said.clear();
             assert_int_equal(run_changed(changed, &said), 86);

@@ -14,12 +14,14 @@ static int first_line()
     return line;
 }
 
-static void expect_refusal(const std::string &lines, const std::string &said, const std::string &declarations = "")
+static void expect_refusal(const std::string &lines, const std::string &said,
+                           const std::string &declarations = "")
 {
     std::string why = refusal(kernel_text("k", lines, declarations));
     std::string place = "refused.ptx:" + std::to_string(first_line()) + ":";
     if (why.find(said) == std::string::npos || why.compare(0, place.size(), place) != 0)
-        fail_msg("%s: '%s' at %s was expected, refused for: %s", lines.c_str(), said.c_str(), place.c_str(), why.c_str());
+        fail_msg("%s: '%s' at %s was expected, refused for: %s", lines.c_str(), said.c_str(), place.c_str(),
+                 why.c_str());
 }
 
 static void test_unknown_instructions(void **)
@@ -27,7 +29,8 @@ static void test_unknown_instructions(void **)
     expect_refusal("frobnicate.u32 %r9, %r0;", "the instruction 'frobnicate.u32' is not known");
     expect_refusal("add.frob.u32 %r9, %r0, %r1;", "'add.frob.u32' with these modifiers");
     expect_refusal("ld.global.L1::keep.u32 %r9, [%d0];", "with these modifiers");
-    expect_refusal("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%r0,%r1,%r2,%r3}, {%r0,%r1,%r2,%r3}, {%r0,%r1}, {%r0,%r1,%r2,%r3};",
+    expect_refusal("mma.sync.aligned.m16n8k32.row.col.f32.e4m3.e4m3.f32 {%r0,%r1,%r2,%r3}, "
+                   "{%r0,%r1,%r2,%r3}, {%r0,%r1}, {%r0,%r1,%r2,%r3};",
                    "with these modifiers");
     expect_refusal("tcgen05.alloc.cta_group::1.sync.aligned.b32 [%r0], 32;", "is not known");
     expect_refusal("activemask.b32 %r9;", "is not known");
@@ -41,7 +44,7 @@ static void test_wrong_operands(void **)
     expect_refusal("ld.global.v4.u32 {%r0, %r1}, [%d0];", "is not known");
     expect_refusal("ld.global.u32 %r9, %d0;", "is not known");
     expect_refusal("selp.u32 %r9, !%r0, %r1, %p1;", "is not known");
-    expect_refusal("mov.u32 %r9, %r40;", "%r40 is not declared");  // %r<30> has no 40
+    expect_refusal("mov.u32 %r9, %r40;", "%r40 is not declared"); // %r<30> has no 40
     expect_refusal("mov.u32 %r9, %frob;", "%frob is not declared");
     expect_refusal("bra NOWHERE;", "is called 'NOWHERE'");
     expect_refusal("add.u32 %r9, %r0, %r1+4;", "only in an address");
@@ -66,15 +69,18 @@ static void test_heads(void **)
     assert_true(refusal(".version 8.7\n.address_size 32\n").find("64 bits") != std::string::npos);
 }
 
-// Parameters lie as a C structure does, arrays at the head of a file are read by kernels, and comments are nothing.
+// Parameters lie as a C structure does, arrays at the head of a file are read by kernels, and comments are
+// nothing.
 static void test_contents(void **)
 {
     const std::string text = "// a comment\n.version 8.7\n.target sm_120a\n.address_size 64\n"
-        ".visible .const .align 4 .u32 numbers[4] = {3, /* between */ -5, 0x10};\n"
-        ".extern .shared .align 16 .b8 dynamic[];\n"
-        ".visible .entry k(.param .u8 a, .param .align 8 .b8 b[12], .param .u64 .ptr .align 1 c, .param .f32 d)\n"
-        ".maxntid 64, 2, 1\n.minnctapersm 2\n{\n.reg .b32 %r<3>;\n.shared .align 8 .b8 own[40];\n.loc 1 2 3\n.pragma \"nounroll\";\n"
-        "ld.const.u32 %r0, [numbers+4];\nret;\n}\n";
+                             ".visible .const .align 4 .u32 numbers[4] = {3, /* between */ -5, 0x10};\n"
+                             ".extern .shared .align 16 .b8 dynamic[];\n"
+                             ".visible .entry k(.param .u8 a, .param .align 8 .b8 b[12], .param .u64 .ptr "
+                             ".align 1 c, .param .f32 d)\n"
+                             ".maxntid 64, 2, 1\n.minnctapersm 2\n{\n.reg .b32 %r<3>;\n.shared .align 8 .b8 "
+                             "own[40];\n.loc 1 2 3\n.pragma \"nounroll\";\n"
+                             "ld.const.u32 %r0, [numbers+4];\nret;\n}\n";
     std::unique_ptr<ptx::module> made = ptx::parse_module(text, "here.ptx");
     assert_string_equal(made->target.c_str(), "sm_120a");
     assert_int_equal(made->kernels.size(), 1);
@@ -97,8 +103,11 @@ static void test_contents(void **)
 // Cut anywhere, a file is refused or read, and nothing else happens.
 static void test_truncation(void **)
 {
-    const std::string text = kernel_text("k", "{ .reg .pred p; L: add.s32 %r9, %r0, -4; setp.lt.and.u32 p|%p1, %r9, 5, !%p2; @p bra L; }\n\t"
-                                              "ld.shared.v2.u32 {%r5, %r6}, [words+8];", "\t.shared .align 16 .b8 words[64];\n");
+    const std::string text = kernel_text(
+        "k",
+        "{ .reg .pred p; L: add.s32 %r9, %r0, -4; setp.lt.and.u32 p|%p1, %r9, 5, !%p2; @p bra L; }\n\t"
+        "ld.shared.v2.u32 {%r5, %r6}, [words+8];",
+        "\t.shared .align 16 .b8 words[64];\n");
     size_t refused = 0;
     for (size_t length = 0; length < text.size(); length++)
         try {
@@ -113,8 +122,11 @@ static void test_truncation(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_unknown_instructions), cmocka_unit_test(test_wrong_operands), cmocka_unit_test(test_heads),
-        cmocka_unit_test(test_contents),             cmocka_unit_test(test_truncation),
+        cmocka_unit_test(test_unknown_instructions),
+        cmocka_unit_test(test_wrong_operands),
+        cmocka_unit_test(test_heads),
+        cmocka_unit_test(test_contents),
+        cmocka_unit_test(test_truncation),
     };
     return cmocka_run_group_tests_name("PTX: parser", tests, nullptr, nullptr);
 }
