@@ -17,6 +17,7 @@ namespace ptx_checks
 std::string kernel_text(const std::string &name, const std::string &lines, const std::string &declarations)
 {
     return ".version 8.7\n.target sm_90a\n.address_size 64\n"
+           ".extern .shared .align 16 .b8 dynamic[];\n"
            ".visible .entry " +
            name +
            "(.param .u64 in, .param .u64 out, .param .u32 n)\n{\n"
@@ -54,6 +55,7 @@ std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned b
     cudaLaunchConfig_t configuration = {};
     configuration.gridDim = dim3((n + block - 1) / block);
     configuration.blockDim = dim3(block);
+    configuration.dynamicSmemBytes = 64;
     std::function<void()> body = ptx::registry_body("lines", arguments, bytes, 3);
     if (cuda_emulation::submit_kernel(&configuration, nullptr, body) || cudaDeviceSynchronize())
         fail_msg("the launch failed");

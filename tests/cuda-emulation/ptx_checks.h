@@ -1,8 +1,8 @@
 // What the tests of single instructions share: a kernel around a few lines of PTX, inputs, and comparison.
 //
 // The lines find their inputs in %d0 to %d3 (64 bits), the lower halves of these in %r0 to %r3, the lower 16
-// bits in %h0 to %h3, and leave the result in %r9 (or %d9 for check_wide()). %p1 to %p9 and the other
-// registers are free.
+// bits in %h0 to %h3, and leave the result in %r9 (or %d9 for check_wide()). `dynamic` names 64 bytes of
+// shared memory. %p1 to %p9 and the other registers are free.
 #ifndef OCT_TESTS_PTX_CHECKS_H
 #define OCT_TESTS_PTX_CHECKS_H
 

@@ -1,6 +1,7 @@
 // Saves the device's memory, runs the compiled kernel, puts the memory back, runs the PTX, compares.
 #include "ptx_comparison.h"
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -56,6 +57,37 @@ void run(const cuda_emulation::Grid &grid, const std::function<void()> &body)
     cuda_emulation::grid_run(&copy);
 }
 
+bool is_half_nan(uint32_t bits)
+{
+    return (bits & 0x7f80) == 0x7f80 && bits & 0x7f;
+}
+
+// The same bits, or NaN in both as a float or as one of two bf16: which NaN an operation gives is left open
+// by C++ (and on a GPU it is another one).
+bool same(uint32_t a, uint32_t b)
+{
+    auto is_nan = [](uint32_t bits) { return (bits & 0x7fffffff) > 0x7f800000; };
+    if (a == b || (is_nan(a) && is_nan(b)))
+        return true;
+    auto same_half = [](uint32_t x, uint32_t y) { return x == y || (is_half_nan(x) && is_half_nan(y)); };
+    return same_half(a & 0xffff, b & 0xffff) && same_half(a >> 16, b >> 16);
+}
+
+// The first word of a range that differs; its end if none does.
+size_t first_difference(const unsigned char *found, const std::vector<unsigned char> &compiled,
+                        uint32_t words[2])
+{
+    for (size_t at = 0; at < compiled.size(); at += 4) {
+        size_t bytes = std::min<size_t>(4, compiled.size() - at);
+        words[0] = words[1] = 0;
+        memcpy(&words[0], compiled.data() + at, bytes);
+        memcpy(&words[1], found + at, bytes);
+        if (!same(words[0], words[1]))
+            return at;
+    }
+    return compiled.size();
+}
+
 void expect_equal(const compared_body &body, const std::vector<MemoryRange> &ranges,
                   const memory_image &compiled)
 {
@@ -63,17 +95,14 @@ void expect_equal(const compared_body &body, const std::vector<MemoryRange> &ran
         const unsigned char *found = static_cast<const unsigned char *>(ranges[i].at);
         if (memcmp(found, compiled[i].data(), ranges[i].bytes) == 0)
             continue;
-        size_t first = 0;
-        while (found[first] == compiled[i][first])
-            first++;
-        uint32_t words[2] = {};
-        size_t word = first / 4 * 4, bytes = ranges[i].bytes - word < 4 ? ranges[i].bytes - word : 4;
-        memcpy(&words[0], compiled[i].data() + word, bytes);
-        memcpy(&words[1], found + word, bytes);
+        uint32_t words[2];
+        size_t first = first_difference(found, compiled[i], words);
+        if (first == ranges[i].bytes)
+            continue;
         cuda_emulation::die(
             "%s: compiled and as PTX it gives different results, first at byte %zu of an allocation of "
             "%zu: %08x and %08x",
-            body.kernel.c_str(), word, ranges[i].bytes, words[0], words[1]);
+            body.kernel.c_str(), first, ranges[i].bytes, words[0], words[1]);
     }
 }
 

@@ -114,6 +114,27 @@ bool operands_fit(const form &row, const form_match &match, const std::vector<wr
     return true;
 }
 
+struct fitting_row {
+    const form *row;
+    form_match match;
+};
+
+// The rows that fit an opcode's modifiers. Kernels are long and have few opcodes: remembered.
+const std::vector<fitting_row> &
+rows_that_fit(const std::string &opcode, const std::vector<std::string> &parts, const std::vector<form> &rows)
+{
+    static std::unordered_map<std::string, std::vector<fitting_row>> remembered;
+    auto found = remembered.find(opcode);
+    if (found != remembered.end())
+        return found->second;
+    std::vector<fitting_row> &fitting = remembered[opcode];
+    form_match match;
+    for (const form &row : rows)
+        if (form_fits(row, parts, &match))
+            fitting.push_back({&row, match});
+    return fitting;
+}
+
 // Rows that fit the modifiers alone are named if there are any: then it is the operands that do not fit.
 std::string describe_rows(const std::vector<form> &rows, const std::vector<std::string> &opcode)
 {
@@ -182,9 +203,11 @@ const form *choose_row(const std::string &opcode, const std::vector<written_oper
         *reason = "the instruction '" + opcode + "' is not known to the interpreter";
         return nullptr;
     }
-    for (const form &row : *rows)
-        if (form_fits(row, parts, match) && operands_fit(row, *match, operands))
-            return &row;
+    for (const fitting_row &candidate : rows_that_fit(opcode, parts, *rows))
+        if (operands_fit(*candidate.row, candidate.match, operands)) {
+            *match = candidate.match;
+            return candidate.row;
+        }
     *reason = "'" + opcode + "' with these modifiers and " + std::to_string(operands.size()) +
               " operands is not known to the interpreter. Known are:" + describe_rows(*rows, parts);
     return nullptr;

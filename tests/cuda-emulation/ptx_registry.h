@@ -7,8 +7,8 @@
 //
 // When comparing, every launch runs twice from the same memory, as the host's compiler made it and as PTX,
 // and the process ends (code 86) unless both leave the same bits in all of the device's memory and pinned
-// memory. So any test of kernels is also one of their PTX. It does not work with memory that other processes
-// write (NCCL's windows).
+// memory (one NaN is as good as another: which one an operation gives is open). So any test of kernels is
+// also one of their PTX. It does not work with memory that other processes write (NCCL's windows).
 //
 // Environment: CUDA_EMULATION_PTX = files and folders (every .ptx in them), with commas between them, loaded
 // before the first launch; CUDA_EMULATION_PTX_COMPARE = 1 to compare.

@@ -13,9 +13,16 @@ static inputs integers()
     return mixed_inputs(many, special_integers());
 }
 
+// Among them equal and opposite operands, and all pairs of zeros.
 static inputs floats()
 {
-    return mixed_inputs(many, special_floats());
+    inputs in = mixed_inputs(many, special_floats());
+    for (size_t k = 0; k < in.size(); k += 16) {
+        in[k][1] = in[k][0] ^ (k % 32 ? 0x80000000 : 0);
+        in[k + 1][0] = random_word() % 2 << 31;
+        in[k + 1][1] = random_word() % 2 << 31;
+    }
+    return in;
 }
 
 // ---- floats ----

@@ -58,6 +58,20 @@ static void test_stores(void **)
         assert_true(found[k] == in[k ^ 1][0]);
 }
 
+// Dynamic shared memory lies behind the static, and nothing between the two is memory.
+static void test_dynamic_memory(void **)
+{
+    inputs in = random_inputs(8);
+    const std::string place = "\t.shared .align 16 .b8 place[1024];\n";
+    std::vector<uint64_t> found =
+        run("mov.u32 %r20, dynamic;\n\tshl.b32 %r21, %r12, 3;\n\tadd.s32 %r22, %r20, %r21;\n\t"
+            "st.shared.u64 [%r22], %d0;\n\tst.shared.u64 [place+1016], 0;\n\tbar.sync 0;\n\t"
+            "ld.shared.u64 %d9, [%r22];",
+            in, 8, place);
+    for (size_t k = 0; k < in.size(); k++)
+        assert_true(found[k] == in[k][0]);
+}
+
 static void test_atomics(void **)
 {
     inputs in(64);
@@ -273,6 +287,7 @@ static void test_deaths(void **)
                  "at shared address 1028", place);
     expect_death("mov.u32 %r20, place;\n\tld.shared.v2.u32 {%r5, %r6}, [%r20+4];", "is not a multiple of 8",
                  place);
+    expect_death("ld.shared.u32 %r9, [dynamic+64];", "shared address");
     expect_death("ld.global.v4.u32 {%r5, %r6, %r7, %r8}, [%d12+8];", "is not a multiple of 16");
     expect_death("trap;", "trap");
     expect_death("mov.u32 %r20, barrier;\n\tmbarrier.arrive.shared.b64 _, [%r20];", "nobody has initialised",
@@ -286,9 +301,11 @@ static void test_deaths(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_loads),    cmocka_unit_test(test_stores),   cmocka_unit_test(test_atomics),
-        cmocka_unit_test(test_shuffles), cmocka_unit_test(test_votes),    cmocka_unit_test(test_matrices),
-        cmocka_unit_test(test_copies),   cmocka_unit_test(test_branches), cmocka_unit_test(test_deaths),
+        cmocka_unit_test(test_loads),          cmocka_unit_test(test_stores),
+        cmocka_unit_test(test_dynamic_memory), cmocka_unit_test(test_atomics),
+        cmocka_unit_test(test_shuffles),       cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_matrices),       cmocka_unit_test(test_copies),
+        cmocka_unit_test(test_branches),       cmocka_unit_test(test_deaths),
     };
     return cmocka_run_group_tests_name("PTX: threads and memory", tests, nullptr, nullptr);
 }
