@@ -68,6 +68,23 @@ target_compile_definitions(test_ptx_examples PRIVATE PTX_FOLDER="${CMAKE_CURRENT
 add_test(NAME emulation.test_ptx_examples COMMAND test_ptx_examples)
 set_tests_properties(emulation.test_ptx_examples PROPERTIES LABELS emulation TIMEOUT 120)
 
+# The bugs of planted_bugs.cpp as PTX has them: the interpreter plain, and under ThreadSanitizer.
+if(NOT OCTET_SANITIZE)
+  planted_bugs_program(planted_bugs_ptx)
+  target_sources(planted_bugs_ptx PRIVATE $<TARGET_OBJECTS:ptx_interpreter>)
+  planted_bugs_program(planted_bugs_ptx_thread thread)
+  target_sources(planted_bugs_ptx_thread PRIVATE ${sources})
+  foreach(name planted_bugs_ptx planted_bugs_ptx_thread)
+    target_link_libraries(${name} PRIVATE ${CMAKE_DL_LIBS})
+    set_target_properties(${name} PROPERTIES ENABLE_EXPORTS ON)
+    add_dependencies(${name} examples_ptx)
+  endforeach()
+  target_compile_options(planted_bugs_ptx_thread PRIVATE -O1)
+  add_test(NAME emulation.planted-bugs-in-ptx COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-planted-bugs-in-ptx)
+  set_tests_properties(emulation.planted-bugs-in-ptx PROPERTIES LABELS emulation TIMEOUT 300
+    ENVIRONMENT "PLANTED_BUGS=$<TARGET_FILE:planted_bugs_ptx>;PTX=${CMAKE_CURRENT_BINARY_DIR}/examples_ptx")
+endif()
+
 if(TARGET emulated_kernels)
   octet_ptx(kernels_ptx ${kernel_sources})
   foreach(source ${kernel_tests})
