@@ -58,6 +58,14 @@ void device_memory_remove(void *at)
     allocations.erase((const char *)at);
 }
 
+std::vector<MemoryRange> device_memory_ranges()
+{
+    std::vector<MemoryRange> ranges;
+    for (const auto &entry : allocations)
+        ranges.push_back({(void *)entry.first, entry.second.bytes, entry.second.owned});
+    return ranges;
+}
+
 static cudaError_t allocate(void **at, size_t bytes, Memory memory)
 {
     if (captures_active() && memory == Memory::DEVICE)

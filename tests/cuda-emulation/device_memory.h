@@ -3,6 +3,7 @@
 #define OCT_TESTS_CUDA_EMULATION_DEVICE_MEMORY_H
 
 #include <cstddef>
+#include <vector>
 
 namespace cuda_emulation
 {
@@ -12,6 +13,13 @@ Memory memory_of(const void *at, size_t bytes);
 // Memory from elsewhere (NCCL's symmetric memory) that is the device's from now on, and no more.
 void device_memory_add(void *at, size_t bytes);
 void device_memory_remove(void *at);
+// All of it, and pinned memory, in the order of addresses.
+struct MemoryRange {
+    void *at;
+    size_t bytes;
+    bool owned; // not from elsewhere
+};
+std::vector<MemoryRange> device_memory_ranges();
 } // namespace cuda_emulation
 
 #endif

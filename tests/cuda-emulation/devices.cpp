@@ -69,7 +69,10 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *f
         grid.dynamic_bytes = dynamic_bytes;
         grid.cooperative = cooperative;
         grid.body = body;
-        grid_run(&grid);
+        if (ptx_run)
+            ptx_run(&grid);
+        else
+            grid_run(&grid);
     });
 }
 

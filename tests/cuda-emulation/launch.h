@@ -14,13 +14,13 @@
 namespace cuda_emulation
 {
 template <class... Values>
-static inline bool make_ptx_body(const void *kernel, std::tuple<Values...> &arguments, std::function<void()> *body)
+static inline void make_ptx_body(const void *kernel, std::tuple<Values...> &arguments, std::function<void()> *body)
 {
     static const size_t bytes[] = {sizeof(Values)..., 0};
-    return std::apply(
+    std::apply(
         [&](Values &...value) {
             void *at[] = {(void *)&value..., nullptr};
-            return ptx_body(kernel, at, bytes, sizeof...(Values), body);
+            ptx_body(kernel, at, bytes, sizeof...(Values), body);
         },
         arguments);
 }
@@ -31,9 +31,9 @@ static inline cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t *configura
                                              Arguments &&...argument)
 {
     std::tuple<std::decay_t<Parameters>...> arguments(std::forward<Arguments>(argument)...);
-    std::function<void()> body;
-    if (!cuda_emulation::ptx_body || !cuda_emulation::make_ptx_body((const void *)kernel, arguments, &body))
-        body = [kernel, arguments]() { std::apply(kernel, arguments); };
+    std::function<void()> body = [kernel, arguments]() { std::apply(kernel, arguments); };
+    if (cuda_emulation::ptx_body)
+        cuda_emulation::make_ptx_body((const void *)kernel, arguments, &body);
     return cuda_emulation::submit_kernel(configuration, (const void *)kernel, std::move(body));
 }
 

@@ -118,9 +118,11 @@ struct Chain;
 cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function, std::function<void()> body);
 cudaError_t submit(cudaStream_t stream, std::function<void()> body, Chain *chain = nullptr);
 
-// Defined where the PTX interpreter is linked: makes the body of a launch of `function` from its PTX.
-bool ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count, std::function<void()> *body)
+// Defined where the PTX interpreter is linked (ptx_registry.h). ptx_body() is called for every launch, with the
+// compiled kernel in *body, and puts its PTX in that place; ptx_run() runs every grid, by grid_run().
+void ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count, std::function<void()> *body)
     __attribute__((weak));
+void ptx_run(Grid *grid) __attribute__((weak));
 
 // What has happened since the start of the process.
 struct Statistics {

@@ -1,8 +1,12 @@
-// What the examples include for kernels/cuda/device.h, so that they stand by themselves.
+// What the examples include for kernels/cuda/device.h; nvcc, which makes their PTX, gets that file too.
 #ifndef OCT_TESTS_CUDA_EMULATION_EXAMPLE_DEVICE_H
 #define OCT_TESTS_CUDA_EMULATION_EXAMPLE_DEVICE_H
 
+#ifdef OCT_CUDA_EMULATED
 #include "emulated_instructions.h"
+#else
+#include "kernels/cuda/device.h"
+#endif
 #include "examples.h"
 
 template <class... Parameters, class... Arguments>
