@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include <sched.h>
 #include <unistd.h>
@@ -168,8 +169,11 @@ ncclResult_t ncclCommDestroy(ncclComm_t communicator)
 
 ncclResult_t ncclCommAbort(ncclComm_t communicator)
 {
-    if (!communicator->pending) // else MPI still writes to it
-        delete communicator;    // MPI_Comm_free() would wait for the others
+    static std::vector<ncclComm_t> abandoned; // MPI may still write to them
+    if (communicator->pending)
+        abandoned.push_back(communicator);
+    else
+        delete communicator; // MPI_Comm_free() would wait for the others
     return ncclSuccess;
 }
 
