@@ -13,6 +13,7 @@ target_compile_options(emulated_kernels PRIVATE -O2)
 oct_emulated_kernels(emulated_tensor_core tensor_core.cu)
 
 file(GLOB kernel_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_*.cpp)
+list(APPEND kernel_tests test_emulated_reads.cpp)
 foreach(source ${kernel_tests})
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
@@ -25,3 +26,11 @@ if(OCTET_COUNT_ALLOCATIONS)
   # Of the runtime it takes nothing that allocates; the emulation behind it does.
   target_link_options(test_cuda_tensor_core PRIVATE -Wl,--undefined=__wrap_malloc)
 endif()
+
+# What steps cost at least on GPUs, and the check that none reads a weight more often than it should.
+add_executable(bench_gpu_bounds ${PROJECT_SOURCE_DIR}/tests/bench/bench_gpu_bounds.cpp
+  ${PROJECT_SOURCE_DIR}/tests/bench/gpu_launches.cpp)
+target_link_libraries(bench_gpu_bounds PRIVATE octet_checkpoints emulated_kernels ${CMAKE_DL_LIBS})
+set_target_properties(bench_gpu_bounds PROPERTIES ENABLE_EXPORTS ON)
+add_test(NAME emulation.gpu-bounds COMMAND bench_gpu_bounds --check)
+set_tests_properties(emulation.gpu-bounds PROPERTIES LABELS emulation TIMEOUT 300)

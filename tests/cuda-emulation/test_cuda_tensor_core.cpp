@@ -67,7 +67,8 @@ vector make_vector(int kind)
 
 double product(const pool &p, int row, int column, int k)
 {
-    return (double)oct_bf16_to_f32(p.rows[(size_t)row].at[k]) * (double)oct_bf16_to_f32(p.columns[(size_t)column].at[k]);
+    const float a = oct_bf16_to_f32(p.rows[(size_t)row].at[k]), b = oct_bf16_to_f32(p.columns[(size_t)column].at[k]);
+    return (double)a * (double)b;
 }
 
 // Nothing, something of any size, or nearly the opposite of what is added.
@@ -190,11 +191,12 @@ double check_distance(const pool &p)
             }
             if (!(size < 0x1p127) || size < 0x1p-90)
                 continue;
-            const double distance = std::fabs((double)p.alone[(size_t)(row * POOL + column)] - exact) / (0x1p-24 * size);
+            const double found = (double)p.alone[(size_t)(row * POOL + column)];
+            const double distance = std::fabs(found - exact) / (0x1p-24 * size);
             worst = std::fmax(worst, distance);
             if (!(distance <= ALLOWED))
                 fail("row %d of the pool with column %d: %.9g, exactly %.17g: off by %.1f u, allowed %.0f", row, column,
-                     (double)p.alone[(size_t)(row * POOL + column)], exact, distance, ALLOWED);
+                     found, exact, distance, ALLOWED);
         }
     return worst;
 }
@@ -238,7 +240,8 @@ void print_groups(void)
 void print_findings(double worst)
 {
     printf("  off by at most %.2f u * sum |terms| (the kernels' bounds allow %.0f)\n", worst, ALLOWED);
-    const float up = sum_of(0, {{0, 1.0f}, {1, 1.5f * 0x1p-24f}}), tie = sum_of(0, {{0, 1.0f}, {1, 0x1p-23f}, {2, 0x1p-24f}});
+    const float up = sum_of(0, {{0, 1.0f}, {1, 1.5f * 0x1p-24f}});
+    const float tie = sum_of(0, {{0, 1.0f}, {1, 0x1p-23f}, {2, 0x1p-24f}});
     printf("  1 + 1.5 * 2^-24 is %a: %s; 1 + 2^-23 + 2^-24 is %a\n", (double)up, up > 1 ? "rounded" : "cut off",
            (double)tie);
     printf("  bits kept below 1 in 1 + x - 1: %d in this order, %d as 1 - 1 + x, %d as x + 1 - 1\n",
@@ -248,7 +251,8 @@ void print_findings(double worst)
     tiny[0] = {};
     tiny[0].rows[0][0] = tiny[0].columns[0][0] = oct_f32_to_bf16(0x1p-70f);
     multiply(tiny);
-    printf("  2^-70 * 2^-70 is %a: denormal sums are %s\n", (double)tiny[0].d[0][0], tiny[0].d[0][0] > 0 ? "kept" : "zero");
+    const double denormal = (double)tiny[0].d[0][0];
+    printf("  2^-70 * 2^-70 is %a: denormal sums are %s\n", denormal, denormal > 0 ? "kept" : "zero");
 }
 } // namespace
 
