@@ -87,8 +87,8 @@ void read_resources(const char *path)
         usage("--resources FILE has no line of print-resources");
 }
 
-// Blocks of a launch that an SM holds at one time; 0: not known. Registers are given to warps in portions of 256, shared
-// memory to blocks with 1 KiB more than they ask for.
+// Blocks of a launch that an SM holds at one time; 0: not known. Registers are given to warps in portions of 256,
+// shared memory to blocks with 1 KiB more than they ask for.
 int blocks_of_multiprocessor(const gpu &on, const gpu_launch &launch)
 {
     const auto found = known.find({on.architecture, launch.kernel});
@@ -177,8 +177,8 @@ void print_table(const gpu_shard &shard, const gpu_piece &piece)
     printf("\n%d column%s, %d of them sampled, behind %lld positions:\n\n", piece.columns, piece.columns > 1 ? "s" : "",
            piece.logit_columns, (long long)piece.positions);
     printf("| operation | kernel | launches | weights, KB | keys and values, KB | other, KB | grid, %d SMs "
-           "| grid, %d SMs | threads | shared, KB | blocks an SM, %s | %s |", first.multiprocessors, last.multiprocessors,
-           first.architecture, last.architecture);
+           "| grid, %d SMs | threads | shared, KB | blocks an SM, %s | %s |",
+           first.multiprocessors, last.multiprocessors, first.architecture, last.architecture);
     for (const gpu &on : gpus)
         printf(" us at %.2f TB/s |", on.tb_per_s);
     printf("\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n");
@@ -220,7 +220,7 @@ int reductions_of(const gpu_shard &shard)
 void print_totals(const gpu_shard &shard, int32_t positions)
 {
     const int reductions = reductions_of(shard);
-    printf("\nA step at the least, in us (weights, keys and values over bandwidth; %d exchanges between the ranks):\n\n",
+    printf("\nA step at the least, in us (weights, keys and values over bandwidth; %d exchanges between ranks):\n\n",
            reductions);
     printf("| columns | memory |");
     for (double us : reductions_us)
@@ -287,14 +287,14 @@ bool check_prompt(const gpu_shard &shard, double *most)
 
 bool check(const gpu_shard &shard)
 {
-    bool good = true;
+    bool once = true;
     double most;
     for (int32_t columns = 1; columns <= NARROW; columns++)
-        good = check_step(shard, columns) && good;
-    good = check_prompt(shard, &most) && good;
+        once = check_step(shard, columns) && once;
+    const bool good = check_prompt(shard, &most);
     printf("\nsteps of 1 to %d columns: %s; a prompt of %d tokens reads a weight at most %g times\n", NARROW,
-           good ? "every operation reads its weights once" : "FAILED", PROMPT_COLUMNS, most);
-    return good;
+           once ? "every operation reads its weights once" : "FAILED", PROMPT_COLUMNS, most);
+    return once && good;
 }
 
 // --- models --------------------------------------------------------------------------------------------------------

@@ -220,10 +220,10 @@ const uint16_t *vector_of(const setting &s, const std::vector<uint16_t> &from, i
 
 // With u = 2^-24: products of bf16 numbers are exact; a tensor core adds in any order and may cut off instead of
 // rounding, 2 u an addition (test_cuda_tensor_core.cpp measures it). So a score is off by delta = (2 head_dim + 1) u
-// Σ |q k| · scale, a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and by
-// 2^-8 of its rounding to bf16. The sum and the weighted values go through at most 256 additions in a split, and in the
-// merges through two roundings, two exponentials and their differences a state. Numerator and denominator both: twice
-// that, of Σ w |v| / Σ w.
+// Σ |q k| · scale, a weight exp(score − maximum) by 2 delta, by the rounding of the difference and by 2 u of exp, and
+// by 2^-8 of its rounding to bf16. The sum and the weighted values go through at most 256 additions in a split, and in
+// the merges through two roundings, two exponentials and their differences a state. Numerator and denominator both:
+// twice that, of Σ w |v| / Σ w.
 void check_query(const setting &s, const column &c, int32_t h, const float *out)
 {
     const double u = 0x1p-24, scale = 1 / sqrt((double)(s.head_dim));

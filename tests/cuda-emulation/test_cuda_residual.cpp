@@ -1,5 +1,5 @@
-// The residual on the device: embedding rows of every encoding, the choice of the owner's row, the end of a reduction for
-// many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are compared.
+// The residual on the device: embedding rows of every encoding, the choice of the owner's row, the end of a reduction
+// for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are compared.
 #include "kernel_test.h"
 
 #include "kernels/cuda/embedding.h"

@@ -1,6 +1,6 @@
-// What all matrices of the backend rest on: an element of an mma.sync m16n8k16 is a function of its row, its column, what
-// it is added to and the order along K, and of nothing else: neither of its place among the 16 rows and 8 columns nor
-// of what stands beside it. And how far it may be from the exact sum: the bounds of the other tests allow 2 u an
+// What all matrices of the backend rest on: an element of an mma.sync m16n8k16 is a function of its row, its column,
+// what it is added to and the order along K, and of nothing else: neither of its place among the 16 rows and 8 columns
+// nor of what stands beside it. And how far it may be from the exact sum: the bounds of the other tests allow 2 u an
 // addition (u = 2^-24), 32 u · Σ |terms| for an mma, because a tensor core may cut off what it does not round.
 //
 // On a GPU it also says what kind of sum that is, by the experiments of Fasi, Higham, Mikaitis and Pranesh, "Numerical
@@ -265,9 +265,9 @@ int main()
         shuffle();
         check_mixed(p, MIXED - done < CHUNK ? MIXED - done : CHUNK);
     }
+    printf("  %d products of %d rows and %d columns: %s\n", (int)MIXED, (int)POOL, (int)POOL,
+           test_failures == 0 ? "each element has the bits that it has alone" : "elements depend on other things");
     const double worst = check_distance(p);
-    printf("  %d products of %d rows and %d columns, each element with the bits that it has alone\n", (int)MIXED,
-           (int)POOL, (int)POOL);
     print_findings(worst);
     return end_tests("tensor core");
 }

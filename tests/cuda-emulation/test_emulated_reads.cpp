@@ -1,5 +1,5 @@
-// How often projections really read their weights: the bytes of all bulk copies of a launch, which the emulation counts,
-// are the matrix once with up to 64 columns, once more for each 64 columns behind them; and that is what
+// How often projections really read their weights: the bytes of all bulk copies of a launch, which the emulation
+// counts, are the matrix once with up to 64 columns, once more for each 64 columns behind them; and that is what
 // oct_cuda_project_bytes() declares.
 #include "kernel_test.h"
 #include "scheduler.h"
