@@ -11,10 +11,10 @@ target_link_libraries(emulated_kernels PUBLIC emulated_kernels_host)
 target_compile_options(emulated_kernels PRIVATE -O2)
 
 oct_emulated_kernels(emulated_tensor_core tensor_core.cu)
+list(APPEND kernel_sources tensor_core.cu) # for ptx.cmake
 
 file(GLOB kernel_tests CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/test_cuda_*.cpp)
-list(APPEND kernel_tests test_emulated_reads.cpp)
-foreach(source ${kernel_tests})
+foreach(source ${kernel_tests} test_emulated_reads.cpp)
   get_filename_component(name ${source} NAME_WE)
   add_executable(${name} ${source})
   target_link_libraries(${name} PRIVATE emulated_kernels)
