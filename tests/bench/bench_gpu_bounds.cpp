@@ -337,7 +337,7 @@ bool run(const options &o)
     if (oct_synthetic_model(o.shape, &model) != OCT_OK)
         usage(oct_failure_text());
     gpu_shard shard = largest_shard(model, o);
-    printf("\n## %s, %s, embedding and head %s, %d GPU%s\n\nrank %d (the one with most to read): %.1f MB of weights\n",
+    printf("\n### %s, %s, embedding and head %s, %d GPU%s\n\nrank %d (the one with most to read): %.1f MB of weights\n",
            o.shape, o.encoding, o.embedding, o.ranks, o.ranks > 1 ? "s" : "", shard.program.rank,
            (double)shard.weight_bytes() / 1e6);
     if (!o.check) {
