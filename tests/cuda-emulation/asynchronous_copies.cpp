@@ -17,6 +17,7 @@ void bulk_copy_start(const BulkCopy &copy)
         die("more than %d bulk copies in flight", (int)IN_FLIGHT_MAX);
     sanitizers::release(copy.barrier);
     in_flight[in_flight_count++] = copy;
+    statistics.bulk_bytes += copy.bytes;
 }
 
 bool bulk_copy_take(const uint64_t *barrier, BulkCopy *copy)

@@ -23,6 +23,8 @@ enum {
     REGISTERS_OF_BLOCK = 65536
 };
 
+void (*launch_watcher)(const void *function, dim3 blocks, dim3 threads, size_t dynamic_bytes);
+
 static int current_device;
 static std::map<const void *, size_t> dynamic_bytes_asked;
 
@@ -62,6 +64,8 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *f
     cudaError_t error = check_launch(blocks, threads, dynamic_bytes, cooperative, function);
     if (error)
         return failed(error);
+    if (launch_watcher)
+        launch_watcher(function, blocks, threads, dynamic_bytes);
     return submit(configuration->stream, [=]() {
         Grid grid{};
         grid.blocks = blocks;

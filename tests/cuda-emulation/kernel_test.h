@@ -1,5 +1,8 @@
-// What the tests of the CUDA kernels share: seeded random numbers, arrays on the emulated device, random weights in the
+// What the tests of the CUDA kernels share: seeded random numbers, arrays on the device, random weights in the
 // checkpoint's order with their exact values in double precision, and checks that count failures.
+//
+// Every test_cuda_*.cpp is two programs: one for the emulation, and in builds with CUDA one for a GPU (tests/gpu/).
+// Hosts reach the device's memory by the runtime's functions alone; schedules are the emulation's.
 //
 // The seed is OCT_TEST_SEED or the time; it is printed when a test fails.
 #ifndef OCT_TESTS_CUDA_EMULATION_KERNEL_TEST_H
@@ -21,7 +24,7 @@ extern "C" {
 #include "runtime/status.h"
 }
 
-extern "C" void cuda_emulation_configure(const char *schedule, uint64_t seed, const char *streams);
+#include "kernels/cuda/step.h"
 
 static uint64_t test_seed, test_state;
 static int test_failures;
@@ -54,8 +57,24 @@ static inline void must(oct_status status, const char *what)
     exit(2);
 }
 
+// A program for GPUs says which one it has; without one it says why and is skipped.
+static inline void find_device(void)
+{
+    int devices = 0;
+    const cudaError_t error = cudaGetDeviceCount(&devices);
+    if (error != cudaSuccess || devices == 0) {
+        printf("skipped: no GPU: %s\n", error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
+        exit(77);
+    }
+    cudaDeviceProp properties;
+    must(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    printf("%s, sm_%d%d, %d multiprocessors\n", properties.name, properties.major, properties.minor,
+           properties.multiProcessorCount);
+}
+
 static inline void begin_tests(void)
 {
+    find_device();
     const char *text = getenv("OCT_TEST_SEED");
     test_seed = text != nullptr ? strtoull(text, nullptr, 0) : (uint64_t)time(nullptr);
     test_state = test_seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
@@ -85,6 +104,27 @@ static inline int random_below(int n)
 static inline float random_number(void)
 {
     return (float)((double)(random_word() >> 11) * 0x1p-52 - 1);
+}
+
+#ifdef OCT_CUDA_EMULATED
+enum { ON_DEVICE = 0 };
+extern "C" void cuda_emulation_configure(const char *schedule, uint64_t seed, const char *streams);
+
+// Another order of threads, blocks and what is queued: fifo, lifo or random; streams eager or lazy.
+static inline void set_schedule(const char *schedule, const char *streams)
+{
+    cuda_emulation_configure(schedule, random_word() | 1, streams);
+}
+#else
+enum { ON_DEVICE = 1 };
+
+// A GPU has an order of its own.
+static inline void set_schedule(const char *, const char *) {}
+#endif
+
+static inline void shuffle(void)
+{
+    set_schedule("random", "lazy");
 }
 
 // An array on the device, freed with the object; without values its bytes are 0xff (NaN).
@@ -122,6 +162,12 @@ template <class T> struct Array {
         must(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     }
 
+    // Puts `n` elements in the place of those from `first` on.
+    void put(size_t first, const T *elements, size_t n) const
+    {
+        must(cudaMemcpy(at + first, elements, n * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
+    }
+
     std::vector<T> values() const
     {
         must(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
@@ -131,6 +177,19 @@ template <class T> struct Array {
         return result;
     }
 };
+
+// Sends a step for launches of so many columns to a descriptor; what the device does not need is rubbish.
+static inline void send_step(const Array<uint8_t> &descriptor, int32_t columns, const oct_step &step,
+                             int32_t run_columns)
+{
+    std::vector<uint8_t> host(descriptor.count, 0x7f);
+    const oct_cuda_step to = oct_cuda_step_place(host.data(), columns, 0);
+    const size_t used = oct_cuda_step_write(&to, &step, run_columns);
+    if (used > host.size())
+        fail("a descriptor of %zu bytes has only %zu", used, host.size());
+    memset(host.data() + used, 0x7f, host.size() - used);
+    descriptor.put(0, host.data(), host.size());
+}
 
 static inline bool same_bits(float a, float b)
 {

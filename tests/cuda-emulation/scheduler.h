@@ -118,6 +118,9 @@ struct Chain;
 cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function, std::function<void()> body);
 cudaError_t submit(cudaStream_t stream, std::function<void()> body, Chain *chain = nullptr);
 
+// Called for every launch that is accepted, captured ones too, where it is not null.
+extern void (*launch_watcher)(const void *function, dim3 blocks, dim3 threads, size_t dynamic_bytes);
+
 // Defined where the PTX interpreter is linked (ptx_registry.h). ptx_body() is called for every launch, with the
 // compiled kernel in *body, and puts its PTX in that place; ptx_run() runs every grid, by grid_run().
 void ptx_body(const void *function, void **arguments, const size_t *bytes, size_t count, std::function<void()> *body)
@@ -127,6 +130,7 @@ void ptx_run(Grid *grid) __attribute__((weak));
 // What has happened since the start of the process.
 struct Statistics {
     uint64_t threads, switches, barriers, collectives, blocks, launches;
+    uint64_t bulk_bytes; // that bulk copies have read
 };
 extern Statistics statistics;
 } // namespace cuda_emulation

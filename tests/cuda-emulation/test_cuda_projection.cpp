@@ -394,10 +394,10 @@ static void test_schedules(oct_encoding encoding)
     for (int columns : {3, 20}) {
         const std::vector<float> plain = run.run(columns, 0, columns > 16);
         for (int seed = 1; seed < 4; seed++) {
-            cuda_emulation_configure(seed == 1 ? "lifo" : "random", random_word() | 1, "lazy");
+            set_schedule(seed == 1 ? "lifo" : "random", "lazy");
             check_same("another schedule", run.run(columns, 0, columns > 16), 0, plain, 0, columns, rows, rows);
         }
-        cuda_emulation_configure("fifo", 1, "eager");
+        set_schedule("fifo", "eager");
     }
     // Another grid: as if the device had one multiprocessor, and many.
     const oct_cuda_device own = device;

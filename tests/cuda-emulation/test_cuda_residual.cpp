@@ -1,6 +1,5 @@
-// The residual on the device, under emulation: embedding rows of every encoding, the choice of the owner's row, the end
-// of a reduction for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are
-// compared.
+// The residual on the device: embedding rows of every encoding, the choice of the owner's row, the end of a reduction
+// for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are compared.
 #include "kernel_test.h"
 
 #include "kernels/cuda/embedding.h"
@@ -9,11 +8,6 @@
 
 namespace
 {
-void shuffle(void)
-{
-    cuda_emulation_configure("random", random_word() | 1, "lazy");
-}
-
 // A descriptor on the device that holds tokens alone.
 struct token_step {
     Array<int32_t> tokens;

@@ -1,4 +1,4 @@
-// Bias, head norm, rotation and the KV cache on the device, under emulation: against double precision with a derived
+// Bias, head norm, rotation and the KV cache on the device: against double precision with a derived
 // bound; what no column writes stays as it is; a column has the same bits whatever stands beside it.
 #include <algorithm>
 
@@ -85,11 +85,11 @@ outcome run(const setting &s, const std::vector<column> &columns, int32_t launch
     for (size_t c = 0; c < columns.size(); c++) {
         positions.push_back(columns[c].position);
         pages.push_back(s.pages[columns[c].sequence].data());
-        memcpy(qkv.at + (int64_t)c * stride, columns[c].qkv.data(), columns[c].qkv.size() * sizeof(float));
+        qkv.put(c * (size_t)stride, columns[c].qkv.data(), columns[c].qkv.size());
     }
     const oct_step step = {(int32_t)columns.size(), tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr};
     a.step = oct_cuda_step_place(descriptor.at, launched, 0);
-    oct_cuda_step_write(&a.step, &step, 4);
+    send_step(descriptor, launched, step, 4);
     a.cache.memory = cache.at;
     a.heads = {s.of.heads, s.of.group, s.of.first_in_group};
     a.layer = LAYER;
@@ -207,7 +207,7 @@ void check_shape(const shape &of)
         columns.push_back(make_column(s, 1, position));
     columns.push_back(make_column(s, 0, 0));
     columns.push_back(make_column(s, 2, random_below(CONTEXT)));
-    cuda_emulation_configure("random", random_word() | 1, "lazy");
+    shuffle();
     const outcome together = run(s, columns, 8);
     outcome rest = together;
     for (size_t c = 0; c < columns.size(); c++)

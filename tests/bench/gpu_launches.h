@@ -1,0 +1,49 @@
+// What a step of the CUDA backend launches, by operation: the operands that the kernels of kernels/cuda/ get for one
+// rank of a step program, without a weight in memory. The launchers themselves say the bytes; the emulation of CUDA's
+// runtime says kernel, grid and shared memory of each launch, which it records and never runs. For bench_gpu_bounds.
+#ifndef OCT_TESTS_BENCH_GPU_LAUNCHES_H
+#define OCT_TESTS_BENCH_GPU_LAUNCHES_H
+
+#include <string>
+#include <vector>
+
+#include "kernels/cuda/kernels.h"
+
+extern "C" {
+#include "runtime/encoding.h"
+#include "runtime/step_program.h"
+}
+
+// A launch of a step.
+struct gpu_launch {
+    oct_operation_kind operation;
+    int layer;
+    std::string kernel; // as in the table of kernels/cuda/print-resources
+    dim3 blocks, threads;
+    size_t dynamic_bytes;
+    uint64_t weight_bytes; // that it moves: of matrices,
+    uint64_t cache_bytes;  // of keys and values, once each,
+    uint64_t other_bytes;  // and of all else, which caches may hold
+};
+
+// A rank's shard.
+struct gpu_shard {
+    oct_step_program program;
+    std::vector<oct_encoding> encodings; // [matrix_count]
+    int32_t context;                     // positions of a sequence, at most
+
+    uint64_t matrix_bytes(int32_t matrix) const; // on the device
+    uint64_t weight_bytes() const;               // of all matrices
+    uint64_t operation_weight_bytes(const oct_operation &operation) const;
+};
+
+// A piece of a step: columns that go through the program together; of one sequence, which ends at `positions`.
+struct gpu_piece {
+    int32_t columns, logit_columns;
+    int64_t positions;
+};
+
+// The launches of a piece in order, on a device of so many multiprocessors. The process ends where a launch is refused.
+std::vector<gpu_launch> gpu_launches_of(const gpu_shard &shard, const gpu_piece &piece, int32_t multiprocessors);
+
+#endif
