@@ -372,7 +372,7 @@ static void test_norm(int64_t width, int columns)
                 sum += m.weights[(size_t)(i * width + k)].value() * value;
                 size += std::fabs(m.weights[(size_t)(i * width + k)].value() * value);
             }
-            // The inputs are rounded to 8 significant bits: 2^-8 each at most; the norm's own roundings are a few u, in 0.01 of that.
+            // Inputs are rounded to 8 significant bits, 2^-8 each at most; the norm's own roundings are a few u, in 0.01 of that.
             const double allowed = (1.01 * 0x1p-8 + bound_of(plan)) * size + 1e-30,
                          found = prepared[(size_t)(c * rows + i)];
             if (!(std::fabs(found - sum) <= allowed))
