@@ -1,14 +1,14 @@
 // What the CUDA backend's steps cost at least, on GPUs that nobody needs to have: for each operation the bytes that its
 // kernels move, launches, grids, blocks an SM, and the time that three GPUs' memory takes to read its weights, keys and
-// values once. The kernels' launchers are asked themselves (gpu_launches.h); registers and shared memory come from the
-// table that the build prints (kernels/cuda/print-resources).
+// values once. The backend's own walk over a step program is recorded (gpu_launches.h); registers and shared memory
+// come from the table that the build prints (kernels/cuda/print-resources).
 //
 //   bench_gpu_bounds [--synthetic SHAPE [--encoding NAME] [--embedding NAME] [--ranks N]] [--positions N]
-//                    [--resources FILE] [--check]
+//                    [--prefill-chunk N] [--resources FILE] [--check]
 //
 // Without a shape: SmolLM2 135M as its GGUF file is (q4_1, embedding q8) on 1 GPU, llama-70b q4 on 8. Leaves with 1
-// where an operation of a step of 1 … 8 columns reads a weight twice, or a prompt of 2048 tokens in pieces of 256 reads
-// one more than 32 times; --check does only that.
+// where an operation of a step of 1 … 8 columns reads a weight twice, or a prompt of 2048 tokens in chunks (of 128, as
+// octet takes them by itself) reads one more than 32 times; --check does only that.
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -46,7 +46,7 @@ constexpr double reductions_us[] = {3.5, 7, 25};
 
 struct options {
     const char *shape, *encoding, *embedding, *resources;
-    int32_t ranks, positions;
+    int32_t ranks, positions, chunk;
     bool check;
 };
 
@@ -54,7 +54,7 @@ struct options {
 {
     fprintf(stderr,
             "bench_gpu_bounds: %s\nusage: bench_gpu_bounds [--synthetic SHAPE [--encoding NAME] [--embedding NAME] "
-            "[--ranks N]] [--positions N] [--resources FILE] [--check]\n",
+            "[--ranks N]] [--positions N] [--prefill-chunk N] [--resources FILE] [--check]\n",
             what);
     exit(2);
 }
@@ -129,7 +129,7 @@ std::vector<row> rows_of(const gpu_shard &shard, const gpu_piece &piece)
         if (at == rows.size())
             rows.push_back({first[i], last[i].blocks, 0, 0, 0, 0});
         rows[at].count++;
-        rows[at].weight_bytes += first[i].weight_bytes;
+        rows[at].weight_bytes += first[i].weight_bytes();
         rows[at].cache_bytes += first[i].cache_bytes;
         rows[at].other_bytes += first[i].other_bytes;
     }
@@ -207,7 +207,7 @@ uint64_t bytes_of_step(const gpu_shard &shard, const gpu_piece &piece)
 {
     uint64_t bytes = 0;
     for (const gpu_launch &launch : gpu_launches_of(shard, piece, gpus[0].multiprocessors))
-        bytes += launch.weight_bytes + launch.cache_bytes;
+        bytes += launch.weight_bytes() + launch.cache_bytes;
     return bytes;
 }
 
@@ -238,62 +238,64 @@ void print_totals(const gpu_shard &shard, int32_t positions)
 
 // --- checks --------------------------------------------------------------------------------------------------------
 
-// How often a piece reads the weights of each operation, by kind and layer.
-std::map<std::pair<int, int>, double> reads_of(const gpu_shard &shard, const gpu_piece &piece)
+typedef std::map<std::pair<oct_operation_kind, int32_t>, double> matrix_reads;
+
+// Adds how often a piece reads each matrix, by operation: the head may read an embedding's matrix too.
+void add_reads(const gpu_shard &shard, const gpu_piece &piece, matrix_reads *reads)
 {
-    std::map<std::pair<int, int>, double> reads;
-    std::map<std::pair<int, int>, uint64_t> bytes;
     for (const gpu_launch &launch : gpu_launches_of(shard, piece, gpus[0].multiprocessors))
-        bytes[{launch.operation, launch.layer}] += launch.weight_bytes;
-    for (int32_t i = 0; i < shard.program.operation_count; i++) {
-        const oct_operation &operation = shard.program.operations[i];
-        const uint64_t whole = shard.operation_weight_bytes(operation);
-        if (whole > 0)
-            reads[{operation.kind, operation.layer}] = (double)bytes[{operation.kind, operation.layer}] / (double)whole;
-    }
-    return reads;
+        for (const auto &[matrix, bytes] : launch.reads)
+            (*reads)[{launch.operation, matrix}] += (double)bytes / (double)shard.matrix_bytes(matrix);
 }
 
-// An embedding reads a row a column; every other operation its matrices whole.
+// An embedding reads a row a column; every other operation its matrices whole, and every matrix is read.
 bool check_step(const gpu_shard &shard, int32_t columns)
 {
+    matrix_reads reads;
+    std::vector<bool> seen((size_t)shard.program.matrix_count);
     bool good = true;
-    for (const auto &[of, reads] : reads_of(shard, {columns, columns, columns})) {
-        const bool expected = of.first == OCT_OP_EMBED ? reads <= 1 : reads == 1;
+    add_reads(shard, {columns, columns, columns}, &reads);
+    for (const auto &[of, times] : reads) {
+        const bool expected = of.first == OCT_OP_EMBED ? times <= 1 : times == 1;
+        seen[(size_t)of.second] = true;
         good = good && expected;
         if (!expected)
-            fprintf(stderr, "FAILED: %s of layer %d reads its weights %.3f times in a step of %d columns\n",
-                    oct_operation_name((oct_operation_kind)of.first), of.second, reads, columns);
+            fprintf(stderr, "FAILED: %s reads %s %.3f times in a step of %d columns\n", oct_operation_name(of.first),
+                    shard.program.matrices[of.second].spec.name, times, columns);
     }
+    for (int32_t i = 0; i < shard.program.matrix_count; i++)
+        if (!seen[(size_t)i] && shard.matrix_bytes(i) > 0) {
+            fprintf(stderr, "FAILED: nothing reads %s\n", shard.program.matrices[i].spec.name);
+            good = false;
+        }
     return good;
 }
 
-bool check_prompt(const gpu_shard &shard, double *most)
+bool check_prompt(const gpu_shard &shard, int32_t chunk, double *most)
 {
-    std::map<std::pair<int, int>, double> sums;
-    for (int32_t at = 0; at < PROMPT_COLUMNS; at += OCT_CUDA_MAX_COLUMNS) {
-        const int32_t left = PROMPT_COLUMNS - at, columns = left < OCT_CUDA_MAX_COLUMNS ? left : OCT_CUDA_MAX_COLUMNS;
-        for (const auto &[of, reads] : reads_of(shard, {columns, left == columns ? 1 : 0, at + columns}))
-            sums[of] += reads;
+    matrix_reads reads;
+    for (int32_t at = 0; at < PROMPT_COLUMNS; at += chunk) {
+        const int32_t left = PROMPT_COLUMNS - at, columns = left < chunk ? left : chunk;
+        add_reads(shard, {columns, left == columns ? 1 : 0, at + columns}, &reads);
     }
     *most = 0;
-    for (const auto &[of, reads] : sums)
-        *most = std::fmax(*most, reads);
+    for (const auto &[of, times] : reads)
+        *most = std::fmax(*most, times);
     if (*most > PROMPT_READS)
         fprintf(stderr, "FAILED: a prompt of %d tokens reads weights %.1f times, at most %d allowed\n", PROMPT_COLUMNS,
                 *most, PROMPT_READS);
     return *most > 0 && *most <= PROMPT_READS;
 }
 
-bool check(const gpu_shard &shard)
+bool check(const gpu_shard &shard, int32_t chunk)
 {
     bool once = true;
     double most;
     for (int32_t columns = 1; columns <= NARROW; columns++)
         once = check_step(shard, columns) && once;
-    const bool good = check_prompt(shard, &most);
-    printf("\nsteps of 1 to %d columns: %s; a prompt of %d tokens reads a weight at most %g times\n", NARROW,
-           once ? "every operation reads its weights once" : "FAILED", PROMPT_COLUMNS, most);
+    const bool good = check_prompt(shard, chunk, &most);
+    printf("\nSteps of 1 to %d columns: %s. A prompt of %d tokens in chunks of %d reads a weight at most %g times.\n",
+           NARROW, once ? "every operation reads its weights once" : "FAILED", PROMPT_COLUMNS, chunk, most);
     return once && good;
 }
 
@@ -345,14 +347,14 @@ bool run(const options &o)
         print_table(shard, {NARROW, NARROW, o.positions});
         print_totals(shard, o.positions);
     }
-    const bool good = check(shard);
+    const bool good = check(shard, o.chunk);
     oct_step_program_free(&shard.program);
     return good;
 }
 
 options parse(int count, char **words)
 {
-    options o = {nullptr, "q4", nullptr, nullptr, 1, 1024, false};
+    options o = {nullptr, "q4", nullptr, nullptr, 1, 1024, 128, false};
     for (int i = 1; i < count; i++) {
         const std::string word = words[i];
         if (word == "--check") {
@@ -372,6 +374,8 @@ options parse(int count, char **words)
             o.ranks = atoi(value);
         else if (word == "--positions")
             o.positions = atoi(value);
+        else if (word == "--prefill-chunk")
+            o.chunk = atoi(value);
         else if (word == "--resources")
             o.resources = value;
         else
@@ -379,8 +383,8 @@ options parse(int count, char **words)
     }
     if (o.embedding == nullptr)
         o.embedding = o.encoding;
-    if (o.ranks < 1 || o.positions < NARROW || o.positions > 8192)
-        usage("--ranks takes 1 and more, --positions 8 to 8192");
+    if (o.ranks < 1 || o.positions < NARROW || o.positions > 8192 || o.chunk < 1 || o.chunk > OCT_CUDA_MAX_COLUMNS)
+        usage("--ranks takes 1 and more, --positions 8 to 8192, --prefill-chunk 1 to 256");
     return o;
 }
 } // namespace

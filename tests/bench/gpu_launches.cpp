@@ -3,6 +3,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include <cxxabi.h>
 #include <dlfcn.h>
@@ -15,25 +16,19 @@
 #include "kernels/cuda/reduction.h"
 #include "scheduler.h"
 
+extern "C" {
+#include "kernels/cuda/backend_state.h"
+}
+
 namespace
 {
-// What the launches of an operation move.
-struct moved {
-    uint64_t weights, cached, others;
-};
-
+// A walk on its way.
 struct recorder {
-    const gpu_shard &shard;
-    const gpu_piece &piece;
-    oct_cuda_device device;
-    cudaStream_t stream;
+    const gpu_shard *shard;
+    const gpu_piece *piece;
+    oct_cuda_backend backend;
     std::vector<gpu_launch> launches;
-    const oct_operation *operation; // that is being recorded
-
-    const oct_step_program &program() const
-    {
-        return shard.program;
-    }
+    std::vector<int32_t> marks; // [launches] the backend's mark behind each
 };
 
 recorder *recording;
@@ -56,10 +51,12 @@ void must(cudaError_t error, const char *what)
         stop(what, cudaGetErrorString(error));
 }
 
-// Somewhere on a device, aligned to 256.
-template <class T> T *somewhere(void)
+// Somewhere on a device, aligned to 256; matrices have places of their own.
+enum { MATRIX_BITS = 40 };
+
+template <class T> T *somewhere(int32_t place = 0)
 {
-    return reinterpret_cast<T *>(uintptr_t(1) << 40);
+    return reinterpret_cast<T *>(static_cast<uintptr_t>(place + 1) << MATRIX_BITS);
 }
 
 // The kernel's name without its parameters.
@@ -69,267 +66,180 @@ std::string name_of(const void *function)
     if (dladdr(function, &info) == 0 || info.dli_sname == nullptr)
         stop("a kernel", "it has no name; the program must export its symbols");
     char *text = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, nullptr);
-    std::string name = text != nullptr ? text : info.dli_sname;
+    const std::string name = text != nullptr ? text : info.dli_sname;
     free(text);
     return name.substr(0, name.find('('));
 }
 
-void watch(const void *function, dim3 blocks, dim3 threads, size_t dynamic_bytes)
-{
-    recording->launches.push_back({recording->operation->kind, recording->operation->layer, name_of(function), blocks,
-                                   threads, dynamic_bytes, 0, 0, 0});
-}
+// --- bytes ---------------------------------------------------------------------------------------------------------
 
-void add(recorder &r, moved bytes)
-{
-    r.launches.back().weight_bytes += bytes.weights;
-    r.launches.back().cache_bytes += bytes.cached;
-    r.launches.back().other_bytes += bytes.others;
-}
-
-// --- projections ---------------------------------------------------------------------------------------------------
-
-oct_cuda_plan plan_of(const gpu_shard &shard, int32_t i)
-{
-    const oct_program_matrix &matrix = shard.program.matrices[i];
-    const oct_encoding encoding = shard.encodings[(size_t)i];
-    oct_cuda_plan plan;
-    if (matrix.spec.split == OCT_SPLIT_COLUMNS)
-        oct_cuda_plan_granules(&plan, encoding, matrix.spec.rows, matrix.spec.columns, &matrix.spec.partition,
-                               matrix.granules);
-    else
-        oct_cuda_plan_rows(&plan, encoding, matrix.spec.columns);
-    return plan;
-}
-
-// A projection without rows moves its input alone; each row also writes its outputs.
-moved bytes_of(const oct_cuda_projection &p)
+// A projection without rows moves its input alone; each row also writes its outputs. What is left are weights.
+void count_projection(const oct_cuda_projection &p, gpu_launch &launch)
 {
     oct_cuda_projection empty = p;
-    uint64_t outputs = 0;
+    for (oct_cuda_matrix &matrix : empty.matrices)
+        matrix.rows = 0;
+    const uint64_t input = oct_cuda_project_bytes(&empty), all = oct_cuda_project_bytes(&p);
     for (int m = 0; m < p.matrix_count; m++) {
-        empty.matrices[m].rows = 0;
-        if (p.epilogue != OCT_CUDA_SILU_MULTIPLY || m == 0)
-            outputs += (uint64_t)p.matrices[m].rows;
+        oct_cuda_projection one = empty;
+        one.matrices[0] = p.matrices[m];
+        one.matrix_count = 1;
+        one.epilogue = OCT_CUDA_STORE;
+        const int64_t place = static_cast<int64_t>(reinterpret_cast<uintptr_t>(p.matrices[m].weights) >> MATRIX_BITS);
+        const uint64_t outputs =
+            (uint64_t)(p.input.columns * p.plan.nodes) * (uint64_t)p.matrices[m].rows * sizeof(float);
+        launch.reads.push_back({(int32_t)place - 1, oct_cuda_project_bytes(&one) - input - outputs});
     }
-    outputs *= (uint64_t)(p.input.columns * p.plan.nodes) * sizeof(float);
-    outputs *= p.epilogue == OCT_CUDA_ADD || p.epilogue == OCT_CUDA_SILU_OF_OUT ? 2 : 1;
-    const uint64_t input = oct_cuda_project_bytes(&empty);
-    return {oct_cuda_project_bytes(&p) - input - outputs, 0, input + outputs};
+    launch.other_bytes = all - launch.weight_bytes();
 }
 
-void prepare_input(recorder &r, oct_cuda_projection &p, bool *prepared)
+void count_embedding(const oct_cuda_embedding &embedding, gpu_launch &launch)
 {
-    if (oct_cuda_input_fits(&r.device, &p))
-        return;
-    p.input.prepared = somewhere<void *>();
-    if (*prepared)
-        return;
-    *prepared = true;
-    must(oct_cuda_prepare(&p.input, r.stream), "preparing an input");
-    add(r, {0, 0, (uint64_t)p.input.columns * (uint64_t)p.input.width * sizeof(float) +
-                      oct_cuda_prepared_bytes(p.input.width, p.input.columns)});
-}
-
-void project(recorder &r, oct_cuda_projection &p, bool *prepared)
-{
-    if (p.matrix_count == 0 || p.plan.segment_count == 0)
-        return;
-    prepare_input(r, p, prepared);
-    must(oct_cuda_project(&r.device, &p, r.stream), "a projection");
-    add(r, bytes_of(p));
-}
-
-oct_cuda_projection projection_of(const recorder &r, int32_t columns, oct_cuda_epilogue epilogue)
-{
-    oct_cuda_projection p = {};
-    p.input.x = somewhere<float>();
-    p.input.stride = p.input.width = r.program().model.hidden;
-    p.input.columns = columns;
-    p.input.norm = somewhere<float>();
-    p.epilogue = epilogue;
-    p.out_stride = 1;
-    return p;
-}
-
-void add_matrix(const recorder &r, oct_cuda_projection &p, int32_t i)
-{
-    const oct_program_matrix &matrix = r.program().matrices[i];
-    if (p.matrix_count == 0)
-        p.plan = plan_of(r.shard, i);
-    if (matrix.rows > 0)
-        p.matrices[p.matrix_count++] = {somewhere<void>(), matrix.rows, somewhere<float>()};
-}
-
-// Matrices with one input: those of one encoding share a launch.
-void project_rows(recorder &r, int32_t columns)
-{
-    bool prepared = false;
-    const int32_t *matrices = r.operation->matrices;
-    for (int m = 0; m < OCT_OPERATION_MATRICES && matrices[m] >= 0;) {
-        oct_cuda_projection p = projection_of(r, columns, OCT_CUDA_STORE);
-        const oct_encoding encoding = r.shard.encodings[(size_t)matrices[m]];
-        for (; m < OCT_OPERATION_MATRICES && matrices[m] >= 0; m++) {
-            if (r.shard.encodings[(size_t)matrices[m]] != encoding)
-                break;
-            add_matrix(r, p, matrices[m]);
-        }
-        project(r, p, &prepared);
-    }
-}
-
-void project_gate_up(recorder &r)
-{
-    const int32_t gate = r.operation->matrices[0], up = r.operation->matrices[1];
-    bool prepared = false;
-    if (r.shard.encodings[(size_t)gate] == r.shard.encodings[(size_t)up]) {
-        oct_cuda_projection both = projection_of(r, r.piece.columns, OCT_CUDA_SILU_MULTIPLY);
-        add_matrix(r, both, gate);
-        add_matrix(r, both, up);
-        return project(r, both, &prepared);
-    }
-    oct_cuda_projection first = projection_of(r, r.piece.columns, OCT_CUDA_STORE);
-    oct_cuda_projection second = projection_of(r, r.piece.columns, OCT_CUDA_SILU_OF_OUT);
-    add_matrix(r, first, gate);
-    add_matrix(r, second, up);
-    project(r, first, &prepared);
-    project(r, second, &prepared);
-}
-
-// Along K; several ranks finish the tree after they have gathered their nodes.
-void project_nodes(recorder &r, const oct_tree_finish &tree)
-{
-    const int32_t ranks = r.program().ranks, hidden = r.program().model.hidden;
-    oct_cuda_projection p = projection_of(r, r.piece.columns, ranks > 1 ? OCT_CUDA_NODES : OCT_CUDA_ADD);
-    bool prepared = false;
-    add_matrix(r, p, r.operation->matrices[0]);
-    const int32_t segments = p.plan.segment_count;
-    p.input.norm = nullptr;
-    p.input.width = segments > 0 ? p.plan.segments[segments - 1].last - p.plan.segments[0].first : 0;
-    project(r, p, &prepared);
-    if (ranks == 1)
-        return;
-    std::vector<const float *> nodes((size_t)ranks, somewhere<const float>());
-    oct_cuda_finish finish;
-    oct_cuda_plan_finish(&finish, &tree, nodes.data(), ranks, r.piece.columns, hidden, somewhere<float>());
-    must(oct_cuda_finish_tree(&finish, r.stream), "the end of a reduction");
-    add(r, {0, 0, oct_cuda_finish_bytes(&finish)});
-}
-
-// --- all else ------------------------------------------------------------------------------------------------------
-
-oct_cuda_step step_of(const recorder &r)
-{
-    return oct_cuda_step_place(somewhere<void>(), r.piece.columns, r.piece.logit_columns);
-}
-
-void embed(recorder &r)
-{
-    const int32_t hidden = r.program().model.hidden;
-    oct_cuda_embedding embedding = {};
-    embedding.step = step_of(r);
-    embedding.weights = somewhere<void>();
-    embedding.encoding = r.shard.encodings[(size_t)r.operation->matrices[0]];
-    embedding.tiles = r.program().vocabulary_tiles;
-    embedding.hidden = hidden;
-    embedding.rows = somewhere<float>();
-    must(oct_cuda_embed(&embedding, r.stream), "the embedding");
-    const uint64_t rows = (uint64_t)r.piece.columns * (uint64_t)hidden * sizeof(float);
-    add(r, {oct_cuda_embed_bytes(&embedding) - rows, 0, rows});
-    if (r.program().ranks == 1)
-        return;
-    oct_cuda_row_choice choice = {};
-    choice.step = step_of(r);
-    choice.hidden = hidden;
-    choice.residual = somewhere<float>();
-    oct_cuda_set_token_owners(&choice, &r.program());
-    must(oct_cuda_choose_rows(&choice, r.stream), "the choice of rows");
-    add(r, {0, 0, oct_cuda_choose_rows_bytes(&choice)});
-}
-
-oct_cuda_attention attention_of(const recorder &r)
-{
-    const oct_model &model = r.program().model;
-    oct_cuda_attention a = {};
-    a.step = step_of(r);
-    a.cache = {somewhere<uint16_t>(), model.layers, r.program().kv_heads.end - r.program().kv_heads.begin,
-               model.head_dim};
-    a.heads = oct_cuda_heads_of(&r.program());
-    a.context = r.shard.context;
-    a.rope_dims = model.rope_dims;
-    return a;
-}
-
-void rotate(recorder &r)
-{
-    const oct_cuda_attention a = attention_of(r);
-    if (a.heads.heads == 0)
-        return;
-    must(oct_cuda_rope_cache(&a, r.stream), "the rotation");
-    add(r, {0, 0, oct_cuda_rope_cache_bytes(&a)});
+    launch.other_bytes = (uint64_t)embedding.step.columns * (uint64_t)embedding.hidden * sizeof(float);
+    launch.reads.push_back(
+        {recording->shard->program.operations[0].matrices[0], oct_cuda_embed_bytes(&embedding) - launch.other_bytes});
 }
 
 // Keys and values are read once a run of columns, from the second run on perhaps out of a cache.
-void attend(recorder &r)
+void count_attention(const oct_cuda_attention &a, gpu_launch &launch)
 {
-    const oct_cuda_attention a = attention_of(r);
-    if (a.heads.heads == 0)
-        return;
-    const int32_t run = oct_cuda_run_columns(&a.heads, a.cache.head_dim, r.piece.columns);
+    const int32_t columns = a.step.columns, run = oct_cuda_run_columns(&a.heads, a.cache.head_dim, columns);
     int64_t positions = 0;
-    for (int32_t c = 0; c < r.piece.columns; c += run) {
-        const int32_t last = c + run < r.piece.columns ? c + run : r.piece.columns;
-        positions += r.piece.positions - r.piece.columns + last;
-    }
-    must(oct_cuda_attend(&r.device, &a, r.stream), "attention");
-    const uint64_t cached = oct_cuda_attention_bytes(&a, r.piece.positions) - oct_cuda_attention_bytes(&a, 0);
-    add(r, {0, cached, oct_cuda_attention_bytes(&a, positions) - cached});
+    for (int32_t c = 0; c < columns; c += run)
+        positions += recording->piece->positions - columns + (c + run < columns ? c + run : columns);
+    launch.cache_bytes = oct_cuda_attention_bytes(&a, recording->piece->positions) - oct_cuda_attention_bytes(&a, 0);
+    launch.other_bytes = oct_cuda_attention_bytes(&a, positions) - launch.cache_bytes;
 }
 
-void select(recorder &r)
+void count_preparation(const oct_cuda_input &input, gpu_launch &launch)
 {
-    const oct_cuda_step step = step_of(r);
-    const oct_operation &head = *r.operation;
-    if (r.piece.logit_columns == 0)
-        return;
-    project_rows(r, r.piece.logit_columns);
-    must(oct_cuda_hash_columns(&step, somewhere<float>(), r.program().model.hidden, somewhere<uint64_t>(), r.stream),
-         "the hash");
-    add(r, {0, 0, oct_cuda_hash_bytes(&step, r.program().model.hidden)});
-    oct_cuda_selection selection = {};
-    selection.logits = somewhere<float>();
-    selection.stride = r.program().logits_width;
-    selection.first = r.program().vocabulary_tiles.begin * OCT_TILE_ROWS;
-    selection.rows = (int32_t)r.program().matrices[head.matrices[0]].rows;
-    selection.columns = r.piece.logit_columns;
-    must(oct_cuda_select(&selection, r.stream), "the selection");
-    add(r, {0, 0, oct_cuda_select_bytes(&selection)});
+    launch.other_bytes = (uint64_t)input.columns * (uint64_t)input.width * sizeof(float) +
+                         oct_cuda_prepared_bytes(input.width, input.columns);
 }
 
-void record(recorder &r)
+void count_bytes(void **arguments, gpu_launch &launch)
 {
-    switch (r.operation->kind) {
-    case OCT_OP_EMBED:
-        return embed(r);
-    case OCT_OP_QKV:
-        return project_rows(r, r.piece.columns);
-    case OCT_OP_ROPE_CACHE:
-        return rotate(r);
-    case OCT_OP_ATTENTION:
-        return attend(r);
-    case OCT_OP_OUTPUT:
-        return project_nodes(r, r.program().attention_finish);
-    case OCT_OP_GATE_UP:
-        return project_gate_up(r);
-    case OCT_OP_DOWN:
-        return project_nodes(r, r.program().ffn_finish);
-    case OCT_OP_HEAD:
-        return select(r);
-    case OCT_OP_COUNT:
-        break;
-    }
+    const std::string &kernel = launch.kernel;
+    const auto is = [&](const char *name) { return kernel.find(name) != std::string::npos; };
+    if (is("oct_project_"))
+        return count_projection(*static_cast<oct_cuda_projection *>(arguments[0]), launch);
+    if (is("oct_embed_kernel"))
+        return count_embedding(*static_cast<oct_cuda_embedding *>(arguments[0]), launch);
+    if (is("oct_attention_kernel"))
+        return count_attention(*static_cast<oct_cuda_attention *>(arguments[0]), launch);
+    if (is("oct_prepare_kernel"))
+        return count_preparation(*static_cast<oct_cuda_input *>(arguments[0]), launch);
+    if (is("oct_choose_rows_kernel"))
+        launch.other_bytes = oct_cuda_choose_rows_bytes(static_cast<oct_cuda_row_choice *>(arguments[0]));
+    else if (is("oct_rope_cache_kernel"))
+        launch.other_bytes = oct_cuda_rope_cache_bytes(static_cast<oct_cuda_attention *>(arguments[0]));
+    else if (is("oct_finish_kernel"))
+        launch.other_bytes = oct_cuda_finish_bytes(static_cast<oct_cuda_finish *>(arguments[0]));
+    else if (is("oct_hash_kernel")) {
+        const oct_cuda_step step = oct_cuda_step_place(nullptr, 0, recording->piece->logit_columns);
+        launch.other_bytes = oct_cuda_hash_bytes(&step, *static_cast<int32_t *>(arguments[2]));
+    } else if (is("oct_select_kernel"))
+        launch.other_bytes = oct_cuda_select_bytes(static_cast<oct_cuda_selection *>(arguments[0]));
+    else if (!is("oct_join_kernel")) // counted with the selection
+        stop(kernel.c_str(), "nothing is known of this kernel's bytes");
+}
+
+void watch(const void *, dim3 blocks, dim3 threads, size_t dynamic_bytes)
+{
+    gpu_launch &launch = recording->launches.back();
+    launch.blocks = blocks;
+    launch.threads = threads;
+    launch.dynamic_bytes = dynamic_bytes;
+}
+
+// --- the walk ------------------------------------------------------------------------------------------------------
+
+oct_status gather(void *, void *, const void *, void *, size_t)
+{
+    return OCT_OK;
+}
+
+// What the walk looks at of a backend. The exchange of several ranks does nothing.
+struct walk {
+    oct_device_exchange exchange;
+    std::vector<oct_cuda_shard_matrix> matrices;
+    std::vector<float *> vectors;
+    std::vector<cudaEvent_t> marks;
+    std::vector<int8_t> marked;
+    oct_operation_times times;
+};
+
+void make_backend(recorder &r, walk &w, int32_t multiprocessors)
+{
+    const oct_step_program &program = r.shard->program;
+    oct_cuda_backend &b = r.backend;
+    b.program = &program;
+    b.options.context = r.shard->context;
+    w.exchange.ranks = program.ranks;
+    w.exchange.rank = program.rank;
+    w.exchange.gather = gather;
+    b.exchange = program.ranks > 1 ? &w.exchange : nullptr;
+    b.nodes.own = b.gathered.own = somewhere<void>();
+    w.matrices.resize((size_t)program.matrix_count);
+    b.matrices = w.matrices.data();
+    oct_cuda_describe(&b, r.shard->encodings.data());
+    for (int32_t i = 0; i < program.matrix_count; i++)
+        w.matrices[(size_t)i].weights = somewhere<uint8_t>(i);
+    w.vectors.assign((size_t)program.vector_count, somewhere<float>());
+    b.vectors = w.vectors.data();
+    b.rope = b.residual = b.qkv = b.attention = b.inner = b.logits = b.states = somewhere<float>();
+    b.kv_cache = somewhere<uint8_t>();
+    b.queries = somewhere<uint16_t>();
+    b.prepared = b.selection_scratch = somewhere<void>();
+    b.arrivals = somewhere<uint32_t>();
+    must(oct_cuda_device_read(&b.device), "the device");
+    must(oct_cuda_projection_load(&b.device), "loading");
+    b.device.multiprocessors = multiprocessors;
+}
+
+// Marks tell which operation a launch belongs to: one behind its kernels, one behind an exchange, one behind its end.
+void make_marks(oct_cuda_backend &b, walk &w, cudaEvent_t event)
+{
+    w.marks.assign((size_t)(3 * b.program->operation_count + 1), event);
+    w.marked.resize(w.marks.size());
+    b.times = &w.times;
+    b.marks = w.marks.data();
+    b.marked = w.marked.data();
+}
+
+oct_cuda_piece make_piece(const gpu_piece &of)
+{
+    oct_cuda_piece piece = {};
+    piece.columns = of.columns;
+    piece.logit_columns = of.logit_columns;
+    piece.step = oct_cuda_step_place(somewhere<void>(), of.columns, of.logit_columns);
+    piece.sampled = somewhere<oct_cuda_sampled_column>();
+    piece.logits = somewhere<float>();
+    piece.results = oct_cuda_results_place(somewhere<void>(), of.logit_columns);
+    return piece;
 }
 } // namespace
+
+namespace cuda_emulation
+{
+// Called for every launch before watch() is; the compiled kernel stays in its place.
+void ptx_body(const void *function, void **arguments, const size_t *, size_t, std::function<void()> *)
+{
+    gpu_launch launch = {};
+    launch.kernel = name_of(function);
+    count_bytes(arguments, launch);
+    recording->launches.push_back(launch);
+    recording->marks.push_back(recording->backend.mark_count);
+}
+} // namespace cuda_emulation
+
+uint64_t gpu_launch::weight_bytes() const
+{
+    uint64_t bytes = 0;
+    for (const auto &[matrix, of_matrix] : reads)
+        bytes += of_matrix;
+    return bytes;
+}
 
 uint64_t gpu_shard::matrix_bytes(int32_t i) const
 {
@@ -353,32 +263,27 @@ uint64_t gpu_shard::weight_bytes() const
     return bytes;
 }
 
-uint64_t gpu_shard::operation_weight_bytes(const oct_operation &operation) const
-{
-    uint64_t bytes = 0;
-    for (int32_t matrix : operation.matrices)
-        bytes += matrix >= 0 ? matrix_bytes(matrix) : 0;
-    return bytes;
-}
-
 std::vector<gpu_launch> gpu_launches_of(const gpu_shard &shard, const gpu_piece &piece, int32_t multiprocessors)
 {
-    recorder r = {shard, piece, {}, nullptr, {}, nullptr};
+    recorder r = {&shard, &piece, {}, {}, {}};
+    walk w = {};
+    cudaEvent_t event;
     cudaGraph_t graph;
-    must(oct_cuda_device_read(&r.device), "the device");
-    must(oct_cuda_projection_load(&r.device), "loading");
-    r.device.multiprocessors = multiprocessors;
-    must(cudaStreamCreateWithFlags(&r.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
-    must(cudaStreamBeginCapture(r.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
+    const oct_cuda_piece of_walk = make_piece(piece);
+    make_backend(r, w, multiprocessors);
+    must(cudaEventCreate(&event), "cudaEventCreate");
+    make_marks(r.backend, w, event);
+    must(cudaStreamCreateWithFlags(&r.backend.stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    must(cudaStreamBeginCapture(r.backend.stream, cudaStreamCaptureModeThreadLocal), "cudaStreamBeginCapture");
     recording = &r;
     cuda_emulation::launch_watcher = watch;
-    for (int32_t i = 0; i < shard.program.operation_count; i++) {
-        r.operation = &shard.program.operations[i];
-        record(r);
-    }
+    must(oct_cuda_walk(&r.backend, &of_walk), "the walk");
     cuda_emulation::launch_watcher = nullptr;
-    must(cudaStreamEndCapture(r.stream, &graph), "cudaStreamEndCapture");
+    must(cudaStreamEndCapture(r.backend.stream, &graph), "cudaStreamEndCapture");
+    for (size_t i = 0; i < r.launches.size(); i++)
+        r.launches[i].operation = (oct_operation_kind)w.marked[(size_t)r.marks[i]];
     must(cudaGraphDestroy(graph), "cudaGraphDestroy");
-    must(cudaStreamDestroy(r.stream), "cudaStreamDestroy");
+    must(cudaStreamDestroy(r.backend.stream), "cudaStreamDestroy");
+    must(cudaEventDestroy(event), "cudaEventDestroy");
     return r.launches;
 }

@@ -1,10 +1,11 @@
-// What a step of the CUDA backend launches, by operation: the operands that the kernels of kernels/cuda/ get for one
-// rank of a step program, without a weight in memory. The launchers themselves say the bytes; the emulation of CUDA's
-// runtime says kernel, grid and shared memory of each launch, which it records and never runs. For bench_gpu_bounds.
+// What a step of the CUDA backend launches: its own walk over the step program of one rank, without a weight in
+// memory. The emulation of CUDA's runtime records the kernel, grid, shared memory and operands of each launch and runs
+// none; the bytes are those that the kernels' headers declare for these operands. For bench_gpu_bounds.
 #ifndef OCT_TESTS_BENCH_GPU_LAUNCHES_H
 #define OCT_TESTS_BENCH_GPU_LAUNCHES_H
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda/kernels.h"
@@ -17,13 +18,14 @@ extern "C" {
 // A launch of a step.
 struct gpu_launch {
     oct_operation_kind operation;
-    int layer;
     std::string kernel; // as in the table of kernels/cuda/print-resources
     dim3 blocks, threads;
     size_t dynamic_bytes;
-    uint64_t weight_bytes; // that it moves: of matrices,
-    uint64_t cache_bytes;  // of keys and values, once each,
-    uint64_t other_bytes;  // and of all else, which caches may hold
+    std::vector<std::pair<int32_t, uint64_t>> reads; // matrices of the program, and the bytes that it reads of each
+    uint64_t cache_bytes;                            // of keys and values, once each
+    uint64_t other_bytes;                            // of all else, which caches may hold
+
+    uint64_t weight_bytes() const;
 };
 
 // A rank's shard.
@@ -34,7 +36,6 @@ struct gpu_shard {
 
     uint64_t matrix_bytes(int32_t matrix) const; // on the device
     uint64_t weight_bytes() const;               // of all matrices
-    uint64_t operation_weight_bytes(const oct_operation &operation) const;
 };
 
 // A piece of a step: columns that go through the program together; of one sequence, which ends at `positions`.
