@@ -42,7 +42,6 @@ static int64_t bench_positions(const oct_options *options)
     return options->prompt_tokens + (decoded > columns ? decoded : columns);
 }
 
-// What the option table cannot check.
 // Some options mean the CPU backend and no other.
 static bool wants_cpu(const oct_options *options)
 {
@@ -57,6 +56,7 @@ static const char *backend_of(const oct_options *options)
     return wants_cpu(options) ? "cpu" : NULL;
 }
 
+// What the option table cannot check.
 static oct_status check_options(oct_session *session)
 {
     const oct_options *options = &session->options;
