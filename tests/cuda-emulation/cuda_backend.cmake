@@ -2,7 +2,7 @@
 add_executable(test_cuda_load test_cuda_load.c)
 target_link_libraries(test_cuda_load PRIVATE emulated_kernels_host PkgConfig::CMOCKA)
 add_test(NAME emulation.test_cuda_load COMMAND test_cuda_load)
-set_tests_properties(emulation.test_cuda_load PROPERTIES LABELS emulation TIMEOUT ${OCTET_EMULATION_TIMEOUT}
+set_tests_properties(emulation.test_cuda_load PROPERTIES LABELS emulation TIMEOUT 300
   ENVIRONMENT "CUDA_EMULATION_STREAMS=lazy;CUDA_EMULATION_SCHEDULE=random")
 
 # The whole program. Its own list of backends comes before the library's, and what joins devices likewise.
@@ -19,8 +19,7 @@ if(NOT OCTET_CUDA)
   endif()
   list(JOIN emulated_ranks " " emulated_ranks)
   add_test(NAME emulation.cuda-backend COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-cuda-backend)
-  set_tests_properties(emulation.cuda-backend PROPERTIES LABELS emulation SKIP_RETURN_CODE 77
-    TIMEOUT ${OCTET_EMULATION_TIMEOUT}
+  set_tests_properties(emulation.cuda-backend PROPERTIES LABELS emulation TIMEOUT 600 SKIP_RETURN_CODE 77
     ENVIRONMENT
     "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR};EMULATED_RANKS=${emulated_ranks}")
 endif()

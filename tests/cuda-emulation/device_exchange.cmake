@@ -20,6 +20,5 @@ add_executable(test_device_exchange $<TARGET_OBJECTS:test_device_exchange_host>)
 target_link_libraries(test_device_exchange PRIVATE emulated_device_exchange emulated_kernels)
 set_target_properties(test_device_exchange PROPERTIES LINKER_LANGUAGE CXX)
 add_test(NAME emulation.device-exchange COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-device-exchange)
-set_tests_properties(emulation.device-exchange PROPERTIES LABELS emulation SKIP_RETURN_CODE 77
-    TIMEOUT ${OCTET_EMULATION_TIMEOUT}
+set_tests_properties(emulation.device-exchange PROPERTIES LABELS emulation TIMEOUT 300 SKIP_RETURN_CODE 77
   ENVIRONMENT "OCTET=$<TARGET_FILE:test_device_exchange>")

@@ -11,7 +11,7 @@ foreach(name test_ptx_integer test_ptx_float test_ptx_conversion test_ptx_machin
   add_executable(${name} ${name}.cpp ptx_checks.cpp)
   target_link_libraries(${name} PRIVATE ptx_interpreter PkgConfig::CMOCKA)
   add_test(NAME emulation.${name} COMMAND ${name})
-  set_tests_properties(emulation.${name} PROPERTIES LABELS emulation TIMEOUT ${OCTET_EMULATION_TIMEOUT})
+  set_tests_properties(emulation.${name} PROPERTIES LABELS emulation TIMEOUT 120)
 endforeach()
 
 if(NOT CUDA_COMPILER)
@@ -54,8 +54,7 @@ function(octet_test_ptx program name)
   get_target_property(folder ${name} PTX_FOLDER)
   foreach(architecture ${PTX_ARCHITECTURES})
     add_test(NAME emulation.${program}.${architecture} COMMAND ${program})
-    set_tests_properties(emulation.${program}.${architecture} PROPERTIES LABELS emulation
-      TIMEOUT ${OCTET_EMULATION_TIMEOUT}
+    set_tests_properties(emulation.${program}.${architecture} PROPERTIES LABELS emulation TIMEOUT 300
       ENVIRONMENT "CUDA_EMULATION_PTX=${folder}/${architecture};CUDA_EMULATION_PTX_COMPARE=1")
   endforeach()
 endfunction()
@@ -67,7 +66,7 @@ set_target_properties(test_ptx_examples PROPERTIES ENABLE_EXPORTS ON)
 add_dependencies(test_ptx_examples examples_ptx)
 target_compile_definitions(test_ptx_examples PRIVATE PTX_FOLDER="${CMAKE_CURRENT_BINARY_DIR}/examples_ptx")
 add_test(NAME emulation.test_ptx_examples COMMAND test_ptx_examples)
-set_tests_properties(emulation.test_ptx_examples PROPERTIES LABELS emulation TIMEOUT ${OCTET_EMULATION_TIMEOUT})
+set_tests_properties(emulation.test_ptx_examples PROPERTIES LABELS emulation TIMEOUT 120)
 
 # The bugs of planted_bugs.cpp as PTX has them: the interpreter plain, and under ThreadSanitizer.
 if(NOT OCTET_SANITIZE)
@@ -82,7 +81,7 @@ if(NOT OCTET_SANITIZE)
   endforeach()
   target_compile_options(planted_bugs_ptx_thread PRIVATE -O1)
   add_test(NAME emulation.planted-bugs-in-ptx COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-planted-bugs-in-ptx)
-  set_tests_properties(emulation.planted-bugs-in-ptx PROPERTIES LABELS emulation TIMEOUT ${OCTET_EMULATION_TIMEOUT}
+  set_tests_properties(emulation.planted-bugs-in-ptx PROPERTIES LABELS emulation TIMEOUT 300
     ENVIRONMENT "PLANTED_BUGS=$<TARGET_FILE:planted_bugs_ptx>;PTX=${CMAKE_CURRENT_BINARY_DIR}/examples_ptx")
 endif()
 
