@@ -98,7 +98,7 @@ static void test_atomics(void **)
           [](uint32_t a, uint32_t b) { return a | b; });
     total("atom.inc.shared.u32 %r5, [word], 9;", 0, [](uint32_t a, uint32_t) { return a >= 9 ? 0 : a + 1; });
     // A sum by compare and exchange, in a loop whose labels stand in a scope of their own.
-    total("{ .reg .pred %q; .reg .b32 %old; ld.shared.u32 %old, [word];\nAGAIN: mov.u32 %r6, %old; add.s32 "
+    total("{ .reg .pred %q; .reg .b32 %old; ld.relaxed.cta.shared.u32 %old, [word];\nAGAIN: mov.u32 %r6, %old; add.s32 "
           "%r7, %r6, %r0; "
           "atom.shared.cas.b32 %old, [word], %r6, %r7; setp.ne.u32 %q, %old, %r6; @%q bra AGAIN; }",
           7, [](uint32_t a, uint32_t b) { return a + b; });
