@@ -154,4 +154,10 @@ static inline __host__ __device__ oct_prepared oct_prepared_at(void *memory, int
     return prepared;
 }
 
+// A column a block; scratch [oct_norm_leaves(width)] where there is a norm.
+OCT_DEVICE void oct_prepare_body(const oct_cuda_input &input, const oct_place &place, float *scratch)
+{
+    oct_prepare_columns(input, place.x, 1, scratch, oct_prepared_at(input.prepared, input.width, input.columns));
+}
+
 #endif

@@ -287,11 +287,10 @@ template <int N> OCT_DEVICE void oct_write_partial(float *partial, const float t
             partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
 }
 
+// The body of narrow projections: items place.x, + place.blocks_x, …
 template <class Weights, int N>
-__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
-    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
+OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const oct_place &place, uint8_t *memory)
 {
-    DYN_SHARED(uint8_t, memory);
     const oct_narrow_shared shared = oct_narrow_shared_make<Weights, N>(p, stages);
     float *partials = reinterpret_cast<float *>(memory + shared.partials);
     const int warp = oct_warp(), items = oct_items(p), pieces = oct_pieces(p);
@@ -300,8 +299,8 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     stream.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + warp * stages;
     stream.stages = stages;
     stream.items = items;
-    stream.item = static_cast<int>(blockIdx.x);
-    stream.item_step = static_cast<int>(gridDim.x);
+    stream.item = place.x;
+    stream.item_step = place.blocks_x;
     stream.pieces = pieces;
     stream.piece_first = warp;
     stream.piece_step = OCT_NARROW_WARPS;
@@ -316,7 +315,7 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     __syncthreads();
     const oct_columns columns = {x, 0};
     const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
-    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
+    for (int item = place.x; item < items; item += place.blocks_x) {
         for (int piece = warp; piece < pieces; piece += OCT_NARROW_WARPS) {
             float total[N][4] = {};
             oct_add_segment<Weights, N>(p, p.plan.segments[piece % p.plan.segment_count], stream, codebook, columns,
@@ -327,6 +326,14 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
         oct_finish_tile<N>(p, item, partials);
         __syncthreads();
     }
+}
+
+template <class Weights, int N>
+__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
+    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
+{
+    DYN_SHARED(uint8_t, memory);
+    oct_project_body<Weights, N>(p, stages, oct_place_of_launch(), memory);
 }
 
 // A warp's lanes keep their own elements at every level of the stack: [level][column tile][lane][4].

@@ -9,11 +9,11 @@
 #include <dlfcn.h>
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/embedding_body.h"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/projection.h"
-#include "kernels/cuda/reduction.h"
+#include "kernels/cuda/reduction_body.h"
 #include "scheduler.h"
 
 extern "C" {
@@ -124,7 +124,7 @@ void count_bytes(void **arguments, gpu_launch &launch)
     if (is("oct_project_"))
         return count_projection(*static_cast<oct_cuda_projection *>(arguments[0]), launch);
     if (is("oct_embed_kernel"))
-        return count_embedding(*static_cast<oct_cuda_embedding *>(arguments[0]), launch);
+        return count_embedding(static_cast<oct_embed_operands *>(arguments[0])->embedding, launch);
     if (is("oct_attention_kernel"))
         return count_attention(*static_cast<oct_cuda_attention *>(arguments[0]), launch);
     if (is("oct_prepare_kernel"))
@@ -137,7 +137,7 @@ void count_bytes(void **arguments, gpu_launch &launch)
         launch.other_bytes = oct_cuda_finish_bytes(static_cast<oct_cuda_finish *>(arguments[0]));
     else if (is("oct_hash_kernel")) {
         const oct_cuda_step step = oct_cuda_step_place(nullptr, 0, recording->piece->logit_columns);
-        launch.other_bytes = oct_cuda_hash_bytes(&step, *static_cast<int32_t *>(arguments[2]));
+        launch.other_bytes = oct_cuda_hash_bytes(&step, static_cast<oct_hash_operands *>(arguments[0])->hidden);
     } else if (is("oct_select_kernel"))
         launch.other_bytes = oct_cuda_select_bytes(static_cast<oct_cuda_selection *>(arguments[0]));
     else if (!is("oct_join_kernel")) // counted with the selection
