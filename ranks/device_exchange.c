@@ -7,10 +7,13 @@
 #include <string.h>
 
 #include "ranks/communicator.h"
+#include "ranks/device_trial.h"
 #include "ranks/device_windows.h"
+#include "ranks/monitor.h"
 
-// A trial moves a node of a column of 8192 elements.
-enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, TRIALS = 20, TRIAL_GATHERS = 10 };
+// A window of WINDOW_BYTES shows whether NCCL makes any. Kernels wait a little longer than the monitor, which can say
+// more of a rank that is stuck.
+enum { MEMORIES = 16, WINDOW_BYTES = 4096, BEYOND_DEADLINE_S = 1 };
 
 typedef struct memory {
     void *at;
@@ -24,6 +27,7 @@ typedef struct exchange_state {
     memory memories[MEMORIES];
     int32_t memory_count;
     void **pointers;     // of the device, [ranks]; symmetric
+    uint32_t *abort;     // oct_device_exchange.abort
     cudaStream_t stream; // of what is done when it is opened
 } exchange_state;
 
@@ -39,7 +43,15 @@ static oct_status check(void *context)
     exchange_state *state = context;
     oct_wait wait = oct_wait_begin(-1); // its end is the caller's
     const oct_status status = oct_wait_slow(&wait);
-    return status != OCT_OK ? status : oct_communicator_check(&state->communicator);
+    const uint32_t word = state->abort != NULL ? *(volatile uint32_t *)state->abort : OCT_DEVICE_WAITS;
+    if (status != OCT_OK || word == OCT_DEVICE_LEAVES)
+        return OCT_ERR_LOST;
+    if (word >= OCT_DEVICE_GAVE_UP)
+        return oct_fail(OCT_ERR_LOST,
+                        "the device of rank %d has waited in vain for that of rank %d; the job ends (--deadline "
+                        "changes how long that may take)",
+                        state->world->rank, (int)(word - OCT_DEVICE_GAVE_UP));
+    return oct_communicator_check(&state->communicator);
 }
 
 // Waits for the exchange's own stream.
@@ -163,13 +175,13 @@ static oct_status choose_path(exchange_state *state, int reach)
 {
     const int ranks = state->world->size;
     memory *m = &state->memories[0];
-    oct_status status = allocate_own(state, TRIAL_BYTES, m);
+    oct_status status = allocate_own(state, WINDOW_BYTES, m);
     if (status == OCT_OK)
         status = check_cuda(cudaMalloc((void **)&state->pointers, (size_t)ranks * sizeof *state->pointers),
                             "allocating a list of ranks");
     status = join(state, status);
     if (status == OCT_OK && reach == ranks)
-        status = join(state, register_window(state, m, TRIAL_BYTES));
+        status = join(state, register_window(state, m, WINDOW_BYTES));
     int has_window = m->window != NULL;
     if (status == OCT_OK)
         oct_world_allreduce(state->world, &has_window, 1, MPI_INT, MPI_MIN);
@@ -179,58 +191,69 @@ static oct_status choose_path(exchange_state *state, int reach)
     return status;
 }
 
-// The least time of a gather in a row of some, in ns. COLLECTIVE.
-static oct_status time_gathers(exchange_state *state, const oct_device_memory *from, const oct_device_memory *to,
-                               int64_t *least_ns)
+// Kernels that wait for others need all their blocks to be there, and a word by which the host can call them back.
+// COLLECTIVE.
+static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exchange)
 {
-    oct_status status = OCT_OK;
-    *least_ns = INT64_MAX;
-    for (int trial = 0; status == OCT_OK && trial < TRIALS; trial++) {
-        const int64_t began_ns = oct_now_ns();
-        for (int i = 0; status == OCT_OK && i < TRIAL_GATHERS; i++)
-            status = gather(state, state->stream, from->own, to->own, TRIAL_BYTES);
-        if (status == OCT_OK)
-            status = await_stream(state, "trying a gather");
-        const int64_t took_ns = (oct_now_ns() - began_ns) / TRIAL_GATHERS;
-        *least_ns = took_ns < *least_ns ? took_ns : *least_ns;
-    }
-    return join(state, status);
+    int device = 0, cooperative = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device);
+    if (error == cudaSuccess)
+        error = cudaMallocHost((void **)&state->abort, sizeof *state->abort);
+    oct_status status = join(state, check_cuda(error, "preparing exchanges inside kernels"));
+    oct_world_allreduce(state->world, &cooperative, 1, MPI_INT, MPI_MIN);
+    if (status != OCT_OK || !state->symmetric || !cooperative)
+        return status;
+    *state->abort = OCT_DEVICE_WAITS;
+    exchange->abort = state->abort;
+    oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
+    const double deadline_s = state->world->options.deadline_s;
+    exchange->patience_ns = deadline_s > 0 ? (uint64_t)((deadline_s + BEYOND_DEADLINE_S) * 1e9) : 0;
+    return OCT_OK;
 }
 
-static void describe_path(const exchange_state *state, int reach, int64_t gather_ns)
+static void describe_path(const exchange_state *state, int reach, const oct_device_trial *trial)
 {
     int version = 0;
     ncclGetVersion(&version);
     const int ranks = state->world->size;
-    char why[160];
+    char why[160], how[200];
     if (state->symmetric)
         snprintf(why, sizeof why, "symmetric memory: each of the %d reaches that of all", ranks);
     else if (reach == ranks)
         snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (NCCL_WIN_ENABLE=0?)");
     else
         snprintf(why, sizeof why, "its own buffers: not every device reaches the memory of all %d", ranks);
-    oct_note("devices exchange data by NCCL %d.%d.%d through %s; a gather of %d KiB a rank takes %.1f us",
-             version / 10000, version / 100 % 100, version % 100, why, TRIAL_BYTES >> 10, (double)gather_ns * 1e-3);
+    const int kib = trial->hidden * (int)sizeof(float) >> 10;
+    if (trial->one_shot_us > 0)
+        snprintf(how, sizeof how,
+                 "reductions inside kernels: %d KiB a rank take %.1f us in one shot, %.1f us in two (taken above %zu "
+                 "KiB), gathered by NCCL %.1f us",
+                 kib, trial->one_shot_us, trial->two_shots_us, trial->two_shot_bytes >> 10, trial->gather_us);
+    else
+        snprintf(how, sizeof how, "reductions gather by NCCL: %d KiB a rank take %.1f us", kib, trial->gather_us);
+    oct_note("devices exchange data by NCCL %d.%d.%d through %s; %s", version / 10000, version / 100 % 100,
+             version % 100, why, how);
 }
 
-static oct_status open_state(exchange_state *state)
+static oct_status open_state(exchange_state *state, oct_device_exchange *exchange)
 {
     oct_status status = join(state, check_cuda(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking),
                                                "making a stream"));
     if (status != OCT_OK)
         return status;
     const int reach = least_reach(state);
-    oct_device_memory from, to;
-    int64_t gather_ns = 0;
+    oct_device_trial trial;
     status = choose_path(state, reach);
     if (status == OCT_OK)
-        status = allocate(state, TRIAL_BYTES, &from);
+        status = allow_kernels(state, exchange);
     if (status == OCT_OK)
-        status = allocate(state, (size_t)state->world->size * TRIAL_BYTES, &to);
-    if (status == OCT_OK)
-        status = time_gathers(state, &from, &to, &gather_ns);
-    if (status == OCT_OK)
-        describe_path(state, reach, gather_ns);
+        status = join(state, oct_device_trial_run(exchange, state->world, state->stream, &trial));
+    if (status == OCT_OK) {
+        exchange->two_shot_bytes = trial.two_shot_bytes;
+        describe_path(state, reach, &trial);
+    }
     return status;
 }
 
@@ -250,7 +273,7 @@ oct_status oct_device_exchange_open(oct_device_exchange *exchange, oct_world *wo
         status = oct_communicator_create(&state->communicator, world);
     }
     if (status == OCT_OK)
-        status = oct_world_agree(world, open_state(state));
+        status = oct_world_agree(world, open_state(state, exchange));
     if (status != OCT_OK)
         oct_device_exchange_close(exchange);
     return status;
@@ -263,6 +286,9 @@ void oct_device_exchange_close(oct_device_exchange *exchange)
         return;
     for (int32_t i = state->memory_count - 1; i >= 0; i--)
         free_memory(state, &state->memories[i]);
+    oct_monitor_attach_word(NULL);
+    if (state->abort != NULL)
+        cudaFreeHost(state->abort);
     if (state->pointers != NULL)
         cudaFree(state->pointers);
     if (state->stream != NULL)

@@ -19,9 +19,9 @@
 enum {
     OCT_PEER_TILE = 16,
     OCT_PEER_TILES = OCT_CUDA_GROUP_ROWS / OCT_PEER_TILE, // of a group
-    OCT_PEER_NARROW_UNIT = 2,                             // columns of a warp's unit of work,
-    OCT_PEER_WIDE_UNIT = 16,                              // and of exchanges of many columns: fewer flags
-    OCT_PEER_AHEAD = 8,                                   // nodes that a lane has under way, of four rows each
+    OCT_PEER_WIDE_UNIT = 16,                              // columns of a warp's unit of work, where there are many
+    OCT_PEER_ROWS = OCT_CUDA_GROUP_ROWS / OCT_WARP,       // of a group that a lane has: lane, lane + 32
+    OCT_PEER_AHEAD = 8,                                   // nodes that a lane has under way
     OCT_PEER_POLLS = 64                                   // of a flag, between looks at the clock and the abort word
 };
 
@@ -30,9 +30,10 @@ static inline __host__ __device__ int oct_peer_groups(int hidden)
     return (hidden + OCT_CUDA_GROUP_ROWS - 1) / OCT_CUDA_GROUP_ROWS;
 }
 
+// Columns of a unit: few where time is what one of them takes, more where flags would be many.
 static inline __host__ __device__ int oct_peer_unit_columns(int columns)
 {
-    return columns <= OCT_CUDA_ONE_SHOT_COLUMNS ? OCT_PEER_NARROW_UNIT : OCT_PEER_WIDE_UNIT;
+    return columns <= OCT_CUDA_ONE_SHOT_COLUMNS ? 1 : OCT_PEER_WIDE_UNIT;
 }
 
 // Groups that a rank owns in two shots: rank, rank + ranks, …
@@ -178,42 +179,51 @@ OCT_DEVICE bool oct_peer_wait_delivery(const oct_cuda_reduction &r, uint32_t epo
     return there;
 }
 
-// Four elements of a column of a group: those of rows lane, lane + 16, lane + 32 and lane + 48, lane of a half warp.
-typedef struct oct_quad {
-    float at[OCT_PEER_TILES];
-} oct_quad;
+// The elements of a column of a group that a lane has.
+typedef struct oct_peer_rows {
+    float at[OCT_PEER_ROWS];
+} oct_peer_rows;
 
-// At `from`, whose tiles are `stride` elements apart.
-OCT_DEVICE oct_quad oct_peer_load(const float *from, int stride)
+// Where a lane's first row stands, from the group's first tile on, and how far behind it the second one.
+OCT_DEVICE int oct_peer_first_row(const oct_cuda_reduction &r, int column)
 {
-    oct_quad quad;
-#pragma unroll
-    for (int q = 0; q < OCT_PEER_TILES; q++)
-        quad.at[q] = from[q * stride];
-    return quad;
+    return (oct_lane() / OCT_PEER_TILE * r.columns + column) * OCT_PEER_TILE + oct_lane() % OCT_PEER_TILE;
 }
 
-// The root over all nodes at `from`, node by node `step` elements apart. The stack is a shift register: the top is
-// stack[0], so that all of it has fixed names.
-OCT_DEVICE oct_quad oct_peer_root(const oct_cuda_reduction &r, const float *from, int step, int stride)
+OCT_DEVICE int oct_peer_row_stride(const oct_cuda_reduction &r)
 {
-    oct_quad stack[OCT_CUDA_PEER_DEPTH] = {};
-#pragma unroll 1
+    return OCT_WARP / OCT_PEER_TILE * r.columns * OCT_PEER_TILE;
+}
+
+OCT_DEVICE oct_peer_rows oct_peer_load(const oct_cuda_reduction &r, const float *from)
+{
+    oct_peer_rows rows;
+#pragma unroll
+    for (int q = 0; q < OCT_PEER_ROWS; q++)
+        rows.at[q] = from[q * oct_peer_row_stride(r)];
+    return rows;
+}
+
+// The root over all nodes, the first of which is at `from`. The stack is a shift register: its top is stack[0], so that
+// all of it has fixed names.
+OCT_DEVICE oct_peer_rows oct_peer_root(const oct_cuda_reduction &r, const float *from)
+{
+    const int step = oct_peer_tiles(r) * r.columns * OCT_PEER_TILE; // from node to node
+    oct_peer_rows stack[OCT_CUDA_PEER_DEPTH] = {};
     for (int begin = 0; begin < r.nodes; begin += OCT_PEER_AHEAD) {
-        oct_quad nodes[OCT_PEER_AHEAD];
+        oct_peer_rows nodes[OCT_PEER_AHEAD];
 #pragma unroll
         for (int i = 0; i < OCT_PEER_AHEAD; i++)
             if (begin + i < r.nodes)
-                nodes[i] = oct_peer_load(from + (begin + i) * step, stride);
+                nodes[i] = oct_peer_load(r, from + (begin + i) * step);
 #pragma unroll
         for (int i = 0; i < OCT_PEER_AHEAD; i++) {
             if (begin + i >= r.nodes)
                 continue;
-            oct_quad sum = nodes[i];
-#pragma unroll 1
+            oct_peer_rows sum = nodes[i];
             for (int merge = 0; merge < r.merges[begin + i]; merge++) {
 #pragma unroll
-                for (int q = 0; q < OCT_PEER_TILES; q++)
+                for (int q = 0; q < OCT_PEER_ROWS; q++)
                     sum.at[q] = stack[0].at[q] + sum.at[q];
 #pragma unroll
                 for (int level = 1; level < OCT_CUDA_PEER_DEPTH; level++)
@@ -228,102 +238,111 @@ OCT_DEVICE oct_quad oct_peer_root(const oct_cuda_reduction &r, const float *from
     return stack[0];
 }
 
-// Adds the root to the residual, and leaves the sum of squares as oct_norm_sums() does: by all lanes of the warp, each
-// half with a column of its own (`real`: there is one).
-OCT_DEVICE void oct_peer_add(const oct_cuda_reduction &r, int group, int column, bool real, const oct_quad &root)
+// The sum of squares of a group as oct_norm_sums() has it: a lane of half a warp adds those of rows lane, lane + 16,
+// lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are left out there: here they
+// are 0, and add nothing to a sum that is never −0.
+OCT_DEVICE float oct_peer_squares(const oct_peer_rows &rows)
 {
-    const int lane = oct_lane() % OCT_PEER_TILE, first = group * OCT_CUDA_GROUP_ROWS + lane;
-    float *residual = r.residual + static_cast<int64_t>(column) * r.peers.hidden + first;
+    const bool upper = oct_lane() >= OCT_PEER_TILE;
     float sum = 0;
 #pragma unroll
-    for (int q = 0; q < OCT_PEER_TILES; q++)
-        if (real && first + q * OCT_PEER_TILE < r.peers.hidden) {
-            const float value = residual[q * OCT_PEER_TILE] + root.at[q];
-            residual[q * OCT_PEER_TILE] = value;
-            sum = fmaf(value, value, sum);
-        }
-    if (r.squares == nullptr)
-        return;
+    for (int q = 0; q < OCT_PEER_ROWS; q++) {
+        const float own = rows.at[q], other = __shfl_xor_sync(OCT_WARP_MASK, own, OCT_PEER_TILE);
+        const float first = upper ? other : own, second = upper ? own : other;
+        sum = fmaf(first, first, sum);
+        sum = fmaf(second, second, sum);
+    }
     for (int apart = OCT_PEER_TILE / 2; apart > 0; apart /= 2)
         sum += __shfl_xor_sync(OCT_WARP_MASK, sum, apart);
-    if (real && lane == 0)
+    return sum;
+}
+
+// Adds the root of a group and column to the residual. By the warp.
+OCT_DEVICE void oct_peer_add(const oct_cuda_reduction &r, int group, int column, const oct_peer_rows &root)
+{
+    const int first = group * OCT_CUDA_GROUP_ROWS + oct_lane();
+    float *residual = r.residual + static_cast<int64_t>(column) * r.peers.hidden + first;
+    oct_peer_rows rows = {};
+#pragma unroll
+    for (int q = 0; q < OCT_PEER_ROWS; q++)
+        if (first + q * OCT_WARP < r.peers.hidden)
+            residual[q * OCT_WARP] = rows.at[q] = residual[q * OCT_WARP] + root.at[q];
+    if (r.squares == nullptr)
+        return;
+    const float sum = oct_peer_squares(rows);
+    if (oct_lane() == 0)
         r.squares[column * oct_peer_groups(r.peers.hidden) + group] = sum;
 }
 
-// Adds all nodes of a unit, which are here: to the residual, or for all ranks.
+// Sends the root of a group and column, which this rank owns, to all.
+OCT_DEVICE void oct_peer_deliver(const oct_cuda_reduction &r, int group, int column, const oct_peer_rows &root)
+{
+    const int at = group * OCT_PEER_TILES * r.columns * OCT_PEER_TILE + oct_peer_first_row(r, column);
+    for (int rank = 0; rank < r.peers.ranks; rank++)
+#pragma unroll
+        for (int q = 0; q < OCT_PEER_ROWS; q++)
+            oct_peer_results(r, rank)[at + q * oct_peer_row_stride(r)] = root.at[q];
+}
+
+// Units of work: (group, some columns), all groups of the first columns first.
+OCT_DEVICE int oct_peer_unit_end(const oct_cuda_reduction &r, int begin)
+{
+    const int end = begin + oct_peer_unit_columns(r.columns);
+    return end < r.columns ? end : r.columns;
+}
+
+// Adds the nodes of a unit, which are here: to the residual, or for all ranks.
 OCT_DEVICE void oct_peer_add_nodes(const oct_cuda_reduction &r, uint32_t epoch, int group, int begin)
 {
-    const float *half = oct_peer_half(r, r.peers.rank, epoch);
-    const int step = oct_peer_tiles(r) * r.columns * OCT_PEER_TILE, stride = r.columns * OCT_PEER_TILE;
-#pragma unroll 1
-    for (int at = 0; at < oct_peer_unit_columns(r.columns); at += 2) {
-        const int lane = oct_lane() % OCT_PEER_TILE, column = begin + at + oct_lane() / OCT_PEER_TILE;
-        const bool real = column < r.columns;
-        oct_quad root = {};
-        if (real)
-            root = oct_peer_root(r, half + oct_peer_place(r, 0, group * OCT_PEER_TILES, column) + lane, step, stride);
-        if (r.two_shot == 0) {
-            oct_peer_add(r, group, column, real, root);
-            continue;
-        }
-        const int to = (group * OCT_PEER_TILES * r.columns + column) * OCT_PEER_TILE + lane;
-#pragma unroll 1
-        for (int rank = 0; real && rank < r.peers.ranks; rank++)
-#pragma unroll
-            for (int q = 0; q < OCT_PEER_TILES; q++)
-                oct_peer_results(r, rank)[to + q * stride] = root.at[q];
+    const float *half = oct_peer_half(r, r.peers.rank, epoch) + oct_peer_place(r, 0, group * OCT_PEER_TILES, 0);
+    for (int column = begin; column < oct_peer_unit_end(r, begin); column++) {
+        const oct_peer_rows root = oct_peer_root(r, half + oct_peer_first_row(r, column));
+        if (r.two_shot != 0)
+            oct_peer_deliver(r, group, column, root);
+        else
+            oct_peer_add(r, group, column, root);
     }
 }
 
-// The owner's part of two shots: adds what it owns, and tells all ranks.
-OCT_DEVICE void oct_peer_deliver(const oct_cuda_reduction &r, uint32_t epoch, int warp, int warps)
-{
-    const int ranks = r.peers.ranks, rank = r.peers.rank, groups = oct_peer_groups(r.peers.hidden);
-    const int owned = oct_peer_owned_groups(r.peers.hidden, ranks, rank), size = oct_peer_unit_columns(r.columns);
-    for (int i = warp; i < owned * ((r.columns + size - 1) / size); i += warps) {
-        const int group = rank + i % owned * ranks, part = i / owned;
-        if (!oct_peer_wait_arrivals(r, epoch, group))
-            continue;
-        oct_peer_add_nodes(r, epoch, group, part * size);
-        __syncwarp(); // what the lanes have sent comes before what some of them announce
-        for (int to = oct_lane(); to < ranks; to += OCT_WARP)
-            st_release_sys(oct_peer_delivered(r, to) + part * groups + group, epoch);
-    }
-}
-
-// Adds the sums of a unit, which are here, to the residual.
 OCT_DEVICE void oct_peer_add_results(const oct_cuda_reduction &r, int group, int begin)
 {
-    const float *results = oct_peer_results(r, r.peers.rank);
-    const int stride = r.columns * OCT_PEER_TILE;
-#pragma unroll 1
-    for (int at = 0; at < oct_peer_unit_columns(r.columns); at += 2) {
-        const int lane = oct_lane() % OCT_PEER_TILE, column = begin + at + oct_lane() / OCT_PEER_TILE;
-        const bool real = column < r.columns;
-        oct_quad root = {};
-        if (real)
-            root = oct_peer_load(results + (group * OCT_PEER_TILES * r.columns + column) * OCT_PEER_TILE + lane, stride);
-        oct_peer_add(r, group, column, real, root);
-    }
+    const float *results =
+        oct_peer_results(r, r.peers.rank) + group * OCT_PEER_TILES * r.columns * OCT_PEER_TILE;
+    for (int column = begin; column < oct_peer_unit_end(r, begin); column++)
+        oct_peer_add(r, group, column, oct_peer_load(r, results + oct_peer_first_row(r, column)));
 }
 
-// Waits for the nodes, or the sums, of all ranks and adds them to the residual. By all threads of all blocks, whole
-// warps; blocks of one size. Where a wait is given up the rest is left out.
+// Tells all ranks that the sums of a unit are sent.
+OCT_DEVICE void oct_peer_announce_results(const oct_cuda_reduction &r, uint32_t epoch, int unit)
+{
+    __syncwarp(); // what the lanes have sent comes before what some of them announce
+    for (int to = oct_lane(); to < r.peers.ranks; to += OCT_WARP)
+        st_release_sys(oct_peer_delivered(r, to) + unit, epoch);
+}
+
+// Waits for the nodes of all ranks and adds them, in two shots those that this rank owns; in two shots waits then for
+// the sums. By all threads of all blocks, whole warps; blocks of one size. Where a wait is given up the rest is left
+// out.
 OCT_DEVICE void oct_peer_finish(const oct_cuda_reduction &r, oct_peer_turn turn, int block, int blocks)
 {
     if (turn.stopped)
         return;
     const int warps = blocks * (static_cast<int>(blockDim.x) / OCT_WARP), warp = oct_warp() * blocks + block;
     const int groups = oct_peer_groups(r.peers.hidden), size = oct_peer_unit_columns(r.columns);
-    if (r.two_shot != 0)
-        oct_peer_deliver(r, turn.epoch, warp, warps);
-    for (int unit = warp; unit < groups * ((r.columns + size - 1) / size); unit += warps) {
-        const int group = unit % groups, begin = unit / groups * size;
-        if (r.two_shot == 0 && oct_peer_wait_arrivals(r, turn.epoch, group))
-            oct_peer_add_nodes(r, turn.epoch, group, begin);
-        if (r.two_shot != 0 && oct_peer_wait_delivery(r, turn.epoch, group, unit))
-            oct_peer_add_results(r, group, begin);
+    const int parts = (r.columns + size - 1) / size;
+    const int first = r.two_shot != 0 ? r.peers.rank : 0, step = r.two_shot != 0 ? r.peers.ranks : 1;
+    const int owned = r.two_shot != 0 ? oct_peer_owned_groups(r.peers.hidden, step, first) : groups;
+    for (int i = warp; i < owned * parts; i += warps) {
+        const int group = first + i % owned * step, part = i / owned;
+        if (!oct_peer_wait_arrivals(r, turn.epoch, group))
+            continue;
+        oct_peer_add_nodes(r, turn.epoch, group, part * size);
+        if (r.two_shot != 0)
+            oct_peer_announce_results(r, turn.epoch, part * groups + group);
     }
+    for (int unit = warp; r.two_shot != 0 && unit < groups * parts; unit += warps)
+        if (oct_peer_wait_delivery(r, turn.epoch, unit % groups, unit))
+            oct_peer_add_results(r, unit % groups, unit / groups * size);
 }
 
 #endif

@@ -61,6 +61,7 @@ oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *
         r->first_node += rank < peers->rank ? tree->nodes_of_rank[rank] : 0;
         most = tree->nodes_of_rank[rank] > most ? tree->nodes_of_rank[rank] : most;
     }
+    r->own_nodes = tree->nodes_of_rank[peers->rank];
     const size_t bytes = static_cast<size_t>(most) * static_cast<size_t>(columns) * static_cast<size_t>(peers->hidden) *
                          sizeof(float);
     r->two_shot = columns > OCT_CUDA_ONE_SHOT_COLUMNS || bytes > two_shot_bytes;
@@ -71,10 +72,26 @@ oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *
     return check(r, tree->depth);
 }
 
+// Sends the tiles of this rank's nodes that the block announces.
+OCT_DEVICE void send_own(const oct_cuda_reduction &r, oct_peer_turn turn, int block, int blocks)
+{
+    const int of_tile = r.own_nodes * r.columns * OCT_PEER_TILE, hidden = r.peers.hidden;
+    for (int tile = block; tile * OCT_PEER_TILE < hidden; tile += blocks)
+        for (int i = static_cast<int>(threadIdx.x); i < of_tile; i += THREADS) {
+            const int row = i % OCT_PEER_TILE, column = i / OCT_PEER_TILE, at = tile * OCT_PEER_TILE + row;
+            if (at < hidden) // `column` counts on over the nodes
+                oct_peer_send(r, turn, column / r.columns, tile, row, column % r.columns,
+                              r.own[static_cast<int64_t>(column) * hidden + at]);
+        }
+}
+
 __global__ void __launch_bounds__(THREADS) oct_reduce_kernel(const __grid_constant__ oct_cuda_reduction r)
 {
     const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
     const oct_peer_turn turn = oct_peer_begin(r);
+    if (r.own != nullptr)
+        send_own(r, turn, block, blocks);
+    __syncthreads();
     oct_peer_announce(r, turn, block, blocks);
     oct_peer_finish(r, turn, block, blocks);
 }
@@ -97,13 +114,18 @@ static int units_of(const oct_cuda_reduction *r)
     return oct_peer_groups(r->peers.hidden) * ((r->columns + size - 1) / size);
 }
 
-oct_status oct_cuda_reduce(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
+cudaError_t oct_cuda_start_reduction(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
 {
     dim3 grid;
-    cudaError_t error = resident_grid(device, oct_reduce_kernel, units_of(r), &grid);
-    if (error == cudaSuccess)
-        error = oct_launch(oct_reduce_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *r);
-    return oct_cuda_check(error, "starting a reduction over ranks");
+    const cudaError_t error = resident_grid(device, oct_reduce_kernel, units_of(r), &grid);
+    return error != cudaSuccess
+               ? error
+               : oct_launch(oct_reduce_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *r);
+}
+
+oct_status oct_cuda_reduce(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
+{
+    return oct_cuda_check(oct_cuda_start_reduction(device, r, stream), "starting a reduction over ranks");
 }
 
 // In two shots a rank reads the nodes of what it owns, and the sums of all.
@@ -115,7 +137,7 @@ uint64_t oct_cuda_reduce_bytes(const oct_cuda_reduction *r)
     if (r->two_shot == 0)
         return all;
     const uint64_t ranks = static_cast<uint64_t>(r->peers.ranks);
-    return nodes / ranks + residual + 2 * residual;
+    return nodes / ranks + 3 * residual;
 }
 
 // The rank whose token this is.

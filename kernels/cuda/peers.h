@@ -73,28 +73,35 @@ typedef struct oct_cuda_peers {
 typedef struct oct_cuda_reduction {
     oct_cuda_peers peers;
     int32_t columns;
-    int32_t nodes, first_node;        // of all ranks; the first one of this rank
+    int32_t nodes;                    // of all ranks
+    int32_t first_node, own_nodes;    // of this rank
     int32_t two_shot;                 // 0 or 1
     uint32_t number;                  // of the exchange in its step
     uint8_t merges[OCT_MAX_GRANULES]; // as in oct_tree_finish
+    const float *own;                 // of oct_cuda_reduce(): this rank's nodes, [own_nodes][columns][hidden], which it
+                                      // sends first; NULL: kernels before it have sent them
     float *residual;                  // [columns][hidden]
     float *squares; // NULL, or [columns][groups]: the sums of squares of each group of the new residual are left here,
                     // bit by bit those of a norm (docs/numbers.md)
 } oct_cuda_reduction;
 
-// Fills in a reduction from its tree; two_shot_bytes: nodes of a rank that are larger than this go in two shots. On the
+// Fills in a reduction from its tree, without nodes of its own; two_shot_bytes: nodes of a rank that are larger than this go in two shots. On the
 // host; LOCAL. Errors: OCT_ERR_INTERNAL where a tree is too deep or memory is not made for it.
 oct_status oct_cuda_plan_reduction(oct_cuda_reduction *reduction, const oct_cuda_peers *peers,
                                    const oct_tree_finish *tree, int32_t columns, uint32_t number,
                                    size_t two_shot_bytes, float *residual, float *squares);
 
-// Announces what kernels before it in the stream have sent of this rank's nodes (OCT_CUDA_REDUCE of projection.h; a
-// rank without granules: nothing), waits for the other ranks', and adds the root to the residual. A cooperative launch,
+// Sends this rank's nodes, or announces what kernels before it in the stream have sent of them (OCT_CUDA_REDUCE of
+// projection.h; a rank without granules: nothing), waits for the other ranks', and adds the root to the residual. A cooperative launch,
 // no more blocks than are resident. COLLECTIVE over the ranks' devices. Moves oct_cuda_reduce_bytes() of this rank's
 // memory. Errors: see kernels.h. Where the wait is given up the residual is not what it should be: see
 // oct_device_exchange.abort.
 oct_status oct_cuda_reduce(const oct_cuda_device *device, const oct_cuda_reduction *reduction, cudaStream_t stream);
 uint64_t oct_cuda_reduce_bytes(const oct_cuda_reduction *reduction);
+
+// The same with CUDA's own error.
+cudaError_t oct_cuda_start_reduction(const oct_cuda_device *device, const oct_cuda_reduction *reduction,
+                                     cudaStream_t stream);
 
 // The embedding: every column's row from the rank that owns its token to all. Passed to kernels by value.
 typedef struct oct_cuda_row_exchange {

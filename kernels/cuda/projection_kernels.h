@@ -9,6 +9,7 @@
 #ifndef OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 #define OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 
+#include "kernels/cuda/peer_exchange.h"
 #include "kernels/cuda/weights.h"
 
 enum {
@@ -219,7 +220,7 @@ OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_seg
 
 // What becomes of the sums of one row (of the tile) and column: the nodes at values[0], values[stride], …, or gate and
 // up.
-OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_tile tile, int row_of_tile, int column,
+OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
                            const float *values, int stride)
 {
     const int64_t row = static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile;
@@ -244,6 +245,10 @@ OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_tile tile, int row_
         for (int node = 0; node < p.plan.nodes; node++)
             out[node * p.input.columns * p.out_stride] = values[node * stride];
         break;
+    case OCT_CUDA_REDUCE:
+        for (int node = 0; node < p.plan.nodes; node++)
+            oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, values[node * stride]);
+        break;
     }
 }
 
@@ -261,7 +266,8 @@ OCT_DEVICE void oct_add_tree(const oct_cuda_projection &p, float *values, int st
 }
 
 // The block's tile from its partial sums [pieces][8 N][OCT_PARTIAL_STRIDE].
-template <int N> OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, int item, float *partials)
+template <int N>
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, float *partials)
 {
     constexpr int PIECE = N * 8 * OCT_PARTIAL_STRIDE;
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
@@ -273,7 +279,7 @@ template <int N> OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, i
         oct_add_tree(p, values, PIECE);
         if (pair)
             oct_add_tree(p, values + p.plan.segment_count * PIECE, PIECE);
-        oct_finish(p, tile, row, c, values, pair ? p.plan.segment_count * PIECE : PIECE);
+        oct_finish(p, turn, tile, row, c, values, pair ? p.plan.segment_count * PIECE : PIECE);
     }
 }
 
@@ -287,7 +293,13 @@ template <int N> OCT_DEVICE void oct_write_partial(float *partial, const float t
             partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
 }
 
-// The body of narrow projections: items place.x, + place.blocks_x, …
+OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)
+{
+    return p.epilogue == OCT_CUDA_REDUCE ? oct_peer_begin(p.reduction) : oct_peer_turn{0, true};
+}
+
+// The body of narrow projections: items place.x, + place.blocks_x, … One with a reduction waits for the other blocks of
+// its place, here and on other ranks: they are all there, and each calls it once.
 template <class Weights, int N>
 OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const oct_place &place, uint8_t *memory)
 {
@@ -307,6 +319,7 @@ OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const
     oct_init_barriers(stream.barriers, stages);
     stream.start(p);
 
+    const oct_peer_turn turn = oct_turn_of(p);
     const bool own = p.input.prepared == nullptr;
     const oct_prepared x =
         oct_prepared_at(own ? memory + shared.prepared : p.input.prepared, p.input.width, p.input.columns);
@@ -323,9 +336,13 @@ OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const
             oct_write_partial<N>(partials + piece * (N * 8 * OCT_PARTIAL_STRIDE), total);
         }
         __syncthreads();
-        oct_finish_tile<N>(p, item, partials);
+        oct_finish_tile<N>(p, turn, item, partials);
         __syncthreads();
     }
+    if (p.epilogue != OCT_CUDA_REDUCE)
+        return;
+    oct_peer_announce(p.reduction, turn, place.x, place.blocks_x);
+    oct_peer_finish(p.reduction, turn, place.x, place.blocks_x);
 }
 
 template <class Weights, int N>
@@ -394,11 +411,12 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
         top = oct_push(stack, top, p.plan.merges[s], total);
     }
     const oct_tile tile = oct_tile_of(p, item, 0);
+    const oct_peer_turn turn = oct_turn_of(p);
     for (int n = 0; n < OCT_WIDE_TILES; n++)
         for (int i = 0; i < 4; i++) {
             const int c = columns.first + n * 8 + oct_lane() % 4 * 2 + i % 2;
             if (c < p.input.columns)
-                oct_finish(p, tile, oct_lane() / 4 + i / 2 * 8, c, oct_stack_at(stack, 0, n) + i,
+                oct_finish(p, turn, tile, oct_lane() / 4 + i / 2 * 8, c, oct_stack_at(stack, 0, n) + i,
                            OCT_WIDE_TILES * OCT_WARP * 4);
         }
 }
