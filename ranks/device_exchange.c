@@ -228,9 +228,9 @@ static void describe_path(const exchange_state *state, int reach, const oct_devi
     const int kib = trial->hidden * (int)sizeof(float) >> 10;
     if (trial->one_shot_us > 0)
         snprintf(how, sizeof how,
-                 "reductions inside kernels: %d KiB a rank take %.1f us in one shot, %.1f us in two (taken above %zu "
-                 "KiB), gathered by NCCL %.1f us",
-                 kib, trial->one_shot_us, trial->two_shots_us, trial->two_shot_bytes >> 10, trial->gather_us);
+                 "reductions inside kernels: %d KiB a rank take %.1f us in one shot, %.1f us in two (above %.0f KiB), "
+                 "gathered by NCCL %.1f us",
+                 kib, trial->one_shot_us, trial->two_shots_us, (double)trial->two_shot_bytes / 1024, trial->gather_us);
     else
         snprintf(how, sizeof how, "reductions gather by NCCL: %d KiB a rank take %.1f us", kib, trial->gather_us);
     oct_note("devices exchange data by NCCL %d.%d.%d through %s; %s", version / 10000, version / 100 % 100,

@@ -6,8 +6,7 @@
 #include "kernels/cuda/peers.h"
 
 // A column is what a model of 2048 elements reduces: 8 KiB. Reductions are timed as decoding runs them, in a graph.
-enum { HIDDEN = 2048, TRIALS = 4, RUNS = 4, SIZES = 3 };
-static const int32_t columns_of_size[SIZES] = {1, 4, OCT_CUDA_ONE_SHOT_COLUMNS};
+enum { HIDDEN = 2048, TRIALS = 3, RUNS = 4 };
 enum { COLUMN_BYTES = HIDDEN * (int)sizeof(float), MOST_BYTES = OCT_CUDA_ONE_SHOT_COLUMNS * COLUMN_BYTES };
 
 typedef struct trial_state {
@@ -134,24 +133,26 @@ static oct_status time_reductions(trial_state *state, int32_t columns, size_t tw
     return status;
 }
 
-// From the first size on that is faster in two shots: all that are larger.
+// COLLECTIVE.
+static oct_status time_both(trial_state *state, int32_t columns, double *one_shot_us, double *two_shots_us)
+{
+    const oct_status one = time_reductions(state, columns, SIZE_MAX, one_shot_us);
+    const oct_status two = time_reductions(state, columns, 0, two_shots_us);
+    return one != OCT_OK ? one : two;
+}
+
+// One shot begins sooner, two shots send less: both times are taken for straight lines over the bytes, and two shots are
+// for what lies behind the point where they meet.
 static oct_status try_reductions(trial_state *state, oct_device_trial *trial)
 {
-    oct_status status = OCT_OK;
-    trial->two_shot_bytes = MOST_BYTES;
-    for (int size = SIZES - 1; size >= 0; size--) {
-        double one_shot_us, two_shots_us;
-        const oct_status one = time_reductions(state, columns_of_size[size], SIZE_MAX, &one_shot_us);
-        const oct_status two = time_reductions(state, columns_of_size[size], 0, &two_shots_us);
-        status = status != OCT_OK ? status : one != OCT_OK ? one : two;
-        if (two_shots_us < one_shot_us && size > 0)
-            trial->two_shot_bytes = (size_t)columns_of_size[size - 1] * COLUMN_BYTES;
-        if (size == 0) {
-            trial->one_shot_us = one_shot_us;
-            trial->two_shots_us = two_shots_us;
-        }
-    }
-    return status;
+    double one_us, two_us;
+    const oct_status least = time_both(state, 1, &trial->one_shot_us, &trial->two_shots_us);
+    const oct_status most = time_both(state, OCT_CUDA_ONE_SHOT_COLUMNS, &one_us, &two_us);
+    const double late_us = trial->two_shots_us - trial->one_shot_us, won_us = late_us - (two_us - one_us);
+    const double met = late_us <= 0 ? 0 : won_us <= 0 ? 1e9 : late_us / won_us; // from the least to the most
+    const double bytes = COLUMN_BYTES + met * (MOST_BYTES - COLUMN_BYTES);
+    trial->two_shot_bytes = met > 0 ? (size_t)bytes : 0;
+    return least != OCT_OK ? least : most;
 }
 
 static oct_status prepare_reductions(trial_state *state)

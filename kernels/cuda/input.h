@@ -49,11 +49,25 @@ typedef struct oct_prepared {
     int columns, columns8;
 } oct_prepared;
 
-// The row of x that holds column c, or NULL: zeros.
+// Which row of x holds column c, −1: none, it is zero.
+OCT_DEVICE int oct_input_row_number(const oct_cuda_input &input, int c)
+{
+    return input.column_of == nullptr ? c : input.column_of[c];
+}
+
 OCT_DEVICE const float *oct_input_row(const oct_cuda_input &input, int c)
 {
-    const int row = input.column_of == nullptr ? c : input.column_of[c];
+    const int row = oct_input_row_number(input, c);
     return row < 0 ? nullptr : input.x + row * input.stride;
+}
+
+// The sums of blocks of 64 that a reduction has left.
+OCT_DEVICE void oct_take_squares(const oct_cuda_input &input, int begin, int count, int blocks, int leaves, float *sums)
+{
+    for (int i = static_cast<int>(threadIdx.x); i < count * blocks; i += static_cast<int>(blockDim.x)) {
+        const int c = i / blocks, block = i % blocks, row = oct_input_row_number(input, begin + c);
+        sums[c * leaves + oct_norm_leaf(block, blocks, leaves)] = row < 0 ? 0.0f : input.squares[row * blocks + block];
+    }
 }
 
 // Sums of squares of the columns [begin, begin + count): sums [count][leaves]. One half of a warp takes a block of 64
@@ -67,8 +81,10 @@ OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count,
     for (int i = thread; i < count * leaves; i += threads)
         sums[i] = -0.0f;
     __syncthreads();
+    if (input.squares != nullptr)
+        oct_take_squares(input, begin, count, blocks, leaves, sums);
     const int lane = thread % 16, halves = threads / 16;
-    for (int at = 0; at < count * blocks; at += halves) {
+    for (int at = 0; input.squares == nullptr && at < count * blocks; at += halves) {
         const int task = at + thread / 16, c = task / blocks, block = task % blocks;
         const float *row = task < count * blocks ? oct_input_row(input, begin + c) : nullptr;
         float sum = 0;

@@ -55,6 +55,12 @@ typedef struct oct_cuda_peer_layout {
     uint64_t half_bytes, bytes;
 } oct_cuda_peer_layout;
 
+// Sums of squares of a column, one for each group. LOCAL, pure.
+static inline size_t oct_cuda_squares_count(int32_t hidden)
+{
+    return ((size_t)hidden + OCT_CUDA_GROUP_ROWS - 1) / OCT_CUDA_GROUP_ROWS;
+}
+
 // For exchanges of up to `nodes` nodes of all ranks together, of up to `columns` columns of `hidden` rows. LOCAL, pure.
 oct_cuda_peer_layout oct_cuda_peer_layout_make(int32_t ranks, int32_t nodes, int32_t columns, int32_t hidden);
 

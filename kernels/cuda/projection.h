@@ -59,6 +59,8 @@ typedef struct oct_cuda_input {
     int32_t columns;          // 1 … OCT_CUDA_MAX_COLUMNS
     const int32_t *column_of; // [columns] where column c stands in x, −1: it is zero; NULL: c itself
     const float *norm;        // [width] weights of an RMS norm, or NULL
+    const float *squares;     // NULL, or [..][width / 64, rounded up]: sums of squares of x's blocks of 64, left by a
+                              // reduction (peers.h), so that the norm does not add them up again
     float epsilon;
     void *prepared; // NULL: made in shared memory by each block; else by oct_cuda_prepare() in
                     // oct_cuda_prepared_bytes(), aligned to 16

@@ -16,7 +16,7 @@
 #include "launch/guard.h"
 #include "runtime/progress.h"
 
-enum { MOST_HIDDEN = 208, MOST_COLUMNS = 40, MOST = MOST_HIDDEN * MOST_COLUMNS, EXCHANGES = 2, STEPS = 3 };
+enum { MOST_HIDDEN = 208, MOST_COLUMNS = 40, MOST = MOST_HIDDEN * MOST_COLUMNS, EXCHANGES = 3, STEPS = 3 };
 
 typedef struct bench {
     const oct_device_exchange *exchange;
@@ -44,7 +44,7 @@ static void make_bench(bench *b, const oct_device_exchange *exchange, const char
         oct_cuda_peer_layout_make(exchange->ranks, OCT_MAX_GRANULES, MOST_COLUMNS, MOST_HIDDEN);
     const size_t nodes = (size_t)OCT_MAX_GRANULES * MOST * sizeof(float);
     must(exchange->allocate(exchange->context, layout.bytes, &b->memory));
-    must(exchange->allocate(exchange->context, nodes, &b->own));
+    must(exchange->allocate(exchange->context, EXCHANGES * nodes, &b->own));
     must(exchange->allocate(exchange->context, nodes, &b->gathered));
     must(oct_cuda_device_read(&b->device));
     CUDA(cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking));
@@ -81,7 +81,13 @@ static oct_cuda_peers peers_of(const bench *b, int hidden)
     return peers;
 }
 
-// A step's residual and this rank's nodes, and its number, on their way to the device.
+// Where this rank's nodes of an exchange of a step lie.
+static float *nodes_of(const bench *b, int exchange)
+{
+    return (float *)b->own.own + (size_t)exchange * OCT_MAX_GRANULES * MOST;
+}
+
+// A step's residual, this rank's nodes of all its exchanges, and its number, on their way to the device.
 static void write_inputs(bench *b, const shape *s, const oct_tree_finish *tree, int step)
 {
     static float nodes[OCT_MAX_GRANULES * MOST], residual[MOST];
@@ -89,13 +95,15 @@ static void write_inputs(bench *b, const shape *s, const oct_tree_finish *tree, 
     const oct_run run = oct_partition_cut(s->granules, world.size, world.rank);
     for (int element = 0; element < size; element++)
         residual[element] = before(element);
-    const int count = add_subtrees(nodes, size, s->granules, run, step);
-    check(count == tree->nodes_of_rank[world.rank], "nodes of this rank", count);
+    for (int i = 0; i < EXCHANGES; i++) {
+        const int count = add_subtrees(nodes, size, s->granules, run, step * EXCHANGES + i);
+        check(count == tree->nodes_of_rank[world.rank], "nodes of this rank", count);
+        if (count > 0)
+            CUDA(cudaMemcpy(nodes_of(b, i), nodes, (size_t)(count * size) * sizeof(float), cudaMemcpyHostToDevice));
+    }
     b->number++;
     CUDA(cudaMemcpy(b->step, &b->number, sizeof b->number, cudaMemcpyHostToDevice));
     CUDA(cudaMemcpy(b->residual, residual, (size_t)size * sizeof(float), cudaMemcpyHostToDevice));
-    if (count > 0)
-        CUDA(cudaMemcpy(b->own.own, nodes, (size_t)(count * size) * sizeof(float), cudaMemcpyHostToDevice));
     CUDA(cudaDeviceSynchronize());
 }
 
@@ -104,13 +112,15 @@ static void plan(const bench *b, const shape *s, const oct_tree_finish *tree, ui
     const oct_cuda_peers peers = peers_of(b, s->hidden);
     oct_status status = oct_cuda_plan_reduction(r, &peers, tree, s->columns, number, s->two_shots ? 0 : SIZE_MAX,
                                                 b->residual, b->squares);
-    if (b->unalternated)
-        status = OCT_OK; // its memory is too small
+    if (b->unalternated) { // its memory is too small
+        oct_failure_clear();
+        status = OCT_OK;
+    }
     must(status);
-    r->own = b->own.own;
+    r->own = nodes_of(b, (int)number);
 }
 
-// Two reductions one after another: what the second one sends may come while others still read the first one's.
+// Reductions one after another: what one of them sends may come while others still read what they got before.
 static cudaGraphExec_t capture(bench *b, const shape *s, const oct_tree_finish *tree)
 {
     cudaGraph_t graph;
@@ -153,23 +163,24 @@ static float squares_of(const float *group, int rows)
 
 static void check_results(const bench *b, const shape *s, int step)
 {
-    static float root[MOST], residual[MOST], squares[MOST];
+    static float root[MOST], expected[MOST], residual[MOST], squares[MOST];
     const int size = s->columns * s->hidden, groups = (s->hidden + OCT_CUDA_GROUP_ROWS - 1) / OCT_CUDA_GROUP_ROWS;
     CUDA(cudaMemcpy(residual, b->residual, (size_t)size * sizeof(float), cudaMemcpyDeviceToHost));
     CUDA(cudaMemcpy(squares, b->squares, (size_t)(s->columns * groups) * sizeof(float), cudaMemcpyDeviceToHost));
-    add_subtrees(root, size, s->granules, (oct_run){0, s->granules}, step);
-    bool good = true, squared = true;
-    for (int element = 0; element < size; element++) {
-        float expected = before(element);
-        for (int i = 0; i < EXCHANGES; i++)
-            expected = expected + root[element];
-        good = good && memcmp(&expected, &residual[element], sizeof expected) == 0;
+    for (int element = 0; element < size; element++)
+        expected[element] = before(element);
+    for (int i = 0; i < EXCHANGES; i++) {
+        add_subtrees(root, size, s->granules, (oct_run){0, s->granules}, step * EXCHANGES + i);
+        for (int element = 0; element < size; element++)
+            expected[element] = expected[element] + root[element];
     }
+    const bool good = memcmp(expected, residual, (size_t)size * sizeof(float)) == 0;
+    bool squared = true;
     for (int i = 0; i < s->columns * groups; i++) {
         const int first = i % groups * OCT_CUDA_GROUP_ROWS, rest = s->hidden - first;
-        const float expected = squares_of(residual + i / groups * s->hidden + first,
-                                          rest < OCT_CUDA_GROUP_ROWS ? rest : OCT_CUDA_GROUP_ROWS);
-        squared = squared && memcmp(&expected, &squares[i], sizeof expected) == 0;
+        const float sum = squares_of(residual + i / groups * s->hidden + first,
+                                     rest < OCT_CUDA_GROUP_ROWS ? rest : OCT_CUDA_GROUP_ROWS);
+        squared = squared && memcmp(&sum, &squares[i], sizeof sum) == 0;
     }
     check(good, s->two_shots ? "a reduction in two shots of so many granules" : "a reduction in one shot", s->granules);
     check(squared, "sums of squares of so many columns", s->columns);
@@ -190,8 +201,9 @@ static void check_gathered(bench *b, const shape *s, const oct_tree_finish *tree
     for (int element = 0; element < s->columns * s->hidden; element++)
         expected[element] = before(element);
     CUDA(cudaMemcpy(b->residual, expected, bytes, cudaMemcpyHostToDevice));
-    must(b->exchange->gather(b->exchange->context, b->stream, b->own.own, b->gathered.own, (size_t)most * bytes));
     for (int i = 0; i < EXCHANGES; i++) {
+        must(b->exchange->gather(b->exchange->context, b->stream, nodes_of(b, i), b->gathered.own,
+                                 (size_t)most * bytes));
         oct_cuda_finish finish;
         oct_cuda_plan_finish(&finish, tree, of_rank, world.size, s->columns, s->hidden, b->residual);
         must(oct_cuda_finish_tree(&finish, b->stream));
@@ -281,12 +293,14 @@ static void run_unevenly(bench *b)
     oct_tree_finish tree;
     oct_tree_schedule_finish(&tree, s.granules, world.size);
     cudaGraphExec_t graph = capture(b, &s, &tree);
-    for (int step = 0; step < 100 && failures == 0; step++) {
+    for (int step = 0, failed = 0; step < 100 && failed == 0; step++) {
         write_inputs(b, &s, &tree, step);
         if ((step * 5 + world.rank * 3) % 7 == 0)
             usleep(2000);
         run_graph(b, graph);
         check_results(b, &s, step);
+        failed = failures;
+        oct_world_allreduce(&world, &failed, 1, MPI_INT, MPI_MAX);
     }
     CUDA(cudaGraphExecDestroy(graph));
 }
