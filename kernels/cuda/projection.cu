@@ -90,5 +90,7 @@ uint64_t oct_cuda_project_bytes(const oct_cuda_projection *p)
             bytes += columns * rows * sizeof(float) * static_cast<uint64_t>(p->plan.nodes) *
                      (p->epilogue == OCT_CUDA_ADD || p->epilogue == OCT_CUDA_SILU_OF_OUT ? 2 : 1);
     }
+    if (p->epilogue == OCT_CUDA_REDUCE && columns <= OCT_CUDA_NARROW_COLUMNS)
+        bytes += oct_cuda_reduce_bytes(&p->reduction);
     return bytes;
 }
