@@ -7,13 +7,12 @@
 #include <string.h>
 
 #include "ranks/communicator.h"
-#include "ranks/device_trial.h"
 #include "ranks/device_windows.h"
 #include "ranks/monitor.h"
 
-// A window of WINDOW_BYTES shows whether NCCL makes any. Kernels wait a little longer than the monitor, which can say
-// more of a rank that is stuck.
-enum { MEMORIES = 16, WINDOW_BYTES = 4096, BEYOND_DEADLINE_S = 1 };
+// A trial moves a node of a column of 8192 elements. Kernels wait a little longer than the monitor, which can say more of
+// a rank that is stuck.
+enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, TRIALS = 20, TRIAL_GATHERS = 10, BEYOND_DEADLINE_S = 1 };
 
 typedef struct memory {
     void *at;
@@ -175,13 +174,13 @@ static oct_status choose_path(exchange_state *state, int reach)
 {
     const int ranks = state->world->size;
     memory *m = &state->memories[0];
-    oct_status status = allocate_own(state, WINDOW_BYTES, m);
+    oct_status status = allocate_own(state, TRIAL_BYTES, m);
     if (status == OCT_OK)
         status = check_cuda(cudaMalloc((void **)&state->pointers, (size_t)ranks * sizeof *state->pointers),
                             "allocating a list of ranks");
     status = join(state, status);
     if (status == OCT_OK && reach == ranks)
-        status = join(state, register_window(state, m, WINDOW_BYTES));
+        status = join(state, register_window(state, m, TRIAL_BYTES));
     int has_window = m->window != NULL;
     if (status == OCT_OK)
         oct_world_allreduce(state->world, &has_window, 1, MPI_INT, MPI_MIN);
@@ -189,6 +188,24 @@ static oct_status choose_path(exchange_state *state, int reach)
     free_memory(state, m);
     *m = (memory){0};
     return status;
+}
+
+// The least time of a gather in a row of some, in ns. COLLECTIVE.
+static oct_status time_gathers(exchange_state *state, const oct_device_memory *from, const oct_device_memory *to,
+                               int64_t *least_ns)
+{
+    oct_status status = OCT_OK;
+    *least_ns = INT64_MAX;
+    for (int trial = 0; status == OCT_OK && trial < TRIALS; trial++) {
+        const int64_t began_ns = oct_now_ns();
+        for (int i = 0; status == OCT_OK && i < TRIAL_GATHERS; i++)
+            status = gather(state, state->stream, from->own, to->own, TRIAL_BYTES);
+        if (status == OCT_OK)
+            status = await_stream(state, "trying a gather");
+        const int64_t took_ns = (oct_now_ns() - began_ns) / TRIAL_GATHERS;
+        *least_ns = took_ns < *least_ns ? took_ns : *least_ns;
+    }
+    return join(state, status);
 }
 
 // Kernels that wait for others need all their blocks to be there, and a word by which the host can call them back.
@@ -213,28 +230,20 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
     return OCT_OK;
 }
 
-static void describe_path(const exchange_state *state, int reach, const oct_device_trial *trial)
+static void describe_path(const exchange_state *state, int reach, int64_t gather_ns)
 {
     int version = 0;
     ncclGetVersion(&version);
     const int ranks = state->world->size;
-    char why[160], how[200];
+    char why[160];
     if (state->symmetric)
         snprintf(why, sizeof why, "symmetric memory: each of the %d reaches that of all", ranks);
     else if (reach == ranks)
         snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (NCCL_WIN_ENABLE=0?)");
     else
         snprintf(why, sizeof why, "its own buffers: not every device reaches the memory of all %d", ranks);
-    const int kib = trial->hidden * (int)sizeof(float) >> 10;
-    if (trial->one_shot_us > 0)
-        snprintf(how, sizeof how,
-                 "reductions inside kernels: %d KiB a rank take %.1f us in one shot, %.1f us in two (above %.0f KiB), "
-                 "gathered by NCCL %.1f us",
-                 kib, trial->one_shot_us, trial->two_shots_us, (double)trial->two_shot_bytes / 1024, trial->gather_us);
-    else
-        snprintf(how, sizeof how, "reductions gather by NCCL: %d KiB a rank take %.1f us", kib, trial->gather_us);
-    oct_note("devices exchange data by NCCL %d.%d.%d through %s; %s", version / 10000, version / 100 % 100,
-             version % 100, why, how);
+    oct_note("devices exchange data by NCCL %d.%d.%d through %s; a gather of %d KiB a rank takes %.1f us",
+             version / 10000, version / 100 % 100, version % 100, why, TRIAL_BYTES >> 10, (double)gather_ns * 1e-3);
 }
 
 static oct_status open_state(exchange_state *state, oct_device_exchange *exchange)
@@ -244,16 +253,19 @@ static oct_status open_state(exchange_state *state, oct_device_exchange *exchang
     if (status != OCT_OK)
         return status;
     const int reach = least_reach(state);
-    oct_device_trial trial;
+    oct_device_memory from, to;
+    int64_t gather_ns = 0;
     status = choose_path(state, reach);
     if (status == OCT_OK)
         status = allow_kernels(state, exchange);
     if (status == OCT_OK)
-        status = join(state, oct_device_trial_run(exchange, state->world, state->stream, &trial));
-    if (status == OCT_OK) {
-        exchange->two_shot_bytes = trial.two_shot_bytes;
-        describe_path(state, reach, &trial);
-    }
+        status = allocate(state, TRIAL_BYTES, &from);
+    if (status == OCT_OK)
+        status = allocate(state, (size_t)state->world->size * TRIAL_BYTES, &to);
+    if (status == OCT_OK)
+        status = time_gathers(state, &from, &to, &gather_ns);
+    if (status == OCT_OK)
+        describe_path(state, reach, gather_ns);
     return status;
 }
 

@@ -158,11 +158,11 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
                          const oct_exchange *exchange, const oct_backend_options *options)
 {
     (void)matrix_bytes;
-    (void)exchange;
     oct_cuda_backend *backend = calloc(1, sizeof *backend);
     if (backend == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     backend->base.kind = &oct_cuda_backend_kind;
+    backend->host_exchange = exchange;
     oct_status status = begin(backend, program, options);
     // Whatever has failed on this rank, the others wait for it here.
     const oct_status exchanged = oct_cuda_exchange_allocate(backend);

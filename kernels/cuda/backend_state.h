@@ -72,6 +72,8 @@ typedef struct oct_cuda_backend {
     uint8_t *weights, *kv_cache, *buffers, *pinned, *pinned_staging, *staging;
     size_t weights_bytes, kv_cache_bytes, buffers_bytes, pinned_bytes, staging_bytes, pinned_staging_bytes;
     oct_cuda_peers peers;              // where kernels exchange by themselves
+    size_t two_shot_bytes;             // nodes of a rank that are larger than this go in two shots
+    const oct_exchange *host_exchange; // of small things
     oct_device_memory nodes, gathered; // where they do not: what this rank says, and what all have said
 
     // Buffers on the device.
@@ -160,6 +162,10 @@ oct_status oct_cuda_share_rows(oct_cuda_backend *backend, const oct_cuda_piece *
 oct_status oct_cuda_plan_exchange(const oct_cuda_backend *backend, const oct_operation *operation, int32_t columns,
                                   oct_cuda_reduction *reduction);
 oct_status oct_cuda_gather_nodes(oct_cuda_backend *backend, const oct_operation *operation, int32_t columns);
+
+// Tries reductions of one column and of many, in one shot and two, and chooses from which size on they go in two; says
+// what they cost. COLLECTIVE; before steps are prepared. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
+oct_status oct_cuda_try_reductions(oct_cuda_backend *backend);
 
 // Says that what was launched since the last mark belongs to an operation, or (OCT_OP_COUNT) to the exchange.
 oct_status oct_cuda_mark(oct_cuda_backend *backend, int kind);

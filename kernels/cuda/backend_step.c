@@ -161,7 +161,7 @@ static oct_status capture(oct_cuda_backend *backend, int g)
 oct_status oct_cuda_prepare_steps(oct_backend *base)
 {
     oct_cuda_backend *backend = oct_cuda_backend_of(base);
-    oct_status status = OCT_OK;
+    oct_status status = oct_cuda_try_reductions(backend);
     for (int g = 0; g < OCT_CUDA_GRAPHS && has_graph(backend, g) && status == OCT_OK; g++)
         status = capture(backend, g);
     return status == OCT_OK ? oct_cuda_wait(backend, "preparing steps") : status;

@@ -195,7 +195,6 @@ void make_backend(recorder &r, walk &w, int32_t multiprocessors)
     w.exchange.ranks = program.ranks;
     w.exchange.rank = program.rank;
     w.exchange.gather = gather;
-    w.exchange.two_shot_bytes = SIZE_MAX;
     b.exchange = program.ranks > 1 ? &w.exchange : nullptr;
     if (program.ranks > 1 && !r.shard->gathers)
         make_peers(program, r.piece->columns, b.peers);
@@ -207,6 +206,7 @@ void make_backend(recorder &r, walk &w, int32_t multiprocessors)
         w.matrices[(size_t)i].weights = somewhere<uint8_t>(i);
     w.vectors.assign((size_t)program.vector_count, somewhere<float>());
     b.vectors = w.vectors.data();
+    b.two_shot_bytes = SIZE_MAX;
     b.squares = somewhere<float>();
     b.rope = b.residual = b.qkv = b.attention = b.inner = b.logits = b.states = somewhere<float>();
     b.kv_cache = somewhere<uint8_t>();
