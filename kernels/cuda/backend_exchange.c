@@ -1,6 +1,5 @@
-// What the CUDA backend of several ranks exchanges in a step: the embedding's rows, and the nodes of
-// reductions. Inside kernels where the exchange lets them (peers.h), otherwise by gathers between kernels.
-// Chosen once, with the memory.
+// What the CUDA backend of several ranks exchanges in a step: the embedding's rows, and the nodes of reductions. Inside
+// kernels where the exchange lets them (peers.h), otherwise by gathers between kernels. Chosen once, with the memory.
 #include "kernels/cuda/backend_state.h"
 #include "kernels/cuda/embedding.h"
 #include "kernels/cuda/reduction.h"
@@ -43,8 +42,7 @@ static bool kernels_exchange(const oct_device_exchange *exchange)
     return exchange != NULL && exchange->abort != NULL;
 }
 
-size_t oct_cuda_exchange_bytes(const oct_step_program *program, const oct_device_exchange *exchange,
-                               int32_t columns)
+size_t oct_cuda_exchange_bytes(const oct_step_program *program, const oct_device_exchange *exchange, int32_t columns)
 {
     if (program->ranks == 1)
         return 0;
@@ -81,8 +79,7 @@ oct_status oct_cuda_exchange_allocate(oct_cuda_backend *backend)
         return allocate_peers(backend, columns);
     const size_t bytes = most_gather_bytes(backend->program, columns);
     const oct_status status = exchange->allocate(exchange->context, bytes, &backend->nodes);
-    const oct_status all =
-        exchange->allocate(exchange->context, bytes * (size_t)exchange->ranks, &backend->gathered);
+    const oct_status all = exchange->allocate(exchange->context, bytes * (size_t)exchange->ranks, &backend->gathered);
     return status != OCT_OK ? status : all;
 }
 
@@ -93,15 +90,14 @@ bool oct_cuda_kernels_exchange(const oct_cuda_backend *backend)
 
 float *oct_cuda_embedded_rows(const oct_cuda_backend *backend)
 {
-    return backend->exchange == NULL || oct_cuda_kernels_exchange(backend) ? backend->residual
-                                                                           : backend->nodes.own;
+    return backend->exchange == NULL || oct_cuda_kernels_exchange(backend) ? backend->residual : backend->nodes.own;
 }
 
 static oct_status gather(oct_cuda_backend *backend, size_t bytes)
 {
     const oct_device_exchange *exchange = backend->exchange;
-    const oct_status status = exchange->gather(exchange->context, backend->stream, backend->nodes.own,
-                                               backend->gathered.own, bytes);
+    const oct_status status =
+        exchange->gather(exchange->context, backend->stream, backend->nodes.own, backend->gathered.own, bytes);
     return status == OCT_OK ? oct_cuda_mark(backend, OCT_OP_COUNT) : status;
 }
 
@@ -138,8 +134,8 @@ oct_status oct_cuda_share_rows(oct_cuda_backend *backend, const oct_cuda_piece *
     return status == OCT_OK ? oct_cuda_mark(backend, OCT_OP_COUNT) : status;
 }
 
-oct_status oct_cuda_plan_exchange(const oct_cuda_backend *backend, const oct_operation *operation,
-                                  int32_t columns, oct_cuda_reduction *reduction)
+oct_status oct_cuda_plan_exchange(const oct_cuda_backend *backend, const oct_operation *operation, int32_t columns,
+                                  oct_cuda_reduction *reduction)
 {
     const bool down = operation->kind == OCT_OP_DOWN;
     const oct_tree_finish *tree = down ? &backend->program->ffn_finish : &backend->program->attention_finish;
@@ -158,8 +154,7 @@ oct_status oct_cuda_gather_nodes(oct_cuda_backend *backend, const oct_operation 
     for (int32_t rank = 0; rank < program->ranks; rank++)
         of_rank[rank] = gathered_of(backend, rank, bytes);
     oct_cuda_finish finish;
-    oct_cuda_plan_finish(&finish, tree, of_rank, program->ranks, columns, program->model.hidden,
-                         backend->residual);
+    oct_cuda_plan_finish(&finish, tree, of_rank, program->ranks, columns, program->model.hidden, backend->residual);
     const oct_status status = gather(backend, bytes);
     return status == OCT_OK ? oct_cuda_finish_tree(&finish, backend->stream) : status;
 }

@@ -1,16 +1,15 @@
-// Exchanges between the devices of ranks, inside kernels: peers.h says how they work and why they are safe.
-// For kernels that are launched cooperatively (all blocks are resident: they wait for blocks of other
-// devices), ordinary ones and the persistent one. The order, for each exchange:
+// Exchanges between the devices of ranks, inside kernels: peers.h says how they work and why they are safe. For kernels
+// that are launched cooperatively (all blocks are resident: they wait for blocks of other devices), ordinary ones and
+// the persistent one. The order, for each exchange:
 //
 //     turn = oct_peer_begin(r);
 //     oct_peer_send(r, turn, …);              each element of this rank's nodes, once
 //     __syncthreads();                        what the block has sent comes before what it announces
-//     oct_peer_announce(r, turn, …);          each tile, once, by the block that has sent it (or a later
-//     kernel) oct_peer_finish(r, turn, block, blocks);
+//     oct_peer_announce(r, turn, …);          each tile, once, by the block that has sent it (or a later kernel)
+//     oct_peer_finish(r, turn, block, blocks);
 //
 // A turn of a rank that has given up does nothing at all.
-// Nothing of the residual and the squares may be read before the kernel, or a grid barrier, has ended the
-// exchange.
+// Nothing of the residual and the squares may be read before the kernel, or a grid barrier, has ended the exchange.
 #ifndef OCT_KERNELS_CUDA_PEER_EXCHANGE_H
 #define OCT_KERNELS_CUDA_PEER_EXCHANGE_H
 
@@ -20,10 +19,10 @@
 enum {
     OCT_PEER_TILE = 16,
     OCT_PEER_TILES = OCT_CUDA_GROUP_ROWS / OCT_PEER_TILE, // of a group
-    OCT_PEER_WIDE_UNIT = 16,                        // columns of a warp's unit of work, where there are many
-    OCT_PEER_ROWS = OCT_CUDA_GROUP_ROWS / OCT_WARP, // of a group that a lane has: lane, lane + 32
-    OCT_PEER_AHEAD = 8,                             // nodes that a lane has under way
-    OCT_PEER_POLLS = 64 // of a flag, between looks at the clock and the abort word
+    OCT_PEER_WIDE_UNIT = 16,                              // columns of a warp's unit of work, where there are many
+    OCT_PEER_ROWS = OCT_CUDA_GROUP_ROWS / OCT_WARP,       // of a group that a lane has: lane, lane + 32
+    OCT_PEER_AHEAD = 8,                                   // nodes that a lane has under way
+    OCT_PEER_POLLS = 64                                   // of a flag, between looks at the clock and the abort word
 };
 
 static inline __host__ __device__ int oct_peer_groups(int hidden)
@@ -63,8 +62,7 @@ typedef struct oct_peer_turn {
 
 OCT_DEVICE oct_peer_turn oct_peer_begin(const oct_cuda_reduction &r)
 {
-    return {*r.peers.step * r.peers.exchanges + r.number + 1u,
-            ld_acquire_gpu(oct_peer_stopped(r.peers)) != 0};
+    return {*r.peers.step * r.peers.exchanges + r.number + 1u, ld_acquire_gpu(oct_peer_stopped(r.peers)) != 0};
 }
 
 OCT_DEVICE float *oct_peer_half(const oct_cuda_reduction &r, int rank, uint32_t epoch)
@@ -75,8 +73,7 @@ OCT_DEVICE float *oct_peer_half(const oct_cuda_reduction &r, int rank, uint32_t 
 
 OCT_DEVICE uint32_t *oct_peer_arrivals(const oct_cuda_reduction &r, int rank, int tile)
 {
-    return reinterpret_cast<uint32_t *>(r.peers.memory[rank] + r.peers.layout.arrivals) +
-           tile * r.peers.ranks;
+    return reinterpret_cast<uint32_t *>(r.peers.memory[rank] + r.peers.layout.arrivals) + tile * r.peers.ranks;
 }
 
 OCT_DEVICE uint32_t *oct_peer_delivered(const oct_cuda_reduction &r, int rank)
@@ -98,8 +95,8 @@ OCT_DEVICE int oct_peer_place(const oct_cuda_reduction &r, int node, int tile, i
 }
 
 // Writes one element of this rank's node `node` to those who add it.
-OCT_DEVICE void oct_peer_send(const oct_cuda_reduction &r, oct_peer_turn turn, int node, int tile,
-                              int row_of_tile, int column, float value)
+OCT_DEVICE void oct_peer_send(const oct_cuda_reduction &r, oct_peer_turn turn, int node, int tile, int row_of_tile,
+                              int column, float value)
 {
     if (turn.stopped)
         return;
@@ -112,15 +109,13 @@ OCT_DEVICE void oct_peer_send(const oct_cuda_reduction &r, oct_peer_turn turn, i
         oct_peer_half(r, rank, turn.epoch)[at] = value;
 }
 
-// Announces the tiles first, first + step, … of this rank's nodes to those who add them. By all threads of a
-// block.
+// Announces the tiles first, first + step, … of this rank's nodes to those who add them. By all threads of a block.
 OCT_DEVICE void oct_peer_announce(const oct_cuda_reduction &r, oct_peer_turn turn, int first, int step)
 {
     if (turn.stopped)
         return;
     const int tiles = (r.peers.hidden + OCT_PEER_TILE - 1) / OCT_PEER_TILE, ranks = r.peers.ranks;
-    const int own = first < tiles ? (tiles - first + step - 1) / step : 0,
-              receivers = r.two_shot != 0 ? 1 : ranks;
+    const int own = first < tiles ? (tiles - first + step - 1) / step : 0, receivers = r.two_shot != 0 ? 1 : ranks;
     for (int i = static_cast<int>(threadIdx.x); i < own * receivers; i += static_cast<int>(blockDim.x)) {
         const int tile = first + i / receivers * step;
         const int to = r.two_shot != 0 ? tile / OCT_PEER_TILES % ranks : i % ranks;
@@ -134,8 +129,7 @@ OCT_DEVICE bool oct_peer_is_there(const uint32_t *flag, uint32_t epoch)
     return ld_acquire_sys(flag) - epoch < 2u;
 }
 
-// Whether a wait that began at began_ns is over without what it waited for; `from` is the rank that would
-// send it.
+// Whether a wait that began at began_ns is over without what it waited for; `from` is the rank that would send it.
 OCT_DEVICE bool oct_peer_gives_up(const oct_cuda_peers &peers, uint64_t began_ns, int from)
 {
     const bool told = ld_acquire_sys(peers.abort) != OCT_DEVICE_WAITS;
@@ -179,8 +173,7 @@ OCT_DEVICE bool oct_peer_wait_delivery(const oct_cuda_reduction &r, uint32_t epo
 {
     bool there = true;
     if (oct_lane() == 0)
-        there =
-            oct_peer_wait(r.peers, oct_peer_delivered(r, r.peers.rank) + unit, epoch, group % r.peers.ranks);
+        there = oct_peer_wait(r.peers, oct_peer_delivered(r, r.peers.rank) + unit, epoch, group % r.peers.ranks);
     there = __all_sync(OCT_WARP_MASK, there) != 0;
     __syncwarp();
     return there;
@@ -211,8 +204,8 @@ OCT_DEVICE oct_peer_rows oct_peer_load(const oct_cuda_reduction &r, const float 
     return rows;
 }
 
-// The root over all nodes, the first of which is at `from`. The stack is a shift register: its top is
-// stack[0], so that all of it has fixed names.
+// The root over all nodes, the first of which is at `from`. The stack is a shift register: its top is stack[0], so that
+// all of it has fixed names.
 OCT_DEVICE oct_peer_rows oct_peer_root(const oct_cuda_reduction &r, const float *from)
 {
     const int step = oct_peer_tiles(r) * r.columns * OCT_PEER_TILE; // from node to node
@@ -245,9 +238,9 @@ OCT_DEVICE oct_peer_rows oct_peer_root(const oct_cuda_reduction &r, const float 
     return stack[0];
 }
 
-// The sum of squares of a group as oct_norm_sums() has it: a lane of half a warp adds those of rows lane,
-// lane + 16, lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are
-// left out there: here they are 0, and add nothing to a sum that is never −0.
+// The sum of squares of a group as oct_norm_sums() has it: a lane of half a warp adds those of rows lane, lane + 16,
+// lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are left out there: here they
+// are 0, and add nothing to a sum that is never −0.
 OCT_DEVICE float oct_peer_squares(const oct_peer_rows &rows)
 {
     const bool upper = oct_lane() >= OCT_PEER_TILE;
@@ -282,8 +275,7 @@ OCT_DEVICE void oct_peer_add(const oct_cuda_reduction &r, int group, int column,
 }
 
 // Sends the root of a group and column, which this rank owns, to all.
-OCT_DEVICE void oct_peer_deliver(const oct_cuda_reduction &r, int group, int column,
-                                 const oct_peer_rows &root)
+OCT_DEVICE void oct_peer_deliver(const oct_cuda_reduction &r, int group, int column, const oct_peer_rows &root)
 {
     const int at = group * OCT_PEER_TILES * r.columns * OCT_PEER_TILE + oct_peer_first_row(r, column);
     for (int rank = 0; rank < r.peers.ranks; rank++)
@@ -302,8 +294,7 @@ OCT_DEVICE int oct_peer_unit_end(const oct_cuda_reduction &r, int begin)
 // Adds the nodes of a unit, which are here: to the residual, or for all ranks.
 OCT_DEVICE void oct_peer_add_nodes(const oct_cuda_reduction &r, uint32_t epoch, int group, int begin)
 {
-    const float *half =
-        oct_peer_half(r, r.peers.rank, epoch) + oct_peer_place(r, 0, group * OCT_PEER_TILES, 0);
+    const float *half = oct_peer_half(r, r.peers.rank, epoch) + oct_peer_place(r, 0, group * OCT_PEER_TILES, 0);
     for (int column = begin; column < oct_peer_unit_end(r, begin); column++) {
         const oct_peer_rows root = oct_peer_root(r, half + oct_peer_first_row(r, column));
         if (r.two_shot != 0)
@@ -329,9 +320,9 @@ OCT_DEVICE void oct_peer_announce_results(const oct_cuda_reduction &r, uint32_t 
         st_release_sys(oct_peer_delivered(r, to) + unit, epoch);
 }
 
-// Waits for the nodes of all ranks and adds them, in two shots those that this rank owns; in two shots waits
-// then for the sums. By all threads of all blocks, whole warps; blocks of one size. Where a wait is given up
-// the rest is left out.
+// Waits for the nodes of all ranks and adds them, in two shots those that this rank owns; in two shots waits then for
+// the sums. By all threads of all blocks, whole warps; blocks of one size. Where a wait is given up the rest is left
+// out.
 OCT_DEVICE void oct_peer_finish(const oct_cuda_reduction &r, oct_peer_turn turn, int block, int blocks)
 {
     if (turn.stopped)

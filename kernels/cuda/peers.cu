@@ -15,10 +15,8 @@ static size_t align(size_t bytes)
 oct_cuda_peer_layout oct_cuda_peer_layout_make(int32_t ranks, int32_t nodes, int32_t columns, int32_t hidden)
 {
     const size_t groups = static_cast<size_t>(oct_peer_groups(hidden)), tiles = groups * OCT_PEER_TILES;
-    const size_t owned = static_cast<size_t>(oct_peer_owned_groups(hidden, ranks, 0)),
-                 c = static_cast<size_t>(columns);
-    const size_t narrow =
-        columns < OCT_CUDA_ONE_SHOT_COLUMNS ? c : static_cast<size_t>(OCT_CUDA_ONE_SHOT_COLUMNS);
+    const size_t owned = static_cast<size_t>(oct_peer_owned_groups(hidden, ranks, 0)), c = static_cast<size_t>(columns);
+    const size_t narrow = columns < OCT_CUDA_ONE_SHOT_COLUMNS ? c : static_cast<size_t>(OCT_CUDA_ONE_SHOT_COLUMNS);
     const size_t all = static_cast<size_t>(nodes), column = OCT_CUDA_GROUP_ROWS * sizeof(float); // of a group
     const size_t one_shot = all * groups * narrow * column, two_shots = all * owned * c * column;
     const size_t rows = groups * c * column; // of the embedding
@@ -36,25 +34,23 @@ oct_cuda_peer_layout oct_cuda_peer_layout_make(int32_t ranks, int32_t nodes, int
 // Bytes of all nodes in a half.
 static size_t nodes_bytes(const oct_cuda_reduction *r)
 {
-    return static_cast<size_t>(r->nodes) * static_cast<size_t>(oct_peer_tiles(*r)) *
-           static_cast<size_t>(r->columns) * OCT_PEER_TILE * sizeof(float);
+    return static_cast<size_t>(r->nodes) * static_cast<size_t>(oct_peer_tiles(*r)) * static_cast<size_t>(r->columns) *
+           OCT_PEER_TILE * sizeof(float);
 }
 
 static oct_status check(const oct_cuda_reduction *r, int32_t depth)
 {
-    if (depth > OCT_CUDA_PEER_DEPTH || r->nodes > OCT_MAX_GRANULES ||
-        nodes_bytes(r) > r->peers.layout.half_bytes)
-        return oct_fail(
-            OCT_ERR_INTERNAL,
-            "a tree of depth %d with %d nodes of %zu bytes; expected at most %d, %d, and %zu bytes", depth,
-            r->nodes, nodes_bytes(r), OCT_CUDA_PEER_DEPTH, OCT_MAX_GRANULES,
-            static_cast<size_t>(r->peers.layout.half_bytes));
+    if (depth > OCT_CUDA_PEER_DEPTH || r->nodes > OCT_MAX_GRANULES || nodes_bytes(r) > r->peers.layout.half_bytes)
+        return oct_fail(OCT_ERR_INTERNAL,
+                        "a tree of depth %d with %d nodes of %zu bytes; expected at most %d, %d, and %zu bytes", depth,
+                        r->nodes, nodes_bytes(r), OCT_CUDA_PEER_DEPTH, OCT_MAX_GRANULES,
+                        static_cast<size_t>(r->peers.layout.half_bytes));
     return OCT_OK;
 }
 
-oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *peers,
-                                   const oct_tree_finish *tree, int32_t columns, uint32_t number,
-                                   size_t two_shot_bytes, float *residual, float *squares)
+oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *peers, const oct_tree_finish *tree,
+                                   int32_t columns, uint32_t number, size_t two_shot_bytes, float *residual,
+                                   float *squares)
 {
     memset(r, 0, sizeof *r);
     r->peers = *peers;
@@ -66,8 +62,8 @@ oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *
         most = tree->nodes_of_rank[rank] > most ? tree->nodes_of_rank[rank] : most;
     }
     r->own_nodes = tree->nodes_of_rank[peers->rank];
-    const size_t bytes = static_cast<size_t>(most) * static_cast<size_t>(columns) *
-                         static_cast<size_t>(peers->hidden) * sizeof(float);
+    const size_t bytes = static_cast<size_t>(most) * static_cast<size_t>(columns) * static_cast<size_t>(peers->hidden) *
+                         sizeof(float);
     r->two_shot = columns > OCT_CUDA_ONE_SHOT_COLUMNS || bytes > two_shot_bytes;
     r->number = number;
     memcpy(r->merges, tree->merges, sizeof r->merges);
@@ -102,12 +98,10 @@ __global__ void __launch_bounds__(THREADS) oct_reduce_kernel(const __grid_consta
 
 // Blocks of a kernel for so many units of a warp, all of which are resident.
 template <class... Parameters>
-static cudaError_t resident_grid(const oct_cuda_device *device, void (*kernel)(Parameters...), int units,
-                                 dim3 *grid)
+static cudaError_t resident_grid(const oct_cuda_device *device, void (*kernel)(Parameters...), int units, dim3 *grid)
 {
     int of_multiprocessor = 0;
-    const cudaError_t error =
-        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, THREADS, 0);
+    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, THREADS, 0);
     const int wanted = (units + THREADS / OCT_WARP - 1) / (THREADS / OCT_WARP);
     const int resident = of_multiprocessor * device->multiprocessors;
     *grid = dim3(static_cast<unsigned>(wanted < resident ? wanted : resident));
@@ -120,8 +114,7 @@ static int units_of(const oct_cuda_reduction *r)
     return oct_peer_groups(r->peers.hidden) * ((r->columns + size - 1) / size);
 }
 
-cudaError_t oct_cuda_start_reduction(const oct_cuda_device *device, const oct_cuda_reduction *r,
-                                     cudaStream_t stream)
+cudaError_t oct_cuda_start_reduction(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
 {
     dim3 grid;
     const cudaError_t error = resident_grid(device, oct_reduce_kernel, units_of(r), &grid);
@@ -157,8 +150,7 @@ OCT_DEVICE int owner_of(const oct_cuda_row_exchange &rows, int32_t token)
 }
 
 // Tiles of this rank's rows to all; then groups of the other rows to the residual, by a warp each.
-__global__ void __launch_bounds__(THREADS)
-    oct_exchange_rows_kernel(const __grid_constant__ oct_cuda_row_exchange rows)
+__global__ void __launch_bounds__(THREADS) oct_exchange_rows_kernel(const __grid_constant__ oct_cuda_row_exchange rows)
 {
     const oct_cuda_reduction &r = rows.exchange;
     const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x), rank = r.peers.rank;
@@ -169,8 +161,7 @@ __global__ void __launch_bounds__(THREADS)
             const int column = i / OCT_PEER_TILE, row = i % OCT_PEER_TILE, at = tile * OCT_PEER_TILE + row;
             const int32_t token = rows.step.tokens[column];
             if (token >= 0 && at < hidden && owner_of(rows, token) == rank)
-                oct_peer_send(r, turn, 0, tile, row, column,
-                              r.residual[static_cast<int64_t>(column) * hidden + at]);
+                oct_peer_send(r, turn, 0, tile, row, column, r.residual[static_cast<int64_t>(column) * hidden + at]);
         }
     __syncthreads();
     oct_peer_announce(r, turn, block, blocks);
@@ -183,8 +174,7 @@ __global__ void __launch_bounds__(THREADS)
             continue;
         for (int i = oct_lane(); i < r.columns * OCT_CUDA_GROUP_ROWS; i += OCT_WARP) {
             const int column = i / OCT_CUDA_GROUP_ROWS, row = i % OCT_CUDA_GROUP_ROWS;
-            const int tile = group * OCT_PEER_TILES + row / OCT_PEER_TILE,
-                      at = group * OCT_CUDA_GROUP_ROWS + row;
+            const int tile = group * OCT_PEER_TILES + row / OCT_PEER_TILE, at = group * OCT_CUDA_GROUP_ROWS + row;
             const int32_t token = rows.step.tokens[column];
             if (token >= 0 && at < hidden && owner_of(rows, token) != rank)
                 r.residual[static_cast<int64_t>(column) * hidden + at] =
@@ -193,20 +183,18 @@ __global__ void __launch_bounds__(THREADS)
     }
 }
 
-oct_status oct_cuda_exchange_rows(const oct_cuda_device *device, const oct_cuda_row_exchange *rows,
-                                  cudaStream_t stream)
+oct_status oct_cuda_exchange_rows(const oct_cuda_device *device, const oct_cuda_row_exchange *rows, cudaStream_t stream)
 {
     dim3 grid;
     cudaError_t error =
         resident_grid(device, oct_exchange_rows_kernel, oct_peer_groups(rows->exchange.peers.hidden), &grid);
     if (error == cudaSuccess)
-        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE,
-                           *rows);
+        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *rows);
     return oct_cuda_check(error, "starting the exchange of rows");
 }
 
 uint64_t oct_cuda_exchange_rows_bytes(const oct_cuda_row_exchange *rows)
 {
-    return static_cast<uint64_t>(rows->exchange.columns) *
-           static_cast<uint64_t>(rows->exchange.peers.hidden) * 2 * sizeof(float);
+    return static_cast<uint64_t>(rows->exchange.columns) * static_cast<uint64_t>(rows->exchange.peers.hidden) * 2 *
+           sizeof(float);
 }

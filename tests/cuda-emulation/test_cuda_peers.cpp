@@ -1,6 +1,6 @@
 // Reductions over ranks inside kernels, on one device that plays all ranks by turns: what the kernels do with other ranks'
-// memory, not how they wait (test_peer_exchange does that). Every flag that a kernel looks for is set beforehand; the
-// ranks run one after another, twice: in the first round they bring their nodes, in the second all of them are there.
+// memory, not how they wait (test_peer_exchange does that). The flags of other ranks are set beforehand; the ranks run one
+// after another, twice: in the first round they bring their nodes, in the second all of them are there.
 // The residual and the sums of squares have the bits of one rank that adds its nodes by itself.
 #include "projection_test.h"
 
@@ -8,8 +8,6 @@
 
 namespace
 {
-enum { HALVES = 2 };
-
 // The memory of all ranks.
 struct Ranks {
     oct_cuda_peers peers = {};
@@ -41,15 +39,28 @@ struct Ranks {
         return 7 * peers.exchanges + number + 1;
     }
 
-    // Not stopped, all flags set, everything else NaN.
-    void set_flags(uint32_t number)
+    // Everything NaN, no rank stopped.
+    void clear(void)
+    {
+        for (int rank = 0; rank < peers.ranks; rank++) {
+            memory[(size_t)rank]->poison();
+            set_flags(rank, 0);
+        }
+    }
+
+    // In the memory of a rank: the flags of all others set, its own not.
+    void set_flags(int rank, uint32_t number)
     {
         std::vector<uint32_t> words(peers.layout.results / sizeof(uint32_t), epoch(number));
+        const size_t arrivals = peers.layout.arrivals / sizeof(uint32_t);
+        const size_t delivered = peers.layout.delivered / sizeof(uint32_t);
+        const size_t ranks = (size_t)peers.ranks, groups = oct_cuda_squares_count(peers.hidden);
         words[0] = 0;
-        for (Array<uint8_t> *m : memory) {
-            m->poison();
-            m->put(0, reinterpret_cast<const uint8_t *>(words.data()), words.size() * sizeof(uint32_t));
-        }
+        for (size_t i = arrivals; i < words.size(); i++)
+            if ((i < delivered ? (i - arrivals) % ranks : (i - delivered) % groups % ranks) == (size_t)rank)
+                words[i] = 0;
+        memory[(size_t)rank]->put(0, reinterpret_cast<const uint8_t *>(words.data()),
+                                  words.size() * sizeof(uint32_t));
     }
 };
 
@@ -118,12 +129,13 @@ void test_projection(const Shape &s)
     Ranks ranks(s.ranks, tree.nodes, s.columns, s.rows);
     const uint32_t number = (uint32_t)random_below(3);
     const int last = random_below(s.ranks); // the one whose results are looked at
-    ranks.set_flags(number);
+    ranks.clear();
     Array<float> residual(before.size()), squares((size_t)s.columns * oct_cuda_squares_count(s.rows));
     for (int turn = 0; turn < 2 * s.ranks; turn++) {
         const int rank = (last + 1 + turn) % s.ranks;
         const Part own(m, partition, s.ranks, rank, x, s.columns);
         ranks.peers.rank = rank;
+        ranks.set_flags(rank, number);
         Run run(own.plan, {&own.matrix}, own.x, own.width, OCT_CUDA_REDUCE, m.rows, 1);
         residual.put(0, before.data(), before.size());
         must(oct_cuda_plan_reduction(&run.p.reduction, &ranks.peers, &tree, s.columns, number,
@@ -150,7 +162,7 @@ void test_stopped(void)
     oct_tree_finish tree;
     oct_tree_schedule_finish(&tree, RANKS, RANKS);
     Ranks ranks(RANKS, tree.nodes, COLUMNS, HIDDEN);
-    ranks.set_flags(0);
+    ranks.clear();
     const uint32_t stopped = 1;
     ranks.memory[1]->put(0, reinterpret_cast<const uint8_t *>(&stopped), sizeof stopped);
     ranks.peers.rank = 1;
