@@ -10,8 +10,8 @@
 #include "ranks/device_windows.h"
 #include "ranks/monitor.h"
 
-// A trial moves a node of a column of 8192 elements. Kernels wait a little longer than the monitor, which can say more of
-// a rank that is stuck.
+// A trial moves a node of a column of 8192 elements. Kernels wait a little longer than the monitor, which can say more
+// of a rank that is stuck.
 enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, TRIALS = 20, TRIAL_GATHERS = 10, BEYOND_DEADLINE_S = 1 };
 
 typedef struct memory {

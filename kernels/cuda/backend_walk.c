@@ -148,8 +148,8 @@ static oct_status attend(oct_cuda_backend *backend, const oct_operation *operati
     return oct_cuda_attend(&backend->device, &a, backend->stream);
 }
 
-// A projection along K: one rank adds the root to the residual at once; several reduce their nodes in the same kernel, or
-// exchange them first.
+// A projection along K: one rank adds the root to the residual at once; several reduce their nodes in the same kernel,
+// or exchange them first.
 static oct_status project_nodes(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece,
                                 const float *x, int64_t stride)
 {

@@ -72,8 +72,8 @@ OCT_DEVICE void oct_take_squares(const oct_cuda_input &input, int begin, int cou
 
 // Sums of squares of the columns [begin, begin + count): sums [count][leaves]. One half of a warp takes a block of 64
 // elements: lane j adds the squares of elements j, j + 16, j + 32, j + 48, then lanes 8, 4, 2 and 1 apart are added;
-// the blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier; sums[c][0]
-// is the result.
+// the blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier;
+// sums[c][0] is the result.
 OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count, float *sums)
 {
     const int leaves = oct_norm_leaves(input.width), blocks = (input.width + OCT_NORM_BLOCK - 1) / OCT_NORM_BLOCK;

@@ -69,7 +69,8 @@ OCT_DEVICE uint32_t atom_add_acq_rel_gpu(uint32_t *global, uint32_t value)
     return before;
 }
 
-// A clock of nanoseconds, the same on all multiprocessors; it may stand still for a microsecond (10, special registers).
+// A clock of nanoseconds, the same on all multiprocessors; it may stand still for a microsecond (10, special
+// registers).
 OCT_DEVICE uint64_t globaltimer(void)
 {
     uint64_t ns;

@@ -239,8 +239,8 @@ OCT_DEVICE oct_peer_rows oct_peer_root(const oct_cuda_reduction &r, const float 
 }
 
 // The sum of squares of a group as oct_norm_sums() has it: a lane of half a warp adds those of rows lane, lane + 16,
-// lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are left out there: here they
-// are 0, and add nothing to a sum that is never −0.
+// lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are left out there: here
+// they are 0, and add nothing to a sum that is never −0.
 OCT_DEVICE float oct_peer_squares(const oct_peer_rows &rows)
 {
     const bool upper = oct_lane() >= OCT_PEER_TILE;

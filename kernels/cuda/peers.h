@@ -1,11 +1,12 @@
 // Reductions over ranks inside kernels, through memory of the exchange that is symmetric (kernels/device_exchange.h):
 // every rank's kernels write into the memory of the others, tell them by flags, wait for theirs, and add. The device
-// functions are in peer_exchange.h; what follows is the host's side: memory, operands, and kernels that do nothing else.
+// functions are in peer_exchange.h; what follows is the host's side: memory, operands, and kernels that do nothing
+// else.
 //
 // One shot: a rank sends its nodes to all, and each adds all nodes itself: one way over the link. Two shots: the rows
-// have owners by turns; a rank sends its nodes to the owners, an owner adds and sends the sum to all: two ways, and with
-// N ranks 2 / N of the bytes. The tree (runtime/partition.h) is the same, so are the bits. Nodes are sent, not fetched:
-// fetching would be a round trip after the flag.
+// have owners by turns; a rank sends its nodes to the owners, an owner adds and sends the sum to all: two ways, and
+// with N ranks 2 / N of the bytes. The tree (runtime/partition.h) is the same, so are the bits. Nodes are sent, not
+// fetched: fetching would be a round trip after the flag.
 //
 // Rows go in tiles of 16 (those of the projections) and groups of 64 (the blocks of the norm's sums of squares, and the
 // portions in which rows have owners).
@@ -16,17 +17,17 @@
 //
 // Why nothing is overwritten that somebody still reads. All kernels of a rank run one after another (of a persistent
 // kernel: its operations, between grid barriers), so the kernel of epoch e + 1 begins when that of e has ended.
-//   (1) When rank a's kernel of epoch e has ended, every rank p has announced e. One shot: a has waited for the flags of
-//       all ranks. Two shots: a has waited for the sum of every group, which its owner sends when it has the flags of
-//       all ranks.
+//   (1) When rank a's kernel of epoch e has ended, every rank p has announced e. One shot: a has waited for the flags
+//       of all ranks. Two shots: a has waited for the sum of every group, which its owner sends when it has the flags
+//       of all ranks.
 //   (2) p announces e when its kernel of e − 1 has ended: p has then read all nodes and sums of e − 1.
 //   (3) a writes nodes of epoch e + 1 from the beginning of that kernel on, a time at which, by (1) and (2), all ranks
 //       have read what came in e − 1: so two halves suffice, whatever kinds of exchanges follow each other.
 //   (4) An owner writes the sums of e when it has the flags of e of all ranks, which have, by (2), read the sums of
 //       e − 1: so one place for sums suffices.
 //   (5) By (1), a flag is ahead of the epoch that is waited for by one at most: a peer that announces e + 2 has ended
-//       e + 1, for which this rank must have announced it, after it had ended e. A flag that says e or e + 1 will do, all
-//       others are old.
+//       e + 1, for which this rank must have announced it, after it had ended e. A flag that says e or e + 1 will do,
+//       all others are old.
 //
 // A rank that gives up (below) announces nothing any more, so that no other adds what it has not: see `stopped`.
 #ifndef OCT_KERNELS_CUDA_PEERS_H
@@ -51,7 +52,7 @@ typedef struct oct_cuda_peer_layout {
     uint64_t arrivals;  // flags [tiles][ranks]: nodes of a tile, by their sender
     uint64_t delivered; // flags [groups · units of columns]: sums of a group, by its owner
     uint64_t results;   // sums [tiles][columns][16]
-    uint64_t halves;    // two of half_bytes each: nodes [nodes][tiles][columns][16]; in two shots the owner's tiles only
+    uint64_t halves;    // two of half_bytes each: nodes [nodes][tiles][columns][16], in two shots of the tiles it owns
     uint64_t half_bytes, bytes;
 } oct_cuda_peer_layout;
 
@@ -91,17 +92,18 @@ typedef struct oct_cuda_reduction {
                     // bit by bit those of a norm (docs/numbers.md)
 } oct_cuda_reduction;
 
-// Fills in a reduction from its tree, without nodes of its own; two_shot_bytes: nodes of a rank that are larger than this go in two shots. On the
-// host; LOCAL. Errors: OCT_ERR_INTERNAL where a tree is too deep or memory is not made for it.
+// Fills in a reduction from its tree, without nodes of its own; two_shot_bytes: nodes of a rank that are larger than
+// this go in two shots. On the host; LOCAL. Errors: OCT_ERR_INTERNAL where a tree is too deep or memory is not made for
+// it.
 oct_status oct_cuda_plan_reduction(oct_cuda_reduction *reduction, const oct_cuda_peers *peers,
                                    const oct_tree_finish *tree, int32_t columns, uint32_t number,
                                    size_t two_shot_bytes, float *residual, float *squares);
 
 // Sends this rank's nodes, or announces what kernels before it in the stream have sent of them (OCT_CUDA_REDUCE of
-// projection.h; a rank without granules: nothing), waits for the other ranks', and adds the root to the residual. A cooperative launch,
-// no more blocks than are resident. COLLECTIVE over the ranks' devices. Moves oct_cuda_reduce_bytes() of this rank's
-// memory. Errors: see kernels.h. Where the wait is given up the residual is not what it should be: see
-// oct_device_exchange.abort.
+// projection.h; a rank without granules: nothing), waits for the other ranks', and adds the root to the residual. A
+// cooperative launch, no more blocks than are resident. COLLECTIVE over the ranks' devices. Moves
+// oct_cuda_reduce_bytes() of this rank's memory. Errors: see kernels.h. Where the wait is given up the residual is not
+// what it should be: see oct_device_exchange.abort.
 oct_status oct_cuda_reduce(const oct_cuda_device *device, const oct_cuda_reduction *reduction, cudaStream_t stream);
 uint64_t oct_cuda_reduce_bytes(const oct_cuda_reduction *reduction);
 

@@ -110,9 +110,9 @@ bool oct_cuda_input_fits(const oct_cuda_device *device, const oct_cuda_projectio
 oct_status oct_cuda_projection_load(const oct_cuda_device *device);
 
 // Runs a projection. With 1 … 16 columns each weight byte is read once; with more, once for 64 columns. A reduction is
-// part of the same cooperative launch with few columns, with many a launch of its own (oct_cuda_reduce()); it also takes
-// part for a rank without granules. Moves oct_cuda_project_bytes(), without what a launch of its own moves. Errors: see
-// kernels.h.
+// part of the same cooperative launch with few columns, with many a launch of its own (oct_cuda_reduce()); it also
+// takes part for a rank without granules. Moves oct_cuda_project_bytes(), without what a launch of its own moves.
+// Errors: see kernels.h.
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *projection);
 

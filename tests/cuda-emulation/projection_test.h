@@ -1,5 +1,5 @@
-// What the tests of projections share: matrices with their exact weights, a rank's part of one that is split along K, and
-// projections of host data that are run again and again.
+// What the tests of projections share: matrices with their exact weights, a rank's part of one that is split along K,
+// and projections of host data that are run again and again.
 #ifndef OCT_TESTS_CUDA_EMULATION_PROJECTION_TEST_H
 #define OCT_TESTS_CUDA_EMULATION_PROJECTION_TEST_H
 

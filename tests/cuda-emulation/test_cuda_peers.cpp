@@ -1,6 +1,6 @@
-// Reductions over ranks inside kernels, on one device that plays all ranks by turns: what the kernels do with other ranks'
-// memory, not how they wait (test_peer_exchange does that). The flags of other ranks are set beforehand; the ranks run one
-// after another, twice: in the first round they bring their nodes, in the second all of them are there.
+// Reductions over ranks inside kernels, on one device that plays all ranks by turns: what the kernels do with other
+// ranks' memory, not how they wait (test_peer_exchange does that). The flags of other ranks are set beforehand; the
+// ranks run one after another, twice: in the first round they bring their nodes, in the second all of them are there.
 // The residual and the sums of squares have the bits of one rank that adds its nodes by itself.
 #include "projection_test.h"
 

@@ -1,11 +1,11 @@
-// Reductions over ranks inside kernels, under emulation, on any number of ranks: one shot and two shots, few columns and
-// many, replayed graphs; the residual has the bits of a gathered reduction and of one rank's tree, the sums of squares
-// those of the norm. And the rows of the embedding.
+// Reductions over ranks inside kernels, under emulation, on any number of ranks: one shot and two shots, few columns
+// and many, replayed graphs; the residual has the bits of a gathered reduction and of one rank's tree, the sums of
+// squares those of the norm. And the rows of the embedding.
 //
-// With an argument something is wrong: `unwaited` (epochs that do not count: a flag of the step before is taken for this
-// step's), `unalternated` (one half where there should be two): the results then differ, and the program says so;
-// `killed`, `stopped` and `late` (rank 1 between two steps: dead, stopped, alive but without a launch): the job then ends
-// in time with code 5, whatever kernels wait for.
+// With an argument something is wrong: `unwaited` (epochs that do not count: a flag of the step before is taken for
+// this step's), `unalternated` (one half where there should be two): the results then differ, and the program says so;
+// `killed`, `stopped` and `late` (rank 1 between two steps: dead, stopped, alive but without a launch): the job then
+// ends in time with code 5, whatever kernels wait for.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -248,7 +248,8 @@ static float row_element(int32_t token, int element)
     return token < 0 ? 0.0f : partial(token, element, 0);
 }
 
-// Each rank knows its own tokens' rows; afterwards all know all. Twice, so that the second one meets what the first left.
+// Each rank knows its own tokens' rows; afterwards all know all. Twice, so that the second one meets what the first
+// left.
 static void test_rows(bench *b, int columns, int hidden)
 {
     enum { TOKENS_OF_RANK = 10 };
