@@ -22,9 +22,8 @@ typedef struct oct_device_memory {
 } oct_device_memory;
 
 // A word in the host's memory that kernels which wait for other ranks look at: WAITS: they wait; LEAVES, said by the
-// host
-// (a peer is lost): they leave without what they waited for; GAVE_UP + rank, said by a kernel: it has left because what
-// it waited for from that rank did not come in time.
+// host (a peer is lost): they leave without what they waited for; GAVE_UP + rank, said by a kernel: it has left because
+// what it waited for from that rank did not come in time.
 enum { OCT_DEVICE_WAITS = 0, OCT_DEVICE_LEAVES = 1, OCT_DEVICE_GAVE_UP = 2 };
 
 typedef struct oct_device_exchange {
