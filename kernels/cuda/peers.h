@@ -13,7 +13,8 @@
 //
 // Epochs. Exchange number i of a step has the epoch step · exchanges + i + 1 (mod 2^32), the same on all ranks; `step`
 // is read from the device's memory, so that a captured graph needs no reset. All numbers of a step are used, in their
-// order, so that epochs follow each other without a gap. A flag holds the epoch whose data it announces. Nodes go to the half epoch mod 2 of the receiver's memory.
+// order, so that epochs follow each other without a gap. A flag holds the epoch whose data it announces. Nodes go to
+// the half epoch mod 2 of the receiver's memory.
 //
 // Why nothing is overwritten that somebody still reads. All kernels of a rank run one after another (of a persistent
 // kernel: its operations, between grid barriers), so the kernel of epoch e + 1 begins when that of e has ended.
