@@ -14,7 +14,8 @@ struct Ranks {
     Array<uint32_t> step, abort;
     std::vector<Array<uint8_t> *> memory;
 
-    Ranks(int ranks, int nodes, int columns, int hidden) : step(std::vector<uint32_t>{7}), abort({OCT_DEVICE_WAITS})
+    Ranks(int ranks, int nodes, int columns, int hidden)
+        : step(std::vector<uint32_t>{7}), abort(std::vector<uint32_t>{OCT_DEVICE_WAITS})
     {
         peers.ranks = ranks;
         peers.hidden = hidden;
