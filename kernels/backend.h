@@ -25,6 +25,7 @@ typedef struct oct_backend_offer {
     int32_t instructions;  // the most that it has, by the kind: cpu 0 scalar, 1 avx2, 2 avx512; cuda 90, 100, …
     uint8_t identity[16];  // of a device that one rank drives alone; all zero where ranks share theirs
     uint64_t memory_bytes; // that the rank can still fill of the device's own memory; 0: it fills the host's
+    bool may_share;        // other ranks may drive the device too
 } oct_backend_offer;
 
 // How the CPU backend runs; others pass it over.
@@ -72,9 +73,10 @@ struct oct_backend_kind {
     // A word for the instructions of an offer ("avx2", "sm_90").
     const char *(*instructions_name)(int32_t instructions);
 
-    // Picks the device of this rank, the host_rank'th of host_size ranks on its host, and describes it. The same again
-    // when called again, but for what memory is left. Errors: OCT_ERR_MACHINE (no device, or none that fits).
-    oct_status (*offer)(int32_t host_rank, int32_t host_size, oct_backend_offer *offer);
+    // Picks the device of this rank, the host_rank'th of host_size ranks on its host, and describes it; may_share:
+    // where there are fewer devices than ranks, one that other ranks have too. The same again when called again, but
+    // for what memory is left. Errors: OCT_ERR_MACHINE (no device, or none that fits).
+    oct_status (*offer)(int32_t host_rank, int32_t host_size, bool may_share, oct_backend_offer *offer);
 
     // From the offers [ranks] of all ranks: can they work together, and with which *instructions? asked: those that the
     // user wants, −1: the best that all have. Pure. Errors: OCT_ERR_MACHINE, on at least one rank where any has it.

@@ -1,7 +1,7 @@
 // What a backend with devices of their own needs of the other ranks: memory that gathers move, and gathers that are
-// enqueued on a stream, so that they can be captured in a graph with the kernels around them. Nothing here waits, and
-// no host thread stands between two ranks while a graph runs. ranks/ provides it (NCCL); a stream is whatever the
-// backend and ranks/ both mean by one (cudaStream_t). Tokens, candidates and other small things of the host travel by
+// enqueued on a stream, so that they can be captured in a graph with the kernels around them. Nothing here waits (but
+// see `waits`), and no host thread stands between two ranks while a graph runs. ranks/ provides it (NCCL); a stream is
+// whatever the backend and ranks/ both mean by one (cudaStream_t). Tokens, candidates and other small things of the host travel by
 // oct_exchange instead.
 #ifndef OCT_KERNELS_DEVICE_EXCHANGE_H
 #define OCT_KERNELS_DEVICE_EXCHANGE_H
@@ -29,6 +29,7 @@ enum { OCT_DEVICE_WAITS = 0, OCT_DEVICE_LEAVES = 1, OCT_DEVICE_GAVE_UP = 2 };
 typedef struct oct_device_exchange {
     void *context;
     int32_t ranks, rank;
+    bool waits; // gather() waits for the stream and for the other ranks, and cannot be captured
 
     // Where memory is symmetric and kernels shall exchange by themselves (kernels/cuda/peers.h); abort is NULL where
     // they cannot. Never written by the backend's host.

@@ -275,7 +275,8 @@ static void describe_costs(const oct_controller *controller, json_t *object)
 // Drafts by place in their run and by source, and what the coordinator itself took.
 static void describe_coordinator(const oct_figures *figures, const oct_session *session, json_t *object)
 {
-    static const char *const sources[OCT_DRAFT_SOURCES] = {"suffix_own", "suffix_all", "model", "synthetic"};
+    static const char *const sources[OCT_DRAFT_SOURCES] = {"suffix_own", "suffix_near", "suffix_all", "model",
+                                                             "synthetic"};
     const oct_coordinator_figures *counts = oct_coordinator_read_figures(session->coordinator);
     const bool speculates = session->drafter != NULL;
     const int32_t places = speculates ? (int32_t)session->options.draft_tokens : 0;

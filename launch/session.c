@@ -63,6 +63,9 @@ static oct_status check_options(oct_session *session)
     if (strcmp(options->backend, "cuda") == 0 && wants_cpu(options))
         return oct_fail(OCT_ERR_USAGE, "--backend cuda has no --instructions and no --activations; leave them out, or "
                         "give --backend cpu");
+    if (options->share_devices && backend_of(options) != NULL && strcmp(backend_of(options), "cpu") == 0)
+        return oct_fail(OCT_ERR_USAGE, "--share-devices is for GPUs, and the CPU is asked for; leave it out, or give "
+                        "--backend cuda");
     if (options->speculate != NULL) {
         const oct_status status = oct_speculation_parse(&session->speculation, options->speculate);
         if (status != OCT_OK)
@@ -107,6 +110,7 @@ static oct_engine_options engine_options(const oct_session *session)
         .backend = backend_of(options),
         .threads = (int32_t)options->threads,
         .instructions = index_of(options->instructions, instructions) - 1,
+        .share_devices = options->share_devices,
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
         .context = (int32_t)context,
         .prefill_chunk = (int32_t)options->prefill_chunk,
@@ -333,10 +337,10 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %s %d %d %d", (int)options->command,
-                                engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %s %d %d %d %d",
+                                (int)options->command, engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
                                 engine.kv_tokens, options->activations, options->exchange, options->control,
-                                options->instructions, options->backend,
+                                options->instructions, options->backend, options->share_devices,
                                 options->reference != NULL, options->synthetic != NULL, (int)session->speculation.kind);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
@@ -345,7 +349,7 @@ static oct_status compare_options(oct_session *session)
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
                           "--prefill-chunk, --activations, --exchange, --control, --instructions, --backend, "
-                          "--reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); "
+                          "--share-devices, --reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); "
                           "give all the same");
     return oct_world_agree(&session->world, status);
 }

@@ -9,7 +9,7 @@
 static void print_instructions(const oct_backend_kind *cpu, FILE *file)
 {
     oct_backend_offer offer;
-    cpu->offer(0, 1, &offer);
+    cpu->offer(0, 1, false, &offer);
     for (int32_t i = 0; i <= offer.instructions; i++)
         fprintf(file, i == 0 ? "%s" : ", %s", cpu->instructions_name(i));
 }

@@ -15,6 +15,10 @@ enum { MATCH_BUCKETS = 7 };
 static const double level_rate = 1.0 / 8, point_rate = 1.0 / 64;
 static const double least_ratio = 0.5, most_ratio = 2; // of one observation
 
+// After so many steps without drafts, though there were some, a step tries them: what looks too dear may have been measured
+// in a bad moment, and would never be measured again. Where it is too dear indeed the next try is twice as far away.
+enum { FIRST_PATIENCE = 16, MOST_PATIENCE = 1024 };
+
 // Drafts with which the drafter's own estimates are believed, and after how many older ones count half.
 static const double believed = 4, remembered = 256;
 
@@ -39,6 +43,8 @@ struct oct_controller {
     int32_t point_count, candidate_count;
     point points[OCT_COST_POINTS];
     double level;
+    int32_t declined, patience; // steps without drafts that there were, in a row; until a try
+    bool is_trying;             // the step that was chosen last
     acceptance accepted[OCT_DRAFT_SOURCES][MATCH_BUCKETS];
     candidate *candidates; // [sequences] a heap, the likeliest first
     int32_t *order;        // [sequences · draft_tokens] whose drafts, the likeliest first
@@ -65,6 +71,7 @@ oct_status oct_controller_create(oct_controller **out, int32_t sequences, int32_
         return oct_fail(OCT_ERR_MACHINE, "no memory to choose drafts of %d sequences", sequences);
     }
     controller->level = 1;
+    controller->patience = FIRST_PATIENCE;
     place_points(controller, sequences * (1 + draft_tokens));
     *out = controller;
     return OCT_OK;
@@ -154,12 +161,29 @@ static bool is_measured(const oct_controller *controller)
     return i < controller->point_count;
 }
 
+// A step that was tried: neither it nor a narrower one takes longer than that.
+static void lower_points(oct_controller *controller, int32_t columns, double seconds)
+{
+    for (int32_t i = 0; i < controller->point_count && controller->points[i].columns <= columns; i++) {
+        point *lowered = &controller->points[i];
+        lowered->known |= lowered->columns == columns;
+        if (lowered->known && (lowered->seconds == 0 || lowered->seconds > seconds))
+            lowered->seconds = seconds;
+    }
+}
+
 void oct_controller_observe_step(oct_controller *controller, int32_t columns, double seconds)
 {
     int32_t at = 0;
     if (!is_measured(controller) || seconds <= 0)
         return;
     const double predicted = oct_controller_step_cost(controller, columns);
+    if (controller->is_trying) {
+        controller->is_trying = false;
+        if (seconds < predicted)
+            lower_points(controller, columns, seconds / controller->level);
+        return;
+    }
     const double moved = 1 + (within(seconds / predicted, least_ratio, most_ratio) - 1) * level_rate;
     const double rest = (within(seconds / (predicted * moved), least_ratio, most_ratio) - 1) * point_rate;
     controller->level *= moved;
@@ -248,6 +272,22 @@ static void offer(oct_controller *controller, const oct_proposal *proposal, int3
                                      .sequence = sequence});
 }
 
+// How many drafts a step without any is to try, of those that there are: none, or up to a point of the table.
+static int32_t tried_drafts(oct_controller *controller, int32_t columns, int32_t drafts)
+{
+    int32_t tried = 0;
+    if (drafts == 0 || ++controller->declined < controller->patience)
+        return 0;
+    for (int32_t i = 0; i < controller->point_count && controller->points[i].columns <= columns + drafts; i++)
+        tried = controller->points[i].columns - columns;
+    if (tried <= 0)
+        return 0;
+    controller->declined = 0;
+    controller->patience = controller->patience < MOST_PATIENCE ? 2 * controller->patience : MOST_PATIENCE;
+    controller->is_trying = true;
+    return tried;
+}
+
 // A draft is never likelier than the one before it, so of all sets of so many drafts, the likeliest of them are the one
 // that is expected to give most, and it has no gaps. The best number of them is looked for among all, because costs can
 // rise in stairs.
@@ -273,6 +313,10 @@ void oct_controller_choose(oct_controller *controller, int32_t columns, int32_t 
         proposals[next.sequence].chosen++;
         offer(controller, &proposals[next.sequence], next.sequence, next.likely);
     }
+    if (best_taken > 0)
+        controller->declined = 0;
+    else
+        best_taken = tried_drafts(controller, columns, taken);
     for (int32_t i = 0; i < count; i++)
         proposals[i].chosen = 0;
     for (int32_t i = 0; i < best_taken; i++)

@@ -56,7 +56,8 @@ double oct_controller_probability(const oct_controller *controller, const oct_dr
 void oct_controller_observe_draft(oct_controller *controller, const oct_draft *draft, bool right);
 
 // Sets `chosen` of the proposals [count], `room` in all at the most, so that the expected tokens of the step over what
-// it takes are most. `columns` are in the step in any case, each worth a token.
+// it takes are most. `columns` are in the step in any case, each worth a token. Where that has been no drafts for many
+// steps, drafts are tried all the same, rarely, for what oct_controller_observe_step() is told of that step.
 void oct_controller_choose(oct_controller *controller, int32_t columns, int32_t room, oct_proposal *proposals,
                            int32_t count);
 

@@ -16,11 +16,12 @@
 
 // Where a draft token comes from; acceptance is counted by it.
 typedef enum oct_draft_source {
-    OCT_DRAFT_SUFFIX_OWN, // an earlier place of the same sequence
-    OCT_DRAFT_SUFFIX_ALL, // a finished sequence of the run
-    OCT_DRAFT_MODEL,      // a small model
-    OCT_DRAFT_SYNTHETIC,  // the recorded text, for measurements
-    OCT_DRAFT_SOURCES     // how many there are
+    OCT_DRAFT_SUFFIX_OWN,  // earlier places of the same sequence
+    OCT_DRAFT_SUFFIX_NEAR, // of these, the one a little behind what was copied last
+    OCT_DRAFT_SUFFIX_ALL,  // finished sequences of the run
+    OCT_DRAFT_MODEL,       // a small model
+    OCT_DRAFT_SYNTHETIC,   // the recorded text, for measurements
+    OCT_DRAFT_SOURCES      // how many there are
 } oct_draft_source;
 
 // One token of a proposal.
@@ -57,7 +58,7 @@ struct oct_drafter {
     oct_status (*append)(oct_drafter *drafter, int32_t slot, const int32_t *tokens, int32_t count);
 
     // Guesses up to `most` tokens that follow the slot's sequence into drafts [most], and sets *count to how many
-    // (often 0). Changes nothing that a later proposal would depend on.
+    // (often 0).
     oct_status (*propose)(oct_drafter *drafter, int32_t slot, int32_t most, oct_draft *drafts, int32_t *count);
 
     // The same for several slots at once, each of them in one wish [count]; a drafter has one of the two functions.

@@ -10,9 +10,11 @@
 //   c / (n + novelty / m), with c of n places in favour and m tokens in agreement. The second term stands for what
 //   never was at such a place (the escape of PPM: Cleary and Witten 1984); it vanishes with long matches and many
 //   places.
+// - In the sequence's own text the place a little behind what was copied last (copy_cursors.h) makes a proposal of its
+//   own, which wins or loses by its score like the others.
 //
 // One thread owns a drafter. It knows neither MPI nor a model.
-#include "ranks/drafter.h"
+#include "ranks/copy_cursors.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -39,6 +41,7 @@ enum {
 typedef struct sequence {
     bool running;
     oct_suffix_index index; // holds all of the sequence's tokens
+    oct_copy_cursors cursors;
 } sequence;
 
 typedef struct suffix_drafter {
@@ -46,7 +49,6 @@ typedef struct suffix_drafter {
     int32_t slots, context, vocabulary;
     bool keeps_finished;
     oct_suffix_index finished; // sequences, each with a border behind it
-    oct_suffix_matches matches;
     oct_draft other[OCT_DRAFT_SUFFIX_MOST];
     sequence sequences[]; // [slots]
 } suffix_drafter;
@@ -98,6 +100,7 @@ static oct_status begin(oct_drafter *drafter, int32_t slot, int64_t request, con
     if (status != OCT_OK)
         return status;
     suffix->sequences[slot].running = true;
+    oct_copy_cursors_clear(&suffix->sequences[slot].cursors);
     oct_suffix_index_clear(&suffix->sequences[slot].index);
     take(suffix, slot, prompt, count);
     return OCT_OK;
@@ -109,8 +112,10 @@ static oct_status append(oct_drafter *drafter, int32_t slot, const int32_t *toke
     oct_status status = check_slot(suffix, slot, true);
     if (status == OCT_OK)
         status = check_tokens(suffix, suffix->sequences[slot].index.length, tokens, count);
-    if (status == OCT_OK)
+    if (status == OCT_OK) {
+        oct_copy_cursors_learn(&suffix->sequences[slot].cursors, tokens, count);
         take(suffix, slot, tokens, count);
+    }
     return status;
 }
 
@@ -149,12 +154,28 @@ static int32_t vote(const oct_suffix_index *index, uint32_t *positions, int32_t 
     return tokens[winner];
 }
 
-// Follows the places of a match into drafts [most] and sets *count. Returns the score: the tokens that are expected to
-// be accepted.
-static float follow(const oct_suffix_index *index, oct_suffix_matches *matches, oct_draft_source source, int32_t most,
-                    oct_draft *drafts, int32_t *count)
+// The places of a match, and how they are followed.
+typedef struct lead {
+    const oct_suffix_index *index;
+    oct_draft_source source;
+    float trust; // of a place behind a cursor
+    oct_suffix_matches matches;
+    uint32_t last; // out: position of the last draft
+} lead;
+
+static float probability_of(const lead *l, int32_t agreeing, int32_t places, int32_t length)
 {
-    const float novelty = source == OCT_DRAFT_SUFFIX_OWN ? NOVELTY_OWN : NOVELTY_ALL;
+    if (l->source == OCT_DRAFT_SUFFIX_NEAR)
+        return l->trust;
+    const float novelty = l->source == OCT_DRAFT_SUFFIX_OWN ? NOVELTY_OWN : NOVELTY_ALL;
+    return (float)agreeing / ((float)places + novelty / (float)length);
+}
+
+// Follows a lead, and uses its places up, into drafts [most] and sets *count. Returns the score: the tokens that are
+// expected to be accepted.
+static float follow(lead *l, int32_t most, oct_draft *drafts, int32_t *count)
+{
+    oct_suffix_matches *matches = &l->matches;
     float score = 0, cumulative = 1;
     *count = 0;
     while (*count < most && matches->count > 0) {
@@ -163,15 +184,41 @@ static float follow(const oct_suffix_index *index, oct_suffix_matches *matches, 
         length = length < OCT_SUFFIX_MATCH ? length : OCT_SUFFIX_MATCH;
         for (int32_t i = 0; i < places; i++)
             matches->positions[i]++;
-        const int32_t token = vote(index, matches->positions, &matches->count, drafts);
-        const float probability = (float)matches->count / ((float)places + novelty / (float)length);
+        const int32_t token = vote(l->index, matches->positions, &matches->count, drafts);
+        const float probability = probability_of(l, matches->count, places, length);
         cumulative *= probability;
         if (token == OCT_SUFFIX_BORDER || cumulative < LEAST_CUMULATIVE)
             break;
         score += cumulative;
-        drafts[(*count)++] = (oct_draft){token, probability, (int16_t)source, (int16_t)length};
+        l->last = matches->positions[0];
+        drafts[(*count)++] = (oct_draft){token, probability, (int16_t)l->source, (int16_t)length};
     }
     return score;
+}
+
+// A proposal from the sequence's own text, drafts [most]. Returns its score.
+static float propose_own(suffix_drafter *suffix, sequence *s, const int32_t *context, int32_t known, int32_t most,
+                         oct_draft *drafts, int32_t *count)
+{
+    oct_copy_cursors *cursors = &s->cursors;
+    int32_t near_count;
+    lead own = {.index = &s->index, .source = OCT_DRAFT_SUFFIX_OWN};
+    oct_suffix_index_find(&s->index, context, known, &own.matches);
+    lead near = {.index = &s->index,
+                 .source = OCT_DRAFT_SUFFIX_NEAR,
+                 .trust = oct_copy_cursors_trust(cursors),
+                 .matches.length = own.matches.length};
+    near.matches.count = oct_copy_cursors_nearest(cursors, &own.matches, near.matches.positions);
+    const float near_score = follow(&near, most, suffix->other, &near_count);
+    const float score = follow(&own, most, drafts, count);
+    oct_copy_trail_set(&cursors->near, suffix->other, near_count, near.last);
+    oct_copy_trail_set(&cursors->proposed, drafts, *count, own.last);
+    if (near_count == 0 || near_score < score)
+        return score;
+    memcpy(drafts, suffix->other, sizeof *drafts * (size_t)near_count);
+    *count = near_count;
+    cursors->proposed = cursors->near;
+    return near_score;
 }
 
 static oct_status propose(oct_drafter *drafter, int32_t slot, int32_t most, oct_draft *drafts, int32_t *count)
@@ -185,12 +232,12 @@ static oct_status propose(oct_drafter *drafter, int32_t slot, int32_t most, oct_
     for (; known < OCT_SUFFIX_MATCH && (uint32_t)known < index->length; known++)
         context[known] = oct_suffix_index_token(index, index->end - 1 - (uint32_t)known);
     most = most < OCT_DRAFT_SUFFIX_MOST ? most : OCT_DRAFT_SUFFIX_MOST;
-    oct_suffix_index_find(index, context, known, &suffix->matches);
-    const float score = follow(index, &suffix->matches, OCT_DRAFT_SUFFIX_OWN, most, drafts, count);
+    const float score = propose_own(suffix, &suffix->sequences[slot], context, known, most, drafts, count);
     if (!suffix->keeps_finished)
         return OCT_OK;
-    oct_suffix_index_find(&suffix->finished, context, known, &suffix->matches);
-    if (follow(&suffix->finished, &suffix->matches, OCT_DRAFT_SUFFIX_ALL, most, suffix->other, &others) > score) {
+    lead all = {.index = &suffix->finished, .source = OCT_DRAFT_SUFFIX_ALL};
+    oct_suffix_index_find(&suffix->finished, context, known, &all.matches);
+    if (follow(&all, most, suffix->other, &others) > score) {
         memcpy(drafts, suffix->other, sizeof *drafts * (size_t)others);
         *count = others;
     }

@@ -12,15 +12,36 @@ static const char *unknown_kind_mend(const char *name)
 }
 
 // What each rank's device is, [ranks]; failures of some ranks are not yet agreed on. COLLECTIVE.
-static oct_status gather_offers(oct_engine *engine, const oct_backend_kind *kind, oct_backend_offer *offers)
+static oct_status gather_offers(oct_engine *engine, const oct_backend_kind *kind, bool may_share,
+                                oct_backend_offer *offers)
 {
     oct_world *world = engine->world;
     engine->offer = (oct_backend_offer){0};
-    const oct_status status = kind->offer(world->host_rank, world->host_size, &engine->offer);
+    const oct_status status = kind->offer(world->host_rank, world->host_size, may_share, &engine->offer);
     memset(offers, 0, (size_t)world->size * sizeof *offers);
     offers[world->rank] = engine->offer;
     oct_world_allreduce(world, offers, world->size * (int)sizeof *offers, MPI_BYTE, MPI_BOR);
     return status;
+}
+
+static bool same_device(const oct_backend_offer *a, const oct_backend_offer *b)
+{
+    static const uint8_t none[sizeof a->identity];
+    return memcmp(a->identity, b->identity, sizeof none) == 0 && memcmp(a->identity, none, sizeof none) != 0;
+}
+
+// Ranks that drive one device divide what is free of its memory.
+static void share_devices(oct_engine *engine, const oct_backend_offer *offers)
+{
+    const oct_world *world = engine->world;
+    uint64_t sharers = 0;
+    engine->shares_devices = false;
+    for (int32_t a = 0; a < world->size; a++) {
+        sharers += a == world->rank || same_device(&offers[a], &offers[world->rank]);
+        for (int32_t b = 0; b < a; b++)
+            engine->shares_devices = engine->shares_devices || same_device(&offers[a], &offers[b]);
+    }
+    engine->offer.memory_bytes /= sharers;
 }
 
 static oct_status use_kind(oct_engine *engine, const oct_backend_kind *kind, const oct_backend_offer *offers,
@@ -31,6 +52,7 @@ static oct_status use_kind(oct_engine *engine, const oct_backend_kind *kind, con
         oct_world_agree(world, kind->agree(offers, world->size, world->rank, asked, &engine->instructions));
     if (status != OCT_OK)
         return status;
+    share_devices(engine, offers);
     engine->kind = kind;
     engine->figures.backend = kind->name;
     engine->figures.instructions = kind->instructions_name(engine->instructions);
@@ -58,7 +80,7 @@ oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_option
         const oct_backend_kind *kind = named != NULL ? named : oct_backend_kind_at(i);
         const bool last = named != NULL || oct_backend_kind_at(i + 1) == NULL;
         oct_backend_offer offers[OCT_MAX_RANKS];
-        oct_status status = gather_offers(engine, kind, offers);
+        oct_status status = gather_offers(engine, kind, options->share_devices, offers);
         int worst = (int)status;
         oct_world_allreduce(world, &worst, 1, MPI_INT, MPI_MAX);
         if (worst == OCT_OK)

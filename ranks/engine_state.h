@@ -26,10 +26,11 @@ struct oct_engine {
     oct_placement placement;
     oct_exchange exchange;
     oct_device_exchange own_device_exchange;    // context NULL: none
+    bool shares_devices;                        // some ranks of the job drive one device
     const oct_device_exchange *device_exchange; // its own, its companion's, or NULL: one rank, or no use for it
     oct_control *control;
     const oct_backend_kind *kind;
-    oct_backend_offer offer; // of this rank
+    oct_backend_offer offer; // of this rank; where ranks share a device, its part of the memory
     int32_t instructions;    // that all ranks have agreed on
     oct_backend *backend;
     oct_engine_figures figures;

@@ -357,10 +357,11 @@ static const char *instructions_name(int32_t level)
     return level_names[level];
 }
 
-static oct_status offer(int32_t host_rank, int32_t host_size, oct_backend_offer *offer)
+static oct_status offer(int32_t host_rank, int32_t host_size, bool may_share, oct_backend_offer *offer)
 {
     (void)host_rank;
     (void)host_size;
+    (void)may_share;
     *offer = (oct_backend_offer){.instructions = oct_cpu_level()};
     return OCT_OK;
 }

@@ -1,7 +1,7 @@
 // Steps of the CUDA backend. What changes from step to step travels to the device in one copy, the results come back in
 // another, and the host waits once, at the end. Narrow steps that want logits are graphs, captured for 1, 2, 4, 8 and
-// 16 columns: a step takes the next larger one and leaves the columns behind its own empty. All others are launched
-// kernel by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way,
+// 16 columns: a step takes the next larger one and leaves the columns behind its own empty. All others, and all where
+// an exchange waits by itself, are launched kernel by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way,
 // because no kernel's depend on what stands beside it.
 #include <assert.h>
 #include <string.h>
@@ -122,7 +122,7 @@ static int32_t graph_logit_columns(const oct_cuda_backend *backend, int g)
 
 static bool has_graph(const oct_cuda_backend *backend, int g)
 {
-    return graph_columns(g) <= backend->piece_columns;
+    return graph_columns(g) <= backend->piece_columns && !(backend->exchange != NULL && backend->exchange->waits);
 }
 
 // The graph for a step, or −1: it is launched kernel by kernel.

@@ -7,10 +7,10 @@
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/projection.h"
 
-int32_t oct_cuda_pick_device(int32_t devices, int32_t host_rank, int32_t host_size)
+int32_t oct_cuda_pick_device(int32_t devices, int32_t host_rank, int32_t host_size, bool may_share)
 {
-    if (devices == 1)
-        return 0;
+    if (devices == 1 || may_share)
+        return host_rank % devices;
     return devices >= host_size && host_rank < devices ? host_rank : -1;
 }
 
@@ -54,7 +54,32 @@ static oct_status check_kernels(const struct cudaDeviceProp *properties)
                     properties->name, properties->major, properties->minor, properties->major, properties->minor);
 }
 
-static oct_status describe(int32_t device, oct_backend_offer *offer)
+// Of the devices that this rank sees, those whose memory `device` reaches.
+static int32_t count_peers(int32_t devices, int32_t device)
+{
+    int32_t peers = 0;
+    for (int32_t other = 0; other < devices; other++) {
+        int reaches = 0;
+        if (other != device && cudaDeviceCanAccessPeer(&reaches, device, other) == cudaSuccess)
+            peers += reaches;
+    }
+    return peers;
+}
+
+static void note_device(const struct cudaDeviceProp *properties, int32_t devices, int32_t device, size_t free_bytes,
+                        size_t total_bytes)
+{
+    static bool said;
+    const double gib = 1024.0 * 1024.0 * 1024.0;
+    if (!said)
+        oct_note("GPU %d of the %d that rank 0 sees: %s, sm_%d%d, %.1f of %.1f GiB free, reaches the memory of %d "
+                 "other%s",
+                 device, devices, properties->name, properties->major, properties->minor, (double)free_bytes / gib,
+                 (double)total_bytes / gib, count_peers(devices, device), devices == 2 ? "" : "s");
+    said = true;
+}
+
+static oct_status describe(int32_t devices, int32_t device, bool may_share, oct_backend_offer *offer)
 {
     struct cudaDeviceProp properties;
     size_t free_bytes = 0, total_bytes = 0;
@@ -67,12 +92,15 @@ static oct_status describe(int32_t device, oct_backend_offer *offer)
         status = oct_cuda_check(cudaMemGetInfo(&free_bytes, &total_bytes), "reading a GPU's memory");
     if (status != OCT_OK)
         return status;
-    *offer = (oct_backend_offer){.instructions = 10 * properties.major + properties.minor, .memory_bytes = free_bytes};
+    note_device(&properties, devices, device, free_bytes, total_bytes);
+    *offer = (oct_backend_offer){.instructions = 10 * properties.major + properties.minor,
+                                 .memory_bytes = free_bytes,
+                                 .may_share = may_share};
     memcpy(offer->identity, properties.uuid.bytes, sizeof offer->identity);
     return OCT_OK;
 }
 
-oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, oct_backend_offer *offer)
+oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, bool may_share, oct_backend_offer *offer)
 {
     int devices = 0;
     const cudaError_t error = cudaGetDeviceCount(&devices);
@@ -81,12 +109,14 @@ oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, oct_backend_offe
                         "no GPU here: %s; start on a machine where nvidia-smi lists one, or use "
                         "--backend cpu",
                         error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
-    const int32_t device = oct_cuda_pick_device(devices, host_rank, host_size);
+    const int32_t device = oct_cuda_pick_device(devices, host_rank, host_size, may_share);
     if (device < 0)
-        return oct_fail(OCT_ERR_MACHINE, "%d ranks on a host with %d GPUs; start at most one rank a GPU", host_size,
-                        devices);
+        return oct_fail(OCT_ERR_MACHINE,
+                        "%d ranks on a host with %d GPUs; start at most one rank a GPU, or let ranks share them "
+                        "(--share-devices)",
+                        host_size, devices);
     is_isolated = devices == 1 && host_size > 1;
-    return describe(device, offer);
+    return describe(devices, device, may_share, offer);
 }
 
 static bool same_device(const oct_backend_offer *a, const oct_backend_offer *b)
@@ -99,22 +129,27 @@ oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_
                           int32_t *instructions)
 {
     const oct_backend_offer *own = &offers[rank];
+    bool shares = false;
     for (int32_t other = 0; other < ranks; other++) {
         if (offers[other].instructions != own->instructions)
             return oct_fail(OCT_ERR_MACHINE,
                             "rank %d has a GPU of sm_%d, rank %d one of sm_%d; start on GPUs of one kind", rank,
                             own->instructions, other, offers[other].instructions);
-        if (other != rank && same_device(&offers[other], own))
+        const bool same = other != rank && same_device(&offers[other], own);
+        if (same && !own->may_share)
             return oct_fail(OCT_ERR_MACHINE,
                             "ranks %d and %d drive the same GPU; start at most one rank a GPU, and let "
-                            "CUDA_VISIBLE_DEVICES name all of a host's, or another one for each rank",
+                            "CUDA_VISIBLE_DEVICES name all of a host's, or another one for each rank; or let ranks "
+                            "share them (--share-devices)",
                             rank, other);
+        shares = shares || same;
     }
     if (asked >= 0 && asked != own->instructions)
         return oct_fail(OCT_ERR_MACHINE,
                         "the GPU of rank %d has no instructions %d, but sm_%d; leave --instructions out", rank, asked,
                         own->instructions);
-    warn_of_isolation();
+    if (!shares)
+        warn_of_isolation();
     *instructions = own->instructions;
     return OCT_OK;
 }

@@ -295,7 +295,8 @@ bool check(const gpu_shard &shard, int32_t chunk)
     for (int32_t columns = 1; columns <= NARROW; columns++)
         once = check_step(shard, columns) && once;
     const bool good = check_prompt(shard, chunk, &most);
-    printf("\nSteps of 1 to %d columns: %s. A prompt of %d tokens in chunks of %d reads a weight at most %g times.\n",
+    printf("\nSteps of 1 to %d columns: %s. A prompt of %d tokens in chunks of %d reads a weight\n"
+           "at most %g times.\n",
            NARROW, once ? "every operation reads its weights once" : "FAILED", PROMPT_COLUMNS, chunk, most);
     return once && good;
 }

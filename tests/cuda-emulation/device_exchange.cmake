@@ -6,7 +6,7 @@ add_library(emulated_device_windows STATIC ${ranks}/device_windows.cu)
 target_link_libraries(emulated_device_windows PRIVATE nccl_emulation)
 
 add_library(emulated_device_exchange OBJECT
-  ${ranks}/communicator.c ${ranks}/device_exchange.c ${ranks}/engine_devices.c)
+  ${ranks}/communicator.c ${ranks}/device_exchange.c ${ranks}/device_relay.c ${ranks}/engine_devices.c)
 target_compile_definitions(emulated_device_exchange PRIVATE OCTET_HAVE_NCCL=1)
 target_include_directories(emulated_device_exchange SYSTEM PRIVATE ${CUDA_HEADERS} ${NCCL_HEADERS})
 target_link_libraries(emulated_device_exchange PUBLIC octet_ranks INTERFACE $<LINK_ONLY:emulated_device_windows>

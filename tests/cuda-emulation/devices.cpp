@@ -2,6 +2,7 @@
 // capability 9.0 ("CUDA C++ Programming Guide", table of technical specifications per compute capability).
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <map>
 
@@ -82,7 +83,12 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *f
 
 static bool is_device(int device)
 {
-    return device >= 0 && device < settings.devices;
+    return device >= 0 && (size_t)device < settings.devices.size();
+}
+
+int current_machine_device()
+{
+    return is_device(current_device) ? settings.devices[(size_t)current_device] : -1;
 }
 
 static cudaError_t attribute_of(cudaDeviceAttr attribute, int *value)
@@ -123,9 +129,9 @@ using namespace cuda_emulation;
 extern "C" {
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    if (!settings.devices)
+    if (settings.devices.empty())
         return failed(cudaErrorInsufficientDriver); // as on a machine without a driver, *count stays
-    *count = settings.devices;
+    *count = (int)settings.devices.size();
     return cudaSuccess;
 }
 
@@ -153,11 +159,12 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     if (!is_device(device))
         return failed(cudaErrorInvalidDevice);
     *properties = {};
-    snprintf(properties->name, sizeof properties->name, "emulated device %d", device);
+    const int number = settings.devices[(size_t)device];
+    snprintf(properties->name, sizeof properties->name, "emulated device %d", number);
     memcpy(properties->uuid.bytes, "octet-emulated", 14);
-    properties->uuid.bytes[14] = (char)(device >> 8);
-    properties->uuid.bytes[15] = (char)device;
-    properties->pciBusID = device;
+    properties->uuid.bytes[14] = (char)(number >> 8);
+    properties->uuid.bytes[15] = (char)number;
+    properties->pciBusID = number;
     properties->totalGlobalMem = settings.memory_bytes;
     properties->multiProcessorCount = settings.processors;
     properties->major = CAPABILITY_MAJOR;
@@ -172,11 +179,21 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     return cudaSuccess;
 }
 
+// As NCCL has it: all devices reach each other, or none.
+cudaError_t cudaDeviceCanAccessPeer(int *reaches, int device, int peer)
+{
+    if (!is_device(device) || !is_device(peer))
+        return failed(cudaErrorInvalidDevice);
+    const char *symmetric = getenv("CUDA_EMULATION_NCCL_SYMMETRIC");
+    *reaches = device != peer && (symmetric == nullptr || strcmp(symmetric, "0") != 0);
+    return cudaSuccess;
+}
+
 cudaError_t cudaDeviceGetPCIBusId(char *text, int bytes, int device)
 {
     if (!is_device(device))
         return failed(cudaErrorInvalidDevice);
-    snprintf(text, (size_t)bytes, "0000:%02x:00.0", device);
+    snprintf(text, (size_t)bytes, "0000:%02x:00.0", settings.devices[(size_t)device]);
     return cudaSuccess;
 }
 
@@ -188,7 +205,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 
 cudaError_t cudaDriverGetVersion(int *version)
 {
-    *version = settings.devices ? CUDART_VERSION : 0;
+    *version = settings.devices.empty() ? 0 : CUDART_VERSION;
     return cudaSuccess;
 }
 

@@ -4,7 +4,8 @@
 // Every test_cuda_*.cpp is two programs: one for the emulation, and in builds with CUDA one for a GPU (tests/gpu/).
 // Hosts reach the device's memory by the runtime's functions alone; schedules are the emulation's.
 //
-// The seed is OCT_TEST_SEED or the time; it is printed when a test fails.
+// The seed is OCT_TEST_SEED or the time; it is printed when a test fails. OCT_TEST_FULL=1 takes all of what is sampled
+// otherwise (full-sweep).
 #ifndef OCT_TESTS_CUDA_EMULATION_KERNEL_TEST_H
 #define OCT_TESTS_CUDA_EMULATION_KERNEL_TEST_H
 
@@ -80,6 +81,13 @@ static inline void begin_tests(void)
     test_state = test_seed * UINT64_C(0x9e3779b97f4a7c15) + 1;
 }
 
+// Whether all is tested: every encoding with every number of columns, every shape.
+static inline bool is_full(void)
+{
+    const char *text = getenv("OCT_TEST_FULL");
+    return text != nullptr && text[0] != '\0';
+}
+
 static inline int end_tests(const char *what)
 {
     printf("%s: %s\n", what, test_failures ? "FAILED" : "good");
@@ -115,11 +123,19 @@ static inline void set_schedule(const char *schedule, const char *streams)
 {
     cuda_emulation_configure(schedule, random_word() | 1, streams);
 }
+
+// That of the environment again.
+static inline void restore_schedule(void)
+{
+    const char *schedule = getenv("CUDA_EMULATION_SCHEDULE"), *streams = getenv("CUDA_EMULATION_STREAMS");
+    set_schedule(schedule != nullptr ? schedule : "fifo", streams != nullptr ? streams : "eager");
+}
 #else
 enum { ON_DEVICE = 1 };
 
 // A GPU has an order of its own.
 static inline void set_schedule(const char *, const char *) {}
+static inline void restore_schedule(void) {}
 #endif
 
 static inline void shuffle(void)

@@ -1,5 +1,6 @@
 // NCCL's communicators over MPI. One that does not block (ncclConfig_t) is made, and finishes its calls, only while
 // ncclCommGetAsyncError() is asked.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -17,11 +18,13 @@
 
 namespace cuda_emulation
 {
-// A communicator on its way: MPI's is made, then the unique ids are compared.
+// A communicator on its way: MPI's is made, then the unique ids are compared, then the devices.
 struct Creation {
     MPI_Request request;
     ncclUniqueId id, first;
-    bool compares;
+    int device;
+    std::vector<int> devices;
+    int phase;
 };
 
 int64_t nccl_patience_ns()
@@ -72,15 +75,22 @@ static ncclResult_t create_step(ncclComm_t communicator, Creation &creation)
     MPI_Test(&creation.request, &done, MPI_STATUS_IGNORE);
     if (!done)
         return ncclInProgress;
-    if (!creation.compares) {
-        creation.compares = true;
+    switch (creation.phase++) {
+    case 0:
         creation.first = creation.id;
         MPI_Ibcast(&creation.first, sizeof creation.first, MPI_BYTE, 0, communicator->mpi, &creation.request);
         return ncclInProgress;
+    case 1:
+        if (memcmp(&creation.first, &creation.id, sizeof creation.id))
+            die("ncclCommInitRank: rank %d has another unique id than the rest", communicator->rank);
+        creation.devices.resize((size_t)communicator->ranks);
+        MPI_Iallgather(&creation.device, 1, MPI_INT, creation.devices.data(), 1, MPI_INT, communicator->mpi,
+                       &creation.request);
+        return ncclInProgress;
+    default: // as NCCL since 2.5
+        return std::count(creation.devices.begin(), creation.devices.end(), creation.device) > 1 ? ncclInvalidUsage
+                                                                                                 : ncclSuccess;
     }
-    if (memcmp(&creation.first, &creation.id, sizeof creation.id))
-        die("ncclCommInitRank: rank %d has another unique id than the rest", communicator->rank);
-    return ncclSuccess;
 }
 
 static ncclResult_t create_world(ncclComm_t *communicator, int ranks, const ncclUniqueId &id, int rank, bool blocking)
@@ -93,10 +103,10 @@ static ncclResult_t create_world(ncclComm_t *communicator, int ranks, const nccl
     MPI_Comm_rank(MPI_COMM_WORLD, &world_rank);
     if (world_ranks != ranks || world_rank != rank)
         return ncclInvalidArgument; // fewer than all ranks: by ncclCommSplit()
-    if (settings.devices == 0)
+    if (settings.devices.empty())
         return ncclUnhandledCudaError;
     ncclComm_t created = *communicator = new ncclComm{MPI_COMM_NULL, rank, ranks, 0, blocking, nullptr};
-    auto creation = std::make_shared<Creation>(Creation{MPI_REQUEST_NULL, id, {}, false});
+    auto creation = std::make_shared<Creation>(Creation{MPI_REQUEST_NULL, id, {}, current_machine_device(), {}, 0});
     MPI_Comm_idup(MPI_COMM_WORLD, &created->mpi, &creation->request);
     return nccl_finish(created, [=]() { return create_step(created, *creation); });
 }

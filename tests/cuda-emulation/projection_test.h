@@ -116,11 +116,12 @@ struct Run {
             delete w;
     }
 
-    // The first `columns` columns, from column `from` of x on.
+    // The first `columns` columns, from column `from` of x on; prepared also where blocks have no room for them.
     std::vector<float> run(int columns, int from, bool prepare)
     {
         p.input.x = x.at + from * p.input.stride;
         p.input.columns = columns;
+        prepare = prepare || !oct_cuda_input_fits(&device, &p);
         p.input.prepared = prepare ? prepared.at : nullptr;
         if (p.epilogue != OCT_CUDA_ADD && p.epilogue != OCT_CUDA_SILU_OF_OUT) // these begin with what is there
             out.poison();

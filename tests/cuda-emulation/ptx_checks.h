@@ -21,6 +21,8 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include "runtime/elementary.h"
+
 #include "ptx_registry.h"
 #include "ptx_tokens.h"
 
@@ -57,10 +59,7 @@ std::vector<uint64_t> special_integers();
 
 inline float as_float(uint64_t bits)
 {
-    uint32_t low = static_cast<uint32_t>(bits);
-    float value;
-    memcpy(&value, &low, sizeof value);
-    return value;
+    return oct_bits_float(static_cast<uint32_t>(bits));
 }
 inline double as_double(uint64_t bits)
 {
@@ -70,9 +69,7 @@ inline double as_double(uint64_t bits)
 }
 inline uint32_t bits_of(float value)
 {
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    return bits;
+    return oct_float_bits(value);
 }
 inline uint64_t bits_of(double value)
 {

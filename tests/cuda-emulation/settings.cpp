@@ -46,6 +46,29 @@ static const char *text_from(const char *name, const char *otherwise)
     return text ? text : otherwise;
 }
 
+// Of the CUDA_EMULATION_DEVICES devices of the machine (default 1; 0 is no driver) those that CUDA_VISIBLE_DEVICES
+// names, up to the first that there is not ("CUDA C++ Programming Guide", environment variables).
+static std::vector<int> visible_devices()
+{
+    const int machine = (int)number_from("CUDA_EMULATION_DEVICES", 1, 0);
+    const char *text = getenv("CUDA_VISIBLE_DEVICES");
+    std::vector<int> devices;
+    if (!text) {
+        for (int device = 0; device < machine; device++)
+            devices.push_back(device);
+        return devices;
+    }
+    for (const char *at = text; *at;) {
+        char *end;
+        const long device = strtol(at, &end, 10);
+        if (end == at || (*end && *end != ',') || device < 0 || device >= machine)
+            break;
+        devices.push_back((int)device);
+        at = *end ? end + 1 : end;
+    }
+    return devices;
+}
+
 // The state of xorshift must not be 0, and neighbouring seeds should begin far apart.
 static uint64_t state_of_seed(uint64_t seed)
 {
@@ -59,7 +82,7 @@ Settings::Settings()
     random_state = state_of_seed((uint64_t)number_from("CUDA_EMULATION_SEED", 1, 1));
     resident_blocks = (int)number_from("CUDA_EMULATION_RESIDENT", 1, 1);
     processors = (int)number_from("CUDA_EMULATION_PROCESSORS", 4, 1);
-    devices = (int)number_from("CUDA_EMULATION_DEVICES", 1, 0);
+    devices = visible_devices();
     memory_bytes = (size_t)number_from("CUDA_EMULATION_MEMORY_MIB", 16384, 1) << 20;
     bool sanitized = sanitizers::address() || sanitizers::thread();
     stack_bytes =

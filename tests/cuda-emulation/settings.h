@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace cuda_emulation
 {
@@ -15,13 +16,16 @@ struct Settings {
     bool lazy_streams;     // CUDA_EMULATION_STREAMS = eager (default), lazy
     int resident_blocks; // CUDA_EMULATION_RESIDENT: blocks of an ordinary launch that live at once, default 1
     int processors;      // CUDA_EMULATION_PROCESSORS: multiprocessors of a device, default 4
-    int devices;         // CUDA_EMULATION_DEVICES: devices of the machine, default 1; 0 is no driver
+    std::vector<int> devices; // that the process sees, by their numbers in the machine; empty: no driver
     size_t memory_bytes; // CUDA_EMULATION_MEMORY_MIB: memory of a device, default 16384 MiB
     size_t stack_bytes;  // CUDA_EMULATION_STACK_BYTES of a thread, default 64 KiB, with a sanitizer 256 KiB
     int64_t spin_ms; // CUDA_EMULATION_SPIN_MS: threads that only poll for so long are in a livelock, 20000
     Settings();
 };
 extern Settings settings;
+
+// The number in the machine of the calling process's device (devices.cpp).
+int current_machine_device();
 
 // A random number below n > 0, from the settings' state.
 unsigned random_below(unsigned n);

@@ -285,32 +285,49 @@ void check_alone(const setting &s, const std::vector<column> &columns, const std
     }
 }
 
+// One column, then three of two sequences in one step; heads, group, first in its group, head_dim.
+void check_head_shape(const int32_t *shape)
+{
+    const int32_t positions = 1 + random_below(300);
+    const setting s = make_setting(shape[0], shape[1], shape[2], shape[3], 512, {positions, 65});
+    std::vector<column> columns;
+    add_last(columns, s, 0, 1);
+    const std::vector<float> one = attend(s, columns, 1, 4);
+    check_columns(s, columns, one);
+    add_last(columns, s, 1, 2);
+    shuffle();
+    const std::vector<float> three = attend(s, columns, 4, 4);
+    check_columns(s, columns, three);
+    check_alone(s, columns, three);
+}
+
+// What test_head_shapes() samples: every size of heads with whole groups, cut ones and more queries than a block holds.
+void test_all_head_shapes(void)
+{
+    static const int32_t heads[][3] = {{1, 1, 0}, {9, 3, 0}, {5, 3, 0},  {4, 3, 2},
+                                       {3, 4, 1}, {8, 8, 0}, {28, 7, 0}, {40, 40, 0}};
+    for (int32_t head_dim : {32, 64, 96, 128, 160, 192, 224, 256})
+        for (const int32_t *of : heads) {
+            const int32_t shape[] = {of[0], of[1], of[2], head_dim};
+            check_head_shape(shape);
+        }
+}
+
 void test_head_shapes(void)
 {
-    // heads, group, first in its group, head_dim: SmolLM2 whole and in two parts, 28/4 whole, one head of many,
+    // SmolLM2 whole and in two parts, 28/4 whole, one head of many,
     // more queries than a block holds
     static const int32_t shapes[][4] = {{9, 3, 0, 64}, {5, 3, 0, 64}, {4, 3, 2, 64},  {28, 7, 0, 128}, {1, 1, 0, 32},
                                         {2, 1, 0, 96}, {3, 4, 1, 160}, {40, 40, 0, 32}, {4, 4, 0, 192},  {2, 2, 0, 224},
                                         {8, 8, 0, 256}};
-    for (const int32_t *shape : shapes) {
-        const int32_t positions = 1 + random_below(300);
-        const setting s = make_setting(shape[0], shape[1], shape[2], shape[3], 512, {positions, 65});
-        std::vector<column> columns;
-        add_last(columns, s, 0, 1);
-        const std::vector<float> one = attend(s, columns, 1, 4);
-        check_columns(s, columns, one);
-        add_last(columns, s, 1, 2);
-        shuffle();
-        const std::vector<float> three = attend(s, columns, 4, 4);
-        check_columns(s, columns, three);
-        check_alone(s, columns, three);
-    }
+    for (const int32_t *shape : shapes)
+        check_head_shape(shape);
 }
 
-void test_borders(void)
+void test_borders(int32_t head_dim)
 {
     for (int32_t positions : {1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 255, 256, 257, 511, 512, 513}) {
-        const setting s = make_setting(2, 2, 0, 32, 1024, {positions});
+        const setting s = make_setting(2, 2, 0, head_dim, 1024, {positions});
         std::vector<column> columns;
         add_last(columns, s, 0, positions < 3 ? positions : 3);
         shuffle();
@@ -474,7 +491,12 @@ int main()
 {
     begin_tests();
     test_head_shapes();
-    test_borders();
+    test_borders(32);
+    if (is_full()) {
+        test_all_head_shapes();
+        for (int32_t head_dim : {64, 96, 128, 160, 192, 224, 256})
+            test_borders(head_dim);
+    }
     test_ragged_steps();
     test_long_contexts();
     test_extremes();

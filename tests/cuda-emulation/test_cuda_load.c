@@ -174,7 +174,7 @@ static void check_load(oct_encoding encoding, int32_t ranks, int32_t rank, size_
     const oct_backend_kind *kind = &oct_cuda_backend_kind;
     oct_backend_offer offer;
     oct_backend *backend = NULL;
-    assert_int_equal(kind->offer(0, 1, &offer), OCT_OK);
+    assert_int_equal(kind->offer(0, 1, false, &offer), OCT_OK);
     assert_int_equal(kind->create(&backend, &program, encodings, matrix_bytes, vectors, zeros, NULL, &options), OCT_OK);
     for (int32_t i = 0; i < program.matrix_count; i++)
         load_matrix(backend, &program.matrices[i], encoding, i, bytes[i], piece_bytes);

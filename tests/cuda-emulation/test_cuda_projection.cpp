@@ -257,7 +257,8 @@ static void test_norm(int64_t width, int columns)
                 sum += m.weights[(size_t)(i * width + k)].value() * value;
                 size += std::fabs(m.weights[(size_t)(i * width + k)].value() * value);
             }
-            // Inputs are rounded to 8 significant bits, 2^-8 each at most; the norm's own roundings are a few u, in 0.01 of that.
+            // Inputs are rounded to 8 significant bits, 2^-8 each at most; the norm's own roundings are a few u, in
+            // 0.01 of that.
             const double allowed = (1.01 * 0x1p-8 + bound_of(plan)) * size + 1e-30,
                          found = prepared[(size_t)(c * rows + i)];
             if (!(std::fabs(found - sum) <= allowed))
@@ -282,7 +283,7 @@ static void test_schedules(oct_encoding encoding)
             set_schedule(seed == 1 ? "lifo" : "random", "lazy");
             check_same("another schedule", run.run(columns, 0, columns > 16), 0, plain, 0, columns, rows, rows);
         }
-        set_schedule("fifo", "eager");
+        restore_schedule();
     }
     // Another grid: as if the device had one multiprocessor, and many.
     const oct_cuda_device own = device;
@@ -322,6 +323,24 @@ static void test_refusals(void)
     oct_failure_clear();
 }
 
+// What main() samples: for an encoding every number of columns with awkward shapes.
+static void test_all(oct_encoding encoding, const std::vector<int> &every)
+{
+    for (int64_t width : {32, 96, 250, 1000, 4384})
+        test_rows(encoding, width, {17, 1}, every, {17, 64, 65, 150});
+    for (int columns : every) {
+        test_granules(encoding, 32, 672, 5, columns);
+        test_granules(encoding, 17, 1000, 64, columns);
+        test_granules(encoding, 48, 96, 64, columns);
+        test_silu(encoding, 320, 24, columns);
+        test_silu(encoding, 1000, 17, columns);
+    }
+    for (int columns : {20, 40, 65})
+        test_silu(encoding, 96, 33, columns);
+    test_granules(encoding, 16, 2048, 64, 65);
+    test_schedules(encoding);
+}
+
 int main(void)
 {
     begin_tests();
@@ -330,6 +349,8 @@ int main(void)
     std::vector<int> every;
     for (int columns = 1; columns <= 16; columns++)
         every.push_back(columns);
+    for (int e = 0; is_full() && e < OCT_ENCODING_COUNT; e++)
+        test_all((oct_encoding)e, every);
     for (int e = 0; e < OCT_ENCODING_COUNT; e++) {
         const oct_encoding encoding = (oct_encoding)e;
         test_rows(encoding, 608, {40, 16, 21}, e == OCT_Q4 ? every : std::vector<int>{1, 5, 9}, {17});

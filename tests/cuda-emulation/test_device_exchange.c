@@ -207,7 +207,8 @@ static void stay_away(void)
 // Of the environment, so a rank without devices has to begin again with it.
 static void lose_devices(char **arguments)
 {
-    if (oct_launch_read().rank != 1 || getenv("CUDA_EMULATION_DEVICES") != NULL)
+    const char *devices = getenv("CUDA_EMULATION_DEVICES");
+    if (oct_launch_read().rank != 1 || (devices != NULL && strcmp(devices, "0") == 0))
         return;
     setenv("CUDA_EMULATION_DEVICES", "0", 1);
     execv("/proc/self/exe", arguments);
@@ -224,6 +225,8 @@ int main(int count, char **arguments)
     const oct_world_options options = oct_world_options_deadline(deadline != NULL ? atof(deadline) : 60);
     oct_status status = oct_world_init(&world, &options);
     if (status == OCT_OK) {
+        const bool is_first = strcmp(mistake, "together") == 0; // all ranks with one device
+        cudaSetDevice(is_first ? 0 : world.rank);               // fails where there is none
         if (strcmp(mistake, "absent") == 0 && world.rank == 1)
             stay_away();
         oct_device_exchange exchange;

@@ -272,10 +272,10 @@ static void devices_are_as_many_as_set(void **state)
 {
     (void)state;
     int count = 7;
-    cuda_emulation::settings.devices = 0; // as without a driver
+    cuda_emulation::settings.devices.clear(); // as without a driver
     assert_int_equal(cudaGetDeviceCount(&count), cudaErrorInsufficientDriver);
     assert_int_equal(count, 7);
-    cuda_emulation::settings.devices = 3;
+    cuda_emulation::settings.devices = {0, 1, 2};
     CUDA(cudaGetDeviceCount(&count));
     assert_int_equal(count, 3);
     cudaDeviceProp first, last;
@@ -287,7 +287,7 @@ static void devices_are_as_many_as_set(void **state)
     assert_int_equal(count, 2);
     assert_int_equal(cudaSetDevice(3), cudaErrorInvalidDevice);
     CUDA(cudaSetDevice(0));
-    cuda_emulation::settings.devices = 1;
+    cuda_emulation::settings.devices = {0};
     (void)cudaGetLastError();
 }
 

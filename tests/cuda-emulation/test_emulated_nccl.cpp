@@ -311,6 +311,8 @@ int main(int count, char **arguments)
     MPI_Init(&count, &arguments);
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+    if (cudaSetDevice(rank) != cudaSuccess)
+        fprintf(stderr, "no device for rank %d (CUDA_EMULATION_DEVICES)\n", rank);
     ncclUniqueId id;
     if (!rank)
         NCCL(ncclGetUniqueId(&id));

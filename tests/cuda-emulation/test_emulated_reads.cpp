@@ -71,11 +71,17 @@ int main(void)
     begin_tests();
     must(oct_cuda_device_read(&device), "device");
     must(oct_cuda_projection_load(&device), "load");
+    std::vector<int> counts = {1, 8, 16};
+    for (int columns = 2; is_full() && columns < 16; columns++)
+        counts.push_back(columns);
     for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
-        for (int columns : {1, 8, 16})
+        for (int columns : counts)
             for (int prepare = 0; prepare < 2; prepare++)
                 check_encoding((oct_encoding)encoding, columns, prepare != 0);
-    for (oct_encoding encoding : {OCT_BF16, OCT_Q8, OCT_Q4, OCT_Q4_1, OCT_Q2})
+    std::vector<oct_encoding> wide = {OCT_BF16, OCT_Q8, OCT_Q4, OCT_Q4_1, OCT_Q2};
+    for (int encoding = 0; is_full() && encoding < OCT_ENCODING_COUNT; encoding++)
+        wide.push_back((oct_encoding)encoding);
+    for (oct_encoding encoding : wide)
         for (int columns : {17, 64, 65, 150, 256})
             check_encoding(encoding, columns, true);
     return end_tests("reads of weights");

@@ -494,7 +494,7 @@ static void agreement_of_the_cpu(void **state)
     assert_string_equal(oct_failure_text(), "this processor has no avx512; use --instructions avx2");
     oct_failure_clear();
     oct_backend_offer own;
-    assert_int_equal(cpu->offer(0, 1, &own), OCT_OK);
+    assert_int_equal(cpu->offer(0, 1, false, &own), OCT_OK);
     assert_int_equal(own.instructions, oct_cpu_level());
     assert_int_equal(own.memory_bytes, 0);
 }

@@ -228,12 +228,48 @@ static void costs_are_kept_up_to_date(void **state)
     oct_controller_destroy(controller);
 }
 
+// Of a step of one sequence with drafts that are surely right; `column_s` is what each column adds. Counts the steps with
+// drafts among `steps`.
+static int32_t steps_with_drafts(oct_controller *controller, int32_t steps, double column_s)
+{
+    const oct_draft sure[7] = {{1, 0.95f, 0, 9}, {2, 0.95f, 0, 9}, {3, 0.95f, 0, 9}, {4, 0.95f, 0, 9},
+                               {5, 0.95f, 0, 9}, {6, 0.95f, 0, 9}, {7, 0.95f, 0, 9}};
+    oct_proposal proposal = {.drafts = sure, .count = 7};
+    int32_t with = 0;
+    for (int32_t i = 0; i < steps; i++) {
+        oct_controller_choose(controller, 1, 7, &proposal, 1);
+        with += proposal.chosen > 0;
+        oct_controller_observe_step(controller, 1 + proposal.chosen, 1 + column_s * proposal.chosen);
+    }
+    return with;
+}
+
+static void a_disturbed_measurement_is_found_out(void **state)
+{
+    (void)state;
+    const double disturbed[] = {1, 6}; // two columns once took six times as long, and no more was measured
+    oct_controller *controller = make(1, 7, disturbed, 2);
+    assert_int_equal(steps_with_drafts(controller, 15, 0.1), 0);
+    assert_int_equal(steps_with_drafts(controller, 1, 0.1), 1);
+    assert_int_equal(steps_with_drafts(controller, 100, 0.1), 100);
+    expect_near(oct_controller_step_cost(controller, 8), 1.7, 0.05);
+    expect_near(oct_controller_step_cost(controller, 1), 1, 0.05);
+    oct_controller_destroy(controller);
+
+    // What is too dear indeed is tried ever more rarely: after 16, 32, 64, … steps.
+    controller = make(1, 7, disturbed, 2);
+    assert_int_equal(steps_with_drafts(controller, 10000, 6), 6 + (10000 - 1008) / 1024);
+    expect_near(oct_controller_step_cost(controller, 1), 1, 0.05);
+    oct_controller_destroy(controller);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(costs_between_points),     cmocka_unit_test(finds_the_best_choice),
         cmocka_unit_test(known_choices),            cmocka_unit_test(acceptance_is_learnt),
         cmocka_unit_test(costs_are_kept_up_to_date),
+        cmocka_unit_test(a_disturbed_measurement_is_found_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -50,15 +50,21 @@ static int32_t agreement(const int32_t *text, int32_t end, const int32_t *contex
 // Follows, in text [count] with room behind it, the places that agree longest with the end of context [context_count].
 // A place is the index of the token after the match. Of the chained lengths the longest that occurs counts, and of it
 // the newest OCT_SUFFIX_LINKS places; where there are fewer places at all that is plainly the longest match.
+// What it found stands in `found` afterwards.
+static struct {
+    int32_t lengths[TEXT], best; // tokens that agree in front of a place; of those that count
+    int32_t first;               // the newest place that all of the proposal stands at
+} found;
+
 static float reference(int32_t *text, int32_t count, const int32_t *context, int32_t context_count,
                        oct_draft_source source, oct_draft *drafts, int32_t *drafted)
 {
-    int32_t lengths[TEXT], longest = 0, best = 0, chained = 1, seen = 0;
+    int32_t *lengths = found.lengths, longest = 0, best = 0, chained = 1, seen = 0;
     for (int32_t place = 1; place < count; place++) {
         lengths[place] = agreement(text, place, context, context_count);
         longest = lengths[place] > longest ? lengths[place] : longest;
     }
-    *drafted = 0;
+    *drafted = found.best = 0;
     if (longest == 0)
         return 0;
     while (chained < 16 && chained * 2 <= longest)
@@ -95,7 +101,97 @@ static float reference(int32_t *text, int32_t count, const int32_t *context, int
         text[count + d] = winner;
         drafts[(*drafted)++] = (oct_draft){winner, probability, (int16_t)source, (int16_t)match};
     }
+    found.best = best;
+    for (int32_t place = 1; place < count; place++)
+        if (lengths[place] == best && memcmp(text + place, text + count, sizeof *text * (size_t)*drafted) == 0)
+            found.first = place;
     return score;
+}
+
+// Cursors as copy_cursors.h says: places are of the last token that was copied.
+typedef struct cursor_reference {
+    int32_t cursors[4], count;
+    float tried, right;
+    int32_t own[MOST], own_count, own_first, near[MOST], near_count, near_first;
+} cursor_reference;
+
+static const cursor_reference no_cursors = {.tried = 4, .right = 3};
+
+static float near_reference(const cursor_reference *r, int32_t *text, int32_t count, oct_draft *drafts,
+                            int32_t *drafted, int32_t *first)
+{
+    float score = 0, cumulative = 1;
+    *drafted = *first = 0;
+    for (int32_t i = 0; i < r->count && *first == 0; i++)
+        for (int32_t place = r->cursors[i] + 1; place <= r->cursors[i] + 32 && place < count && *first == 0; place++)
+            if (found.best > 0 && found.lengths[place] == found.best)
+                *first = place;
+    for (int32_t d = 0; d < MOST && *first > 0; d++) {
+        cumulative *= r->right / r->tried;
+        if (cumulative < 0.05f)
+            break;
+        score += cumulative;
+        text[count + d] = text[*first + d];
+        const int32_t match = found.best + d < OCT_SUFFIX_MATCH ? found.best + d : OCT_SUFFIX_MATCH;
+        drafts[(*drafted)++] =
+            (oct_draft){text[count + d], r->right / r->tried, OCT_DRAFT_SUFFIX_NEAR, (int16_t)match};
+    }
+    return score;
+}
+
+static void remember(const oct_draft *drafts, int32_t count, int32_t *tokens)
+{
+    for (int32_t i = 0; i < count; i++)
+        tokens[i] = drafts[i].token;
+}
+
+// What the sequence text [count] itself should propose.
+static float own_reference(cursor_reference *r, int32_t *text, int32_t count, oct_draft *drafts, int32_t *drafted)
+{
+    oct_draft near[MOST];
+    float score = reference(text, count, text, count, OCT_DRAFT_SUFFIX_OWN, drafts, drafted);
+    r->own_first = found.first;
+    const float near_score = near_reference(r, text, count, near, &r->near_count, &r->near_first);
+    remember(near, r->near_count, r->near);
+    if (r->near_count > 0 && near_score >= score) {
+        memcpy(drafts, near, sizeof *near * (size_t)r->near_count);
+        *drafted = r->near_count;
+        r->own_first = r->near_first;
+        score = near_score;
+    }
+    r->own_count = *drafted;
+    remember(drafts, *drafted, r->own);
+    return score;
+}
+
+static int32_t common(const int32_t *a, int32_t a_count, const int32_t *b, int32_t b_count)
+{
+    int32_t equal = 0;
+    while (equal < a_count && equal < b_count && a[equal] == b[equal])
+        equal++;
+    return equal;
+}
+
+static void learn(cursor_reference *r, const int32_t *tokens, int32_t count)
+{
+    const int32_t run = common(r->own, r->own_count, tokens, count);
+    const int32_t near = common(r->near, r->near_count, tokens, count);
+    if (run >= 2) {
+        const int32_t cursor = r->own_first + run - 1;
+        int32_t kept[5] = {cursor}, kept_count = 1;
+        for (int32_t i = 0; i < r->count; i++)
+            if (r->cursors[i] > cursor + 32 || r->cursors[i] <= cursor - 32)
+                kept[kept_count++] = r->cursors[i];
+        r->count = kept_count < 4 ? kept_count : 4;
+        memcpy(r->cursors, kept, sizeof r->cursors);
+    }
+    r->right += (float)near;
+    r->tried += (float)(near < r->near_count && near < count ? near + 1 : near);
+    if (r->tried > 32) {
+        r->tried /= 2;
+        r->right /= 2;
+    }
+    r->own_count = r->near_count = 0;
 }
 
 static void check_drafts(const oct_draft *drafts, int32_t count, const oct_draft *expected, int32_t expected_count)
@@ -110,35 +206,48 @@ static void check_drafts(const oct_draft *drafts, int32_t count, const oct_draft
     }
 }
 
-// Asks for a whole proposal, and for its beginning too.
+// Asks for a whole proposal, and before that for its beginning.
 static int32_t propose(oct_drafter *drafter, int32_t slot, oct_draft *drafts)
 {
     oct_draft beginning[3];
     int32_t count = -1, few = -1, none = -1;
-    assert_int_equal(drafter->propose(drafter, slot, MOST, drafts, &count), OCT_OK);
     assert_int_equal(drafter->propose(drafter, slot, 0, NULL, &none), OCT_OK);
     assert_int_equal(drafter->propose(drafter, slot, 3, beginning, &few), OCT_OK);
+    assert_int_equal(drafter->propose(drafter, slot, MOST, drafts, &count), OCT_OK);
     assert_int_equal(none, 0);
     assert_true(count >= 0 && count <= MOST && few <= 3 && (few > 0) == (count > 0));
     return count;
 }
 
+// Text goes on as it likes, or for a while as it did somewhere before.
+static void go_on(int32_t *text, int32_t count, int32_t more, int32_t alphabet)
+{
+    fill(text + count, more, alphabet);
+    if (count > 0 && random_below(2) == 0)
+        memmove(text + count, text + random_below(count), sizeof *text * (size_t)more);
+}
+
+static int32_t near_drafts; // proposals from behind a cursor
+
 static void grow_and_compare(int32_t length, int32_t alphabet)
 {
     oct_drafter *drafter = make(1, length, 0);
     int32_t text[TEXT], count = random_below(length + 1), expected_count;
+    cursor_reference cursors = no_cursors;
     oct_draft drafts[MOST], expected[MOST];
     fill(text, count, alphabet);
     assert_int_equal(drafter->begin(drafter, 0, 0, text, count, NULL), OCT_OK);
     for (;;) {
         const int32_t drafted = propose(drafter, 0, drafts);
-        reference(text, count, text, count, OCT_DRAFT_SUFFIX_OWN, expected, &expected_count);
+        own_reference(&cursors, text, count, expected, &expected_count);
         check_drafts(drafts, drafted, expected, expected_count);
+        near_drafts += drafted > 0 && drafts[0].source == OCT_DRAFT_SUFFIX_NEAR;
         if (count == length)
             break;
-        const int32_t room = length - count, more = 1 + random_below(room < 4 ? room : 4);
-        fill(text + count, more, alphabet);
+        const int32_t room = length - count, more = 1 + random_below(room < 9 ? room : 9);
+        go_on(text, count, more, alphabet);
         assert_int_equal(drafter->append(drafter, 0, text + count, more), OCT_OK);
+        learn(&cursors, text + count, more);
         count += more;
     }
     drafter->destroy(drafter);
@@ -148,15 +257,19 @@ static void grow_and_compare(int32_t length, int32_t alphabet)
 static void the_longest_match_of_all(void **state)
 {
     (void)state;
+    near_drafts = 0;
     for (int32_t round = 0; round < 400; round++)
         grow_and_compare(1 + random_below(OCT_SUFFIX_LINKS), 1 + round % 7);
+    assert_in_range(near_drafts, 100, 1000000);
 }
 
 static void the_newest_places_of_a_long_text(void **state)
 {
     (void)state;
+    near_drafts = 0;
     for (int32_t round = 0; round < 12; round++)
         grow_and_compare(500 + random_below(500), 2 + 3 * (round % 4));
+    assert_in_range(near_drafts, 10, 1000000);
 }
 
 static void a_copy_is_proposed_exactly(void **state)
@@ -181,6 +294,40 @@ static void a_copy_is_proposed_exactly(void **state)
             assert_true(copied + i < 20 || drafts[i].probability > 0.9f);
         }
     }
+    drafter->destroy(drafter);
+}
+
+// A table as a list of keys and other values, once more with values of its own: behind each of them, which is foreign to
+// the text, the next key is proposed, although all lines agree alike.
+static void a_copy_goes_on_behind_what_was_changed(void **state)
+{
+    (void)state;
+    enum { LINES = 12, LINE = 6, VALUE = 4 };
+    oct_drafter *drafter = make(1, 2 * LINES * LINE, 0);
+    int32_t text[2 * LINES * LINE], right = 0;
+    oct_draft drafts[MOST];
+    for (int32_t i = 0; i < 2 * LINES * LINE; i++) {
+        const int32_t line = i / LINE % LINES, place = i % LINE;
+        text[i] = place == VALUE ? 1000 + i : place == LINE - 1 ? 1 : 100 + line * LINE + place;
+    }
+    const int32_t half = LINES * LINE;
+    assert_int_equal(drafter->begin(drafter, 0, 0, text, half, NULL), OCT_OK);
+    for (int32_t line = 0; line < LINES; line++) {
+        const int32_t *at = text + half + line * LINE;
+        assert_int_equal(drafter->append(drafter, 0, at, 1), OCT_OK);
+        propose(drafter, 0, drafts);
+        assert_int_equal(drafter->append(drafter, 0, at + 1, VALUE), OCT_OK);
+        propose(drafter, 0, drafts);
+        assert_int_equal(drafter->append(drafter, 0, at + VALUE + 1, 1), OCT_OK);
+        const int32_t count = propose(drafter, 0, drafts);
+        if (line + 1 == LINES)
+            break;
+        assert_true(count >= 4);
+        assert_int_equal(drafts[0].source, OCT_DRAFT_SUFFIX_NEAR);
+        for (int32_t i = 0; i < 4; i++)
+            right += drafts[i].token == at[LINE + i];
+    }
+    assert_int_equal(right, 4 * (LINES - 1));
     drafter->destroy(drafter);
 }
 
@@ -287,6 +434,7 @@ static void own_and_finished_by_brute_force(void **state)
     oct_drafter *drafter = make(SLOTS, LONGEST, oct_suffix_index_bytes(HELD));
     static int32_t all[TEXT], text[SLOTS][LONGEST + MOST], count[SLOTS], all_count;
     int32_t from[OCT_DRAFT_SOURCES] = {0}, since = 0;
+    cursor_reference cursors[SLOTS];
     for (int32_t round = 0; round < 3000; round++) {
         const int32_t slot = random_below(SLOTS), alphabet = 2 + round / 300;
         if (count[slot] > 0 && random_below(6) == 0) {
@@ -307,7 +455,11 @@ static void own_and_finished_by_brute_force(void **state)
         const int32_t more = count[slot] == 0 ? 10 + random_below(30) : 1 + random_below(20);
         if (count[slot] + more > LONGEST)
             continue;
-        fill(text[slot] + count[slot], more, alphabet);
+        go_on(text[slot], count[slot], more, alphabet);
+        if (count[slot] == 0)
+            cursors[slot] = no_cursors;
+        else
+            learn(&cursors[slot], text[slot] + count[slot], more);
         assert_int_equal(count[slot] == 0 ? drafter->begin(drafter, slot, round, text[slot], more, NULL)
                                           : drafter->append(drafter, slot, text[slot] + count[slot], more), OCT_OK);
         count[slot] += more;
@@ -317,8 +469,7 @@ static void own_and_finished_by_brute_force(void **state)
         oct_draft drafts[MOST], own[MOST], other[MOST];
         int32_t own_count, other_count;
         const int32_t drafted = propose(drafter, slot, drafts);
-        const float own_score = reference(text[slot], count[slot], text[slot], count[slot], OCT_DRAFT_SUFFIX_OWN, own,
-                                          &own_count);
+        const float own_score = own_reference(&cursors[slot], text[slot], count[slot], own, &own_count);
         const float other_score = reference(all, all_count, text[slot], count[slot], OCT_DRAFT_SUFFIX_ALL, other,
                                             &other_count);
         if (other_score > own_score)
@@ -421,6 +572,7 @@ int main(void)
         cmocka_unit_test(the_longest_match_of_all),
         cmocka_unit_test(the_newest_places_of_a_long_text),
         cmocka_unit_test(a_copy_is_proposed_exactly),
+        cmocka_unit_test(a_copy_goes_on_behind_what_was_changed),
         cmocka_unit_test(a_list_is_repeated),
         cmocka_unit_test(finished_sequences_are_learnt_and_the_oldest_forgotten),
         cmocka_unit_test(chaining_is_spread),
