@@ -363,6 +363,7 @@ int main(int count, char **arguments)
     oct_status status = oct_world_init(&world, &options);
     if (status == OCT_OK) {
         oct_device_exchange exchange;
+        CUDA(cudaSetDevice(world.rank));
         status = oct_device_exchange_open(&exchange, &world);
         if (status == OCT_OK) {
             run_tests(&exchange, mistake);
