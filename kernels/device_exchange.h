@@ -21,10 +21,20 @@ typedef struct oct_device_memory {
     bool symmetric;
 } oct_device_memory;
 
+// A word in the host's memory that kernels which wait for other ranks look at: WAITS: they wait; LEAVES, said by the
+// host (a peer is lost): they leave without what they waited for; GAVE_UP + rank, said by a kernel: it has left because
+// what it waited for from that rank did not come in time.
+enum { OCT_DEVICE_WAITS = 0, OCT_DEVICE_LEAVES = 1, OCT_DEVICE_GAVE_UP = 2 };
+
 typedef struct oct_device_exchange {
     void *context;
     int32_t ranks, rank;
     bool waits; // gather() waits for the stream and for the other ranks, and cannot be captured
+
+    // Where memory is symmetric and kernels shall exchange by themselves (kernels/cuda/peers.h); abort is NULL where
+    // they cannot. Never written by the backend's host.
+    uint32_t *abort;      // as above, pinned, at this address for the device too
+    uint64_t patience_ns; // how long a kernel waits for another rank; 0: for ever
 
     // Allocates memory for gathers, aligned to 256, zeroed. COLLECTIVE, the same bytes on every rank, in the same
     // order; never while a stream is captured. The exchange owns it and frees it when it is closed. Errors:
@@ -41,8 +51,8 @@ typedef struct oct_device_exchange {
 
     // Polled by the main thread while it waits for the stream; yields the core, and tells the other ranks that this one
     // waits, until oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
-    // Errors: OCT_ERR_LOST where a peer is gone, OCT_ERR_MACHINE where the exchange has failed; the stream may never
-    // end then, and the process leaves without another call to the device.
+    // Errors: OCT_ERR_LOST where a peer is gone or a kernel has given up on it, OCT_ERR_MACHINE where the exchange has
+    // failed; the stream may never end then, and the process leaves without another call to the device.
     oct_status (*check)(void *context);
 } oct_device_exchange;
 

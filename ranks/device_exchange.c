@@ -8,9 +8,11 @@
 
 #include "ranks/communicator.h"
 #include "ranks/device_windows.h"
+#include "ranks/monitor.h"
 
-// A trial moves a node of a column of 8192 elements.
-enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, TRIALS = 20, TRIAL_GATHERS = 10 };
+// A trial moves a node of a column of 8192 elements. Kernels wait a little longer than the monitor, which can say more
+// of a rank that is stuck.
+enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, TRIALS = 20, TRIAL_GATHERS = 10, BEYOND_DEADLINE_S = 1 };
 
 typedef struct memory {
     void *at;
@@ -24,6 +26,7 @@ typedef struct exchange_state {
     memory memories[MEMORIES];
     int32_t memory_count;
     void **pointers;     // of the device, [ranks]; symmetric
+    uint32_t *abort;     // oct_device_exchange.abort
     cudaStream_t stream; // of what is done when it is opened
 } exchange_state;
 
@@ -39,7 +42,15 @@ static oct_status check(void *context)
     exchange_state *state = context;
     oct_wait wait = oct_wait_begin(-1); // its end is the caller's
     const oct_status status = oct_wait_slow(&wait);
-    return status != OCT_OK ? status : oct_communicator_check(&state->communicator);
+    const uint32_t word = state->abort != NULL ? *(volatile uint32_t *)state->abort : OCT_DEVICE_WAITS;
+    if (status != OCT_OK || word == OCT_DEVICE_LEAVES)
+        return OCT_ERR_LOST;
+    if (word >= OCT_DEVICE_GAVE_UP)
+        return oct_fail(OCT_ERR_LOST,
+                        "the device of rank %d has waited in vain for that of rank %d; the job ends (--deadline "
+                        "changes how long that may take)",
+                        state->world->rank, (int)(word - OCT_DEVICE_GAVE_UP));
+    return oct_communicator_check(&state->communicator);
 }
 
 // Waits for the exchange's own stream.
@@ -197,6 +208,28 @@ static oct_status time_gathers(exchange_state *state, const oct_device_memory *f
     return join(state, status);
 }
 
+// Kernels that wait for others need all their blocks to be there, and a word by which the host can call them back.
+// COLLECTIVE.
+static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exchange)
+{
+    int device = 0, cooperative = 0;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device);
+    if (error == cudaSuccess)
+        error = cudaMallocHost((void **)&state->abort, sizeof *state->abort);
+    oct_status status = join(state, check_cuda(error, "preparing exchanges inside kernels"));
+    oct_world_allreduce(state->world, &cooperative, 1, MPI_INT, MPI_MIN);
+    if (status != OCT_OK || !state->symmetric || !cooperative)
+        return status;
+    *state->abort = OCT_DEVICE_WAITS;
+    exchange->abort = state->abort;
+    oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
+    const double deadline_s = state->world->options.deadline_s;
+    exchange->patience_ns = deadline_s > 0 ? (uint64_t)((deadline_s + BEYOND_DEADLINE_S) * 1e9) : 0;
+    return OCT_OK;
+}
+
 static void describe_path(const exchange_state *state, int reach, int64_t gather_ns)
 {
     int version = 0;
@@ -213,7 +246,7 @@ static void describe_path(const exchange_state *state, int reach, int64_t gather
              version / 10000, version / 100 % 100, version % 100, why, TRIAL_BYTES >> 10, (double)gather_ns * 1e-3);
 }
 
-static oct_status open_state(exchange_state *state)
+static oct_status open_state(exchange_state *state, oct_device_exchange *exchange)
 {
     oct_status status = join(state, check_cuda(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking),
                                                "making a stream"));
@@ -223,6 +256,8 @@ static oct_status open_state(exchange_state *state)
     oct_device_memory from, to;
     int64_t gather_ns = 0;
     status = choose_path(state, reach);
+    if (status == OCT_OK)
+        status = allow_kernels(state, exchange);
     if (status == OCT_OK)
         status = allocate(state, TRIAL_BYTES, &from);
     if (status == OCT_OK)
@@ -250,7 +285,7 @@ oct_status oct_device_exchange_open(oct_device_exchange *exchange, oct_world *wo
         status = oct_communicator_create(&state->communicator, world);
     }
     if (status == OCT_OK)
-        status = oct_world_agree(world, open_state(state));
+        status = oct_world_agree(world, open_state(state, exchange));
     if (status != OCT_OK)
         oct_device_exchange_close(exchange);
     return status;
@@ -263,6 +298,9 @@ void oct_device_exchange_close(oct_device_exchange *exchange)
         return;
     for (int32_t i = state->memory_count - 1; i >= 0; i--)
         free_memory(state, &state->memories[i]);
+    oct_monitor_attach_word(NULL);
+    if (state->abort != NULL)
+        cudaFreeHost(state->abort);
     if (state->pointers != NULL)
         cudaFree(state->pointers);
     if (state->stream != NULL)

@@ -20,7 +20,8 @@ static size_t larger(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-// Columns of a step: what was asked for, less where the nodes of a reduction would pass the exchange's room.
+// Columns of a step: what was asked for, less where the nodes of a reduction would pass the exchange's room. Devices
+// with memory of their own exchange nodes there: here go only what ranks sample from.
 static void size_steps(oct_engine *engine, const oct_engine_options *options, size_t *capacity)
 {
     const oct_step_program *program = &engine->shard.program;
@@ -35,12 +36,15 @@ static void size_steps(oct_engine *engine, const oct_engine_options *options, si
     const size_t column_bytes = nodes * (size_t)program->model.hidden * sizeof(float);
     int32_t chunk = options->prefill_chunk > 0 ? options->prefill_chunk : DEFAULT_CHUNK;
     chunk = smaller(chunk, engine->figures.context);
-    if (program->ranks > 1)
+    const bool nodes_here = engine->offer.memory_bytes == 0;
+    if (program->ranks > 1 && nodes_here)
         chunk = smaller(chunk, (int32_t)larger(1, EXCHANGE_LIMIT_BYTES / column_bytes));
     engine->figures.prefill_chunk = chunk;
     const size_t columns = larger((size_t)chunk, larger((size_t)options->step_columns, (size_t)engine->figures.slots));
     engine->figures.step_columns = (int32_t)columns;
-    *capacity = larger(larger(columns * column_bytes, rows * sizeof(float)), columns * sizeof(oct_candidates));
+    *capacity = larger(rows * sizeof(float), columns * sizeof(oct_candidates));
+    if (nodes_here)
+        *capacity = larger(*capacity, columns * column_bytes);
 }
 
 static oct_status allocate_slots(oct_engine *engine)

@@ -40,6 +40,13 @@ bool oct_monitor_found_loss(void)
     return atomic_load_explicit(&loss_found, memory_order_acquire);
 }
 
+static _Atomic(_Atomic uint32_t *) attached;
+
+void oct_monitor_attach_word(_Atomic uint32_t *word)
+{
+    atomic_store(&attached, word);
+}
+
 static shown *part(const struct oct_monitor *monitor, int host_rank)
 {
     return oct_host_memory_part(&monitor->memory, host_rank);
@@ -92,6 +99,9 @@ _Noreturn static void leave(struct oct_monitor *monitor, bool speak)
     }
     atomic_store(&part(monitor, 0)->lost, 1);
     atomic_store_explicit(&loss_found, true, memory_order_release);
+    _Atomic uint32_t *word = atomic_load(&attached);
+    if (word != NULL)
+        atomic_store(word, 1);
     const int64_t until_ns = oct_now_ns() + LEAVE_NS;
     oct_world_rescue(); // the main thread may be where it cannot
     const int64_t left_ns = until_ns - oct_now_ns();

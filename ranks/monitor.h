@@ -21,6 +21,10 @@ void oct_monitor_stop(oct_world *world);
 // True once a verdict has been found, on any rank of the host.
 bool oct_monitor_found_loss(void);
 
+// A word that becomes 1 when a verdict has been found, whatever the main thread is doing then: for those who wait and
+// cannot ask (kernels on a device). NULL: none any more. LOCAL, main thread; one word a process.
+void oct_monitor_attach_word(_Atomic uint32_t *word);
+
 // True for the first caller of the host's ranks, which then speaks for the host. LOCAL.
 bool oct_monitor_may_speak(struct oct_monitor *monitor);
 

@@ -38,8 +38,7 @@ static void measure(const oct_step_program *program, const size_t *matrix_bytes,
         *sizes = (oct_backend_sizes){.weights = backend.weights_bytes,
                                      .kv_cache = backend.kv_cache_bytes,
                                      .buffers = backend.buffers_bytes + backend.staging_bytes};
-        if (program->ranks > 1)
-            sizes->buffers += oct_cuda_gather_bytes(program, backend.piece_columns) * (1 + (size_t)program->ranks);
+        sizes->buffers += oct_cuda_exchange_bytes(program, backend.exchange, backend.piece_columns);
     }
     end(&backend);
 }
@@ -154,30 +153,19 @@ static oct_status open_device(oct_cuda_backend *backend)
     return status;
 }
 
-// COLLECTIVE: whatever has failed on this rank, the others wait for it here.
-static oct_status allocate_exchange(oct_cuda_backend *backend)
-{
-    const oct_device_exchange *exchange = backend->exchange;
-    if (exchange == NULL)
-        return OCT_OK;
-    const size_t bytes = oct_cuda_gather_bytes(backend->program, oct_cuda_piece_columns(&backend->options));
-    const oct_status status = exchange->allocate(exchange->context, bytes, &backend->nodes);
-    const oct_status all = exchange->allocate(exchange->context, bytes * (size_t)exchange->ranks, &backend->gathered);
-    return status != OCT_OK ? status : all;
-}
-
 static oct_status create(oct_backend **out, const oct_step_program *program, const oct_encoding *encodings,
                          const size_t *matrix_bytes, const float *const *vectors, const float *rope,
                          const oct_exchange *exchange, const oct_backend_options *options)
 {
     (void)matrix_bytes;
-    (void)exchange;
     oct_cuda_backend *backend = calloc(1, sizeof *backend);
     if (backend == NULL)
         return oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     backend->base.kind = &oct_cuda_backend_kind;
+    backend->host_exchange = exchange;
     oct_status status = begin(backend, program, options);
-    const oct_status exchanged = allocate_exchange(backend);
+    // Whatever has failed on this rank, the others wait for it here.
+    const oct_status exchanged = oct_cuda_exchange_allocate(backend);
     if (status == OCT_OK)
         status = exchanged;
     if (status == OCT_OK && program->ranks > 1 && backend->exchange == NULL)

@@ -87,16 +87,6 @@ oct_cuda_cache oct_cuda_cache_of(const oct_cuda_backend *backend)
                             .head_dim = program->model.head_dim};
 }
 
-size_t oct_cuda_gather_bytes(const oct_step_program *program, int32_t columns)
-{
-    int32_t nodes = 1; // the embedding's rows
-    for (int32_t rank = 0; rank < program->ranks; rank++) {
-        nodes = (int32_t)larger((size_t)nodes, (size_t)program->attention_finish.nodes_of_rank[rank]);
-        nodes = (int32_t)larger((size_t)nodes, (size_t)program->ffn_finish.nodes_of_rank[rank]);
-    }
-    return (size_t)nodes * (size_t)columns * (size_t)program->model.hidden * sizeof(float);
-}
-
 // The most bytes that prepared inputs take, of all projections.
 static size_t prepared_bytes(const oct_cuda_backend *backend)
 {
@@ -143,6 +133,8 @@ static void lay_out_buffers(oct_cuda_backend *backend, arena *a)
         backend->vectors[i] = take(a, (size_t)program->vectors[i].size * sizeof(float));
     backend->rope = take(a, (size_t)options->context * (size_t)program->model.rope_dims * sizeof(float));
     backend->residual = take(a, columns * (size_t)program->model.hidden * sizeof(float));
+    if (program->ranks > 1)
+        backend->squares = take(a, columns * oct_cuda_squares_count(program->model.hidden) * sizeof(float));
     backend->qkv = take(a, columns * (size_t)program->qkv_width * sizeof(float));
     backend->attention = take(a, columns * (size_t)program->attention_width * sizeof(float));
     backend->inner = take(a, columns * (size_t)program->inner_width * sizeof(float));
@@ -153,6 +145,7 @@ static void lay_out_buffers(oct_cuda_backend *backend, arena *a)
     backend->selection_scratch =
         take(a, oct_cuda_selection_scratch_bytes((int32_t)program->logits_width, options->max_logit_columns));
     backend->descriptor = take(a, backend->descriptor_bytes);
+    backend->peers.step = (const uint32_t *)(void *)backend->descriptor;
     backend->biases = take(a, (size_t)backend->adjustments.bias_capacity * sizeof *backend->biases);
     backend->penalties = take(a, (size_t)backend->adjustments.penalty_capacity * sizeof *backend->penalties);
     backend->touched = take(a, sizeof *backend->touched);
@@ -211,8 +204,8 @@ void oct_cuda_memory_count(oct_cuda_backend *backend)
     backend->piece_columns = columns;
     backend->pieces = (options->max_columns + columns - 1) / columns;
     const int32_t logit_columns = smaller(options->max_logit_columns, columns);
-    const size_t bytes =
-        oct_cuda_sampled_bytes(logit_columns) + oct_cuda_step_bytes(columns, logit_columns, options->context);
+    const size_t bytes = OCT_CUDA_NUMBER_BYTES + oct_cuda_sampled_bytes(logit_columns) +
+                         oct_cuda_step_bytes(columns, logit_columns, options->context);
     backend->descriptor_bytes = (bytes + 15) / 16 * 16;
     size_adjustments(backend);
     arena buffers = {0}, pinned = {0}, staging = {0}, pinned_staging = {0};

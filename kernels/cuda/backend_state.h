@@ -7,6 +7,7 @@
 #include "kernels/backend.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/head.h"
+#include "kernels/cuda/peers.h"
 #include "kernels/cuda/projection.h"
 #include "kernels/cuda/step.h"
 
@@ -70,11 +71,15 @@ typedef struct oct_cuda_backend {
 
     uint8_t *weights, *kv_cache, *buffers, *pinned, *pinned_staging, *staging;
     size_t weights_bytes, kv_cache_bytes, buffers_bytes, pinned_bytes, staging_bytes, pinned_staging_bytes;
-    oct_device_memory nodes, gathered; // of the exchange: what this rank says, and what all have said
+    oct_cuda_peers peers;              // where kernels exchange by themselves
+    size_t two_shot_bytes;             // nodes of a rank that are larger than this go in two shots
+    const oct_exchange *host_exchange; // of small things
+    oct_device_memory nodes, gathered; // where they do not: what this rank says, and what all have said
 
     // Buffers on the device.
     float **vectors; // host array, [vector_count]
     float *rope;
+    float *squares;                            // of the residual where kernels exchange, by group
     float *residual, *qkv, *attention, *inner; // [piece_columns][…], as in runtime/step_program.h
     float *logits;                             // [max_logit_columns][logits_width]
     uint16_t *queries;
@@ -84,7 +89,7 @@ typedef struct oct_cuda_backend {
     size_t arrivals_bytes;
     uint32_t *touched; // of touch()
     void *selection_scratch;
-    uint8_t *descriptor; // sampled columns and the step of a piece
+    uint8_t *descriptor; // the number of a piece, its sampled columns and its step
     oct_logit_bias *biases;
     oct_cuda_penalty *penalties;
     uint8_t *second_pass; // sampled columns of the whole step, then the maxima of the whole vocabulary
@@ -97,6 +102,7 @@ typedef struct oct_cuda_backend {
     float *host_maxima;               // behind them: sent with them
     uint8_t *host_results;
     size_t descriptor_bytes; // of the largest piece
+    uint32_t piece_number;   // of the last piece, the same on all ranks
 
     cudaGraphExec_t graphs[OCT_CUDA_GRAPHS]; // NULL where steps are never so wide
 
@@ -134,14 +140,35 @@ oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend);
 void oct_cuda_memory_free(oct_cuda_backend *backend);
 void oct_cuda_staging_free(oct_cuda_backend *backend);
 
-// Bytes of the sampled columns in front of a descriptor's step.
+// In front of a descriptor: its number. Then the bytes of the sampled columns, in front of its step.
+enum { OCT_CUDA_NUMBER_BYTES = 16 };
 size_t oct_cuda_sampled_bytes(int32_t logit_columns);
 
 // The KV cache and the heads of this rank as kernels see them.
 oct_cuda_cache oct_cuda_cache_of(const oct_cuda_backend *backend);
 
-// Of the nodes of a reduction, and of a gather: bytes that every rank sends for so many columns, the same on all.
-size_t oct_cuda_gather_bytes(const oct_step_program *program, int32_t columns);
+// Memory of the exchange: its bytes for so many columns; allocates it, COLLECTIVE.
+size_t oct_cuda_exchange_bytes(const oct_step_program *program, const oct_device_exchange *exchange, int32_t columns);
+oct_status oct_cuda_exchange_allocate(oct_cuda_backend *backend);
+
+// Whether kernels exchange by themselves. Otherwise what follows gathers.
+bool oct_cuda_kernels_exchange(const oct_cuda_backend *backend);
+
+// Several ranks: where the embedding writes its rows; from there to the residual of all. COLLECTIVE.
+float *oct_cuda_embedded_rows(const oct_cuda_backend *backend);
+oct_status oct_cuda_share_rows(oct_cuda_backend *backend, const oct_cuda_piece *piece);
+
+// The reduction behind a projection along K: as part of its kernel; or by a gather of what it has written. COLLECTIVE.
+oct_status oct_cuda_plan_exchange(const oct_cuda_backend *backend, const oct_operation *operation, int32_t columns,
+                                  oct_cuda_reduction *reduction);
+oct_status oct_cuda_gather_nodes(oct_cuda_backend *backend, const oct_operation *operation, int32_t columns);
+
+// Tries reductions of one column and of many, in one shot and two, and chooses from which size on they go in two; says
+// what they cost. COLLECTIVE; before steps are prepared. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
+oct_status oct_cuda_try_reductions(oct_cuda_backend *backend);
+
+// Says that what was launched since the last mark belongs to an operation, or (OCT_OP_COUNT) to the exchange.
+oct_status oct_cuda_mark(oct_cuda_backend *backend, int kind);
 
 // Launches the whole program for a piece in the backend's stream. Can be captured.
 oct_status oct_cuda_walk(oct_cuda_backend *backend, const oct_cuda_piece *piece);

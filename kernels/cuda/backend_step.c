@@ -37,7 +37,9 @@ static oct_status wait_for_stream(oct_cuda_backend *backend, const char *doing)
 
 oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing)
 {
-    const oct_status status = wait_for_stream(backend, doing);
+    oct_status status = wait_for_stream(backend, doing);
+    if (status == OCT_OK && oct_cuda_kernels_exchange(backend) && *backend->peers.abort != OCT_DEVICE_WAITS)
+        status = backend->exchange->check(backend->exchange->context);
     if (backend->exchange != NULL)
         oct_progress_wait_end();
     backend->is_stuck = status != OCT_OK;
@@ -50,9 +52,9 @@ static oct_cuda_piece make_piece(const oct_cuda_backend *backend, int32_t column
                                  int32_t results)
 {
     oct_cuda_piece piece = {.columns = columns, .logit_columns = logit_columns};
-    piece.sampled = (const oct_cuda_sampled_column *)(const void *)backend->descriptor;
-    piece.step =
-        oct_cuda_step_place(backend->descriptor + oct_cuda_sampled_bytes(logit_columns), columns, logit_columns);
+    uint8_t *sampled = backend->descriptor + OCT_CUDA_NUMBER_BYTES;
+    piece.sampled = (const oct_cuda_sampled_column *)(const void *)sampled;
+    piece.step = oct_cuda_step_place(sampled + oct_cuda_sampled_bytes(logit_columns), columns, logit_columns);
     piece.logits = backend->logits + first * backend->program->logits_width;
     piece.results = oct_cuda_results_place(backend->results, results);
     piece.results.hashes += first;
@@ -65,14 +67,16 @@ static oct_cuda_piece make_piece(const oct_cuda_backend *backend, int32_t column
 static oct_status send_descriptor(oct_cuda_backend *backend, uint8_t *host, const oct_step *step, int32_t first,
                                   const oct_cuda_piece *piece)
 {
-    oct_cuda_sampled_column *sampled = (oct_cuda_sampled_column *)(void *)host;
+    oct_cuda_sampled_column *sampled = (oct_cuda_sampled_column *)(void *)(host + OCT_CUDA_NUMBER_BYTES);
     const size_t sampled_bytes = oct_cuda_sampled_bytes(piece->logit_columns);
+    *(uint32_t *)(void *)host = ++backend->piece_number;
     memset(sampled, 0, sampled_bytes);
     memcpy(sampled, backend->sampled + first, (size_t)step->logit_columns * sizeof *sampled);
-    const oct_cuda_step to = oct_cuda_step_place(host + sampled_bytes, piece->columns, piece->logit_columns);
+    const size_t front = OCT_CUDA_NUMBER_BYTES + sampled_bytes;
+    const oct_cuda_step to = oct_cuda_step_place(host + front, piece->columns, piece->logit_columns);
     const oct_cuda_heads heads = oct_cuda_heads_of(backend->program);
     const int32_t run = oct_cuda_run_columns(&heads, backend->program->model.head_dim, piece->columns);
-    const size_t bytes = sampled_bytes + oct_cuda_step_write(&to, step, run);
+    const size_t bytes = front + oct_cuda_step_write(&to, step, run);
     return oct_cuda_check(cudaMemcpyAsync(backend->descriptor, host, bytes, cudaMemcpyHostToDevice, backend->stream),
                           "sending a step");
 }
@@ -157,7 +161,7 @@ static oct_status capture(oct_cuda_backend *backend, int g)
 oct_status oct_cuda_prepare_steps(oct_backend *base)
 {
     oct_cuda_backend *backend = oct_cuda_backend_of(base);
-    oct_status status = OCT_OK;
+    oct_status status = oct_cuda_try_reductions(backend);
     for (int g = 0; g < OCT_CUDA_GRAPHS && has_graph(backend, g) && status == OCT_OK; g++)
         status = capture(backend, g);
     return status == OCT_OK ? oct_cuda_wait(backend, "preparing steps") : status;
@@ -266,6 +270,8 @@ oct_status oct_cuda_run_step(oct_backend *base, const oct_step *step, uint64_t *
     backend->exchange_rounds = 0;
     oct_status status = describe_columns(backend, step);
     const int g = graph_for(backend, step);
+    if (backend->exchange != NULL)
+        oct_progress_wait_begin(-1); // a launch may wait for the GPU, and that for other ranks
     if (status == OCT_OK)
         status = g >= 0 ? run_graph(backend, step, g) : run_pieces(backend, step);
     if (status == OCT_OK)

@@ -7,8 +7,7 @@
 #include "kernels/cuda/reduction.h"
 #include "runtime/progress.h"
 
-// Says that what was launched since the last mark belongs to an operation, or (OCT_OP_COUNT) to the exchange.
-static oct_status mark(oct_cuda_backend *backend, int kind)
+oct_status oct_cuda_mark(oct_cuda_backend *backend, int kind)
 {
     if (backend->times == NULL)
         return OCT_OK;
@@ -67,49 +66,31 @@ static oct_status project_rows(const oct_cuda_backend *backend, const oct_operat
 static oct_cuda_input residual_input(const oct_cuda_backend *backend, const oct_operation *operation, int32_t columns)
 {
     const oct_model *model = &backend->program->model;
+    const bool reduced = operation->kind != OCT_OP_QKV || operation->layer > 0; // not embedded
     return (oct_cuda_input){.x = backend->residual,
                             .stride = model->hidden,
                             .width = model->hidden,
                             .columns = columns,
                             .norm = vector_of(backend, operation->vectors[0]),
+                            .squares = oct_cuda_kernels_exchange(backend) && reduced ? backend->squares : NULL,
                             .epsilon = model->norm_epsilon};
-}
-
-static oct_status gather(oct_cuda_backend *backend, size_t bytes)
-{
-    const oct_device_exchange *exchange = backend->exchange;
-    const oct_status status =
-        exchange->gather(exchange->context, backend->stream, backend->nodes.own, backend->gathered.own, bytes);
-    return status == OCT_OK ? mark(backend, OCT_OP_COUNT) : status;
-}
-
-static const float *gathered_of(const oct_cuda_backend *backend, int32_t rank, size_t bytes)
-{
-    return (const float *)(const void *)((const uint8_t *)backend->gathered.own + (size_t)rank * bytes);
 }
 
 static oct_status embed(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
 {
     const oct_step_program *program = backend->program;
     const oct_cuda_shard_matrix *matrix = &backend->matrices[operation->matrices[0]];
-    const size_t bytes = (size_t)piece->columns * (size_t)program->model.hidden * sizeof(float);
     const oct_cuda_embedding embedding = {.step = piece->step,
                                           .weights = matrix->weights,
                                           .encoding = matrix->encoding,
                                           .tiles = program->vocabulary_tiles,
                                           .hidden = program->model.hidden,
-                                          .rows = backend->exchange != NULL ? backend->nodes.own : backend->residual};
+                                          .rows = oct_cuda_embedded_rows(backend)};
     oct_status status = oct_cuda_embed(&embedding, backend->stream);
     if (status != OCT_OK || backend->exchange == NULL)
         return status;
-    oct_cuda_row_choice choice = {.step = piece->step, .hidden = program->model.hidden, .residual = backend->residual};
-    oct_cuda_set_token_owners(&choice, program);
-    for (int32_t rank = 0; rank < program->ranks; rank++)
-        choice.rows_of_rank[rank] = gathered_of(backend, rank, bytes);
-    status = mark(backend, OCT_OP_EMBED);
-    if (status == OCT_OK)
-        status = gather(backend, bytes);
-    return status == OCT_OK ? oct_cuda_choose_rows(&choice, backend->stream) : status;
+    status = oct_cuda_mark(backend, OCT_OP_EMBED);
+    return status == OCT_OK ? oct_cuda_share_rows(backend, piece) : status;
 }
 
 static oct_status project_qkv(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
@@ -167,55 +148,39 @@ static oct_status attend(oct_cuda_backend *backend, const oct_operation *operati
     return oct_cuda_attend(&backend->device, &a, backend->stream);
 }
 
-// Several ranks: gathers the nodes of all, and adds the root to the residual.
-static oct_status reduce(oct_cuda_backend *backend, const oct_tree_finish *tree, int32_t columns)
-{
-    const oct_step_program *program = backend->program;
-    const int32_t hidden = program->model.hidden;
-    int32_t most = 0;
-    for (int32_t rank = 0; rank < program->ranks; rank++)
-        most = tree->nodes_of_rank[rank] > most ? tree->nodes_of_rank[rank] : most;
-    const size_t bytes = (size_t)most * (size_t)columns * (size_t)hidden * sizeof(float);
-    const float *of_rank[OCT_MAX_RANKS];
-    for (int32_t rank = 0; rank < program->ranks; rank++)
-        of_rank[rank] = gathered_of(backend, rank, bytes);
-    oct_cuda_finish finish;
-    oct_cuda_plan_finish(&finish, tree, of_rank, program->ranks, columns, hidden, backend->residual);
-    const oct_status status = gather(backend, bytes);
-    return status == OCT_OK ? oct_cuda_finish_tree(&finish, backend->stream) : status;
-}
-
-// A projection along K: one rank adds the root to the residual at once; several exchange their nodes first.
+// A projection along K: one rank adds the root to the residual at once; several reduce their nodes in the same kernel,
+// or exchange them first.
 static oct_status project_nodes(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece,
-                                const float *x, int64_t stride, const oct_tree_finish *tree)
+                                const float *x, int64_t stride)
 {
     const oct_cuda_shard_matrix *matrix = &backend->matrices[operation->matrices[0]];
     const int32_t segments = matrix->plan.segment_count;
-    const bool alone = backend->exchange == NULL;
+    const bool alone = backend->exchange == NULL, reduces = oct_cuda_kernels_exchange(backend);
     oct_cuda_projection p = {
         .plan = matrix->plan,
         .input = {.x = x, .stride = stride, .columns = piece->columns},
         .matrices = {{matrix->weights, matrix->rows, alone ? backend->residual : backend->nodes.own}},
         .matrix_count = 1,
-        .epilogue = alone ? OCT_CUDA_ADD : OCT_CUDA_NODES,
+        .epilogue = alone ? OCT_CUDA_ADD : reduces ? OCT_CUDA_REDUCE : OCT_CUDA_NODES,
         .out_stride = backend->program->model.hidden};
-    oct_status status = OCT_OK;
-    if (segments > 0) {
+    oct_status status =
+        reduces ? oct_cuda_plan_exchange(backend, operation, piece->columns, &p.reduction) : OCT_OK;
+    if (status == OCT_OK && segments > 0) {
         bool prepared = false;
         p.input.width = p.plan.segments[segments - 1].last - p.plan.segments[0].first;
         status = prepare_input(backend, &p, &prepared);
-        if (status == OCT_OK)
-            status = oct_cuda_project(&backend->device, &p, backend->stream);
     }
-    if (status == OCT_OK && !alone)
-        status = mark(backend, (int)operation->kind);
-    return status == OCT_OK && !alone ? reduce(backend, tree, piece->columns) : status;
+    if (status == OCT_OK)
+        status = oct_cuda_project(&backend->device, &p, backend->stream);
+    if (status != OCT_OK || alone || reduces)
+        return status;
+    status = oct_cuda_mark(backend, (int)operation->kind);
+    return status == OCT_OK ? oct_cuda_gather_nodes(backend, operation, piece->columns) : status;
 }
 
 static oct_status project_output(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
 {
-    return project_nodes(backend, operation, piece, backend->attention, backend->program->attention_width,
-                         &backend->program->attention_finish);
+    return project_nodes(backend, operation, piece, backend->attention, backend->program->attention_width);
 }
 
 static oct_status gate_up(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
@@ -247,8 +212,7 @@ static oct_status gate_up(oct_cuda_backend *backend, const oct_operation *operat
 
 static oct_status project_down(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
 {
-    return project_nodes(backend, operation, piece, backend->inner, backend->program->inner_width,
-                         &backend->program->ffn_finish);
+    return project_nodes(backend, operation, piece, backend->inner, backend->program->inner_width);
 }
 
 oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const oct_cuda_piece *piece)
@@ -297,7 +261,7 @@ oct_status oct_cuda_walk(oct_cuda_backend *backend, const oct_cuda_piece *piece)
         const oct_operation *operation = &program->operations[i];
         oct_status status = launches[operation->kind](backend, operation, piece);
         if (status == OCT_OK)
-            status = mark(backend, (int)operation->kind);
+            status = oct_cuda_mark(backend, (int)operation->kind);
         if (status != OCT_OK)
             return status;
         oct_progress_bump();

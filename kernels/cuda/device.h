@@ -25,6 +25,7 @@
 #define OCT_DEVICE static __device__ __forceinline__
 
 #define OCT_WARP 32
+#define OCT_BLOCK_THREADS 256 // that a body is called by
 #define OCT_WARP_MASK 0xffffffffu
 
 #include "kernels/cuda/instructions.h"
@@ -106,6 +107,21 @@ template <class T> OCT_DEVICE void oct_store(void *at, T value)
 #else
     *static_cast<T *>(at) = value;
 #endif
+}
+
+// The place of a block among those that share an operation's work. Every operation of a step is a function of its
+// operands, a place and shared memory (its body): a kernel of its own calls it with the place that its launch gives it,
+// a grid that stays (persistent.cu) with one place after another. A body leaves nothing in flight, and may return
+// without a barrier: who calls it again puts one between.
+typedef struct oct_place {
+    int32_t x, y, z;                      // this block, as blockIdx
+    int32_t blocks_x, blocks_y, blocks_z; // all of them, as gridDim
+} oct_place;
+
+OCT_DEVICE oct_place oct_place_of_launch(void)
+{
+    return {static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y), static_cast<int32_t>(blockIdx.z),
+            static_cast<int32_t>(gridDim.x),  static_cast<int32_t>(gridDim.y),  static_cast<int32_t>(gridDim.z)};
 }
 
 OCT_DEVICE int oct_lane(void)

@@ -1,14 +1,10 @@
 // The input of matrices made once in global memory: for wide steps, and where it is too large for each block.
 #include "kernels/cuda/input.h"
 
-enum { PREPARE_THREADS = 256 };
-
-// A column a block.
-__global__ void __launch_bounds__(PREPARE_THREADS) oct_prepare_kernel(oct_cuda_input input)
+__global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_prepare_kernel(const __grid_constant__ oct_cuda_input input)
 {
     DYN_SHARED(float, scratch);
-    oct_prepare_columns(input, static_cast<int>(blockIdx.x), 1, scratch,
-                        oct_prepared_at(input.prepared, input.width, input.columns));
+    oct_prepare_body(input, oct_place_of_launch(), scratch);
 }
 
 size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns)
@@ -25,6 +21,6 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
     const size_t scratch =
         input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
     return oct_cuda_check(oct_launch(oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
-                                     dim3(PREPARE_THREADS), scratch, stream, OCT_LAUNCH_PLAIN, *input),
+                                     dim3(OCT_BLOCK_THREADS), scratch, stream, OCT_LAUNCH_PLAIN, *input),
                           "launching the preparation of a matrix's input");
 }

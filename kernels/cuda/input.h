@@ -49,17 +49,31 @@ typedef struct oct_prepared {
     int columns, columns8;
 } oct_prepared;
 
-// The row of x that holds column c, or NULL: zeros.
+// Which row of x holds column c, −1: none, it is zero.
+OCT_DEVICE int oct_input_row_number(const oct_cuda_input &input, int c)
+{
+    return input.column_of == nullptr ? c : input.column_of[c];
+}
+
 OCT_DEVICE const float *oct_input_row(const oct_cuda_input &input, int c)
 {
-    const int row = input.column_of == nullptr ? c : input.column_of[c];
+    const int row = oct_input_row_number(input, c);
     return row < 0 ? nullptr : input.x + row * input.stride;
+}
+
+// The sums of blocks of 64 that a reduction has left.
+OCT_DEVICE void oct_take_squares(const oct_cuda_input &input, int begin, int count, int blocks, int leaves, float *sums)
+{
+    for (int i = static_cast<int>(threadIdx.x); i < count * blocks; i += static_cast<int>(blockDim.x)) {
+        const int c = i / blocks, block = i % blocks, row = oct_input_row_number(input, begin + c);
+        sums[c * leaves + oct_norm_leaf(block, blocks, leaves)] = row < 0 ? 0.0f : input.squares[row * blocks + block];
+    }
 }
 
 // Sums of squares of the columns [begin, begin + count): sums [count][leaves]. One half of a warp takes a block of 64
 // elements: lane j adds the squares of elements j, j + 16, j + 32, j + 48, then lanes 8, 4, 2 and 1 apart are added;
-// the blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier; sums[c][0]
-// is the result.
+// the blocks are added by the halving tree. An absent leaf is −0, which changes nothing. Ends with a barrier;
+// sums[c][0] is the result.
 OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count, float *sums)
 {
     const int leaves = oct_norm_leaves(input.width), blocks = (input.width + OCT_NORM_BLOCK - 1) / OCT_NORM_BLOCK;
@@ -67,8 +81,10 @@ OCT_DEVICE void oct_norm_sums(const oct_cuda_input &input, int begin, int count,
     for (int i = thread; i < count * leaves; i += threads)
         sums[i] = -0.0f;
     __syncthreads();
+    if (input.squares != nullptr)
+        oct_take_squares(input, begin, count, blocks, leaves, sums);
     const int lane = thread % 16, halves = threads / 16;
-    for (int at = 0; at < count * blocks; at += halves) {
+    for (int at = 0; input.squares == nullptr && at < count * blocks; at += halves) {
         const int task = at + thread / 16, c = task / blocks, block = task % blocks;
         const float *row = task < count * blocks ? oct_input_row(input, begin + c) : nullptr;
         float sum = 0;
@@ -152,6 +168,12 @@ static inline __host__ __device__ oct_prepared oct_prepared_at(void *memory, int
     prepared.columns = columns;
     prepared.columns8 = oct_columns_by_8(columns);
     return prepared;
+}
+
+// A column a block; scratch [oct_norm_leaves(width)] where there is a norm.
+OCT_DEVICE void oct_prepare_body(const oct_cuda_input &input, const oct_place &place, float *scratch)
+{
+    oct_prepare_columns(input, place.x, 1, scratch, oct_prepared_at(input.prepared, input.width, input.columns));
 }
 
 #endif

@@ -69,6 +69,15 @@ OCT_DEVICE uint32_t atom_add_acq_rel_gpu(uint32_t *global, uint32_t value)
     return before;
 }
 
+// A clock of nanoseconds, the same on all multiprocessors; it may stand still for a microsecond (10, special
+// registers).
+OCT_DEVICE uint64_t globaltimer(void)
+{
+    uint64_t ns;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(ns));
+    return ns;
+}
+
 // 16 bytes from global to shared memory, of which `valid` are read and the rest are zero (9.7.9.25.3, cp.async).
 OCT_DEVICE void cp_async16(void *shared, const void *global, uint32_t valid)
 {

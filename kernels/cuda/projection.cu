@@ -51,7 +51,7 @@ static oct_status check(const oct_cuda_projection *p)
         return oct_fail(OCT_ERR_INTERNAL,
                         "a projection of %d matrices with epilogue %d, expected as many as it takes, of one shape",
                         static_cast<int>(p->matrix_count), static_cast<int>(p->epilogue));
-    if (p->plan.nodes != 1 && p->epilogue != OCT_CUDA_NODES)
+    if (p->plan.nodes != 1 && p->epilogue != OCT_CUDA_NODES && p->epilogue != OCT_CUDA_REDUCE)
         return oct_fail(OCT_ERR_INTERNAL, "a projection with %d nodes and epilogue %d, expected one node",
                         static_cast<int>(p->plan.nodes), static_cast<int>(p->epilogue));
     if (p->input.columns < 1 || p->input.columns > OCT_CUDA_MAX_COLUMNS)
@@ -62,8 +62,8 @@ static oct_status check(const oct_cuda_projection *p)
 
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
 {
-    if (p->plan.segment_count == 0)
-        return OCT_OK; // a rank without a granule publishes nothing
+    if (p->plan.segment_count == 0) // a rank without a granule publishes nothing
+        return p->epilogue == OCT_CUDA_REDUCE ? oct_cuda_reduce(device, &p->reduction, stream) : OCT_OK;
     const oct_status status = check(p);
     if (status != OCT_OK)
         return status;
@@ -90,5 +90,7 @@ uint64_t oct_cuda_project_bytes(const oct_cuda_projection *p)
             bytes += columns * rows * sizeof(float) * static_cast<uint64_t>(p->plan.nodes) *
                      (p->epilogue == OCT_CUDA_ADD || p->epilogue == OCT_CUDA_SILU_OF_OUT ? 2 : 1);
     }
+    if (p->epilogue == OCT_CUDA_REDUCE && columns <= OCT_CUDA_NARROW_COLUMNS)
+        bytes += oct_cuda_reduce_bytes(&p->reduction);
     return bytes;
 }

@@ -10,6 +10,7 @@
 #define OCT_KERNELS_CUDA_PROJECTION_H
 
 #include "kernels/cuda/kernels.h"
+#include "kernels/cuda/peers.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -58,6 +59,8 @@ typedef struct oct_cuda_input {
     int32_t columns;          // 1 … OCT_CUDA_MAX_COLUMNS
     const int32_t *column_of; // [columns] where column c stands in x, −1: it is zero; NULL: c itself
     const float *norm;        // [width] weights of an RMS norm, or NULL
+    const float *squares;     // NULL, or [..][width / 64, rounded up]: sums of squares of x's blocks of 64, left by a
+                              // reduction (peers.h), so that the norm does not add them up again
     float epsilon;
     void *prepared; // NULL: made in shared memory by each block; else by oct_cuda_prepare() in
                     // oct_cuda_prepared_bytes(), aligned to 16
@@ -78,7 +81,9 @@ typedef enum oct_cuda_epilogue {
     OCT_CUDA_SILU_OF_OUT,   // one matrix, up, where out[0] holds the gates: silu(out[0]) · up → out[0]; as above where
                             // gate and up have different encodings
     OCT_CUDA_NODES,         // one matrix: node n → out[0][(n · columns + column) · stride + row]
-    OCT_CUDA_ADD            // one matrix, one node: added to out[0][column · stride + row]
+    OCT_CUDA_ADD,           // one matrix, one node: added to out[0][column · stride + row]
+    OCT_CUDA_REDUCE         // one matrix: its nodes are added to those of the other ranks, the root to the residual of
+                            // `reduction` (peers.h); out is not used
 } oct_cuda_epilogue;
 
 typedef struct oct_cuda_matrix {
@@ -95,6 +100,7 @@ typedef struct oct_cuda_projection {
     int32_t matrix_count;
     oct_cuda_epilogue epilogue;
     int64_t out_stride;
+    oct_cuda_reduction reduction;
 } oct_cuda_projection;
 
 // True where the input is narrow and small enough to be made in shared memory, so that it needs no oct_cuda_prepare().
@@ -103,8 +109,10 @@ bool oct_cuda_input_fits(const oct_cuda_device *device, const oct_cuda_projectio
 // Allows the kernels their shared memory; once, at load, before anything is captured. Errors: OCT_ERR_MACHINE.
 oct_status oct_cuda_projection_load(const oct_cuda_device *device);
 
-// Runs a projection. With 1 … 16 columns each weight byte is read once; with more, once for 64 columns.
-// Moves oct_cuda_project_bytes(). Errors: see kernels.h.
+// Runs a projection. With 1 … 16 columns each weight byte is read once; with more, once for 64 columns. A reduction is
+// part of the same cooperative launch with few columns, with many a launch of its own (oct_cuda_reduce()); it also
+// takes part for a rank without granules. Moves oct_cuda_project_bytes(), without what a launch of its own moves.
+// Errors: see kernels.h.
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *projection);
 

@@ -9,6 +9,7 @@
 #ifndef OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 #define OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 
+#include "kernels/cuda/peer_exchange.h"
 #include "kernels/cuda/weights.h"
 
 enum {
@@ -219,7 +220,7 @@ OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_seg
 
 // What becomes of the sums of one row (of the tile) and column: the nodes at values[0], values[stride], …, or gate and
 // up.
-OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_tile tile, int row_of_tile, int column,
+OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
                            const float *values, int stride)
 {
     const int64_t row = static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile;
@@ -244,6 +245,10 @@ OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_tile tile, int row_
         for (int node = 0; node < p.plan.nodes; node++)
             out[node * p.input.columns * p.out_stride] = values[node * stride];
         break;
+    case OCT_CUDA_REDUCE:
+        for (int node = 0; node < p.plan.nodes; node++)
+            oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, values[node * stride]);
+        break;
     }
 }
 
@@ -261,7 +266,8 @@ OCT_DEVICE void oct_add_tree(const oct_cuda_projection &p, float *values, int st
 }
 
 // The block's tile from its partial sums [pieces][8 N][OCT_PARTIAL_STRIDE].
-template <int N> OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, int item, float *partials)
+template <int N>
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, float *partials)
 {
     constexpr int PIECE = N * 8 * OCT_PARTIAL_STRIDE;
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
@@ -273,7 +279,7 @@ template <int N> OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, i
         oct_add_tree(p, values, PIECE);
         if (pair)
             oct_add_tree(p, values + p.plan.segment_count * PIECE, PIECE);
-        oct_finish(p, tile, row, c, values, pair ? p.plan.segment_count * PIECE : PIECE);
+        oct_finish(p, turn, tile, row, c, values, pair ? p.plan.segment_count * PIECE : PIECE);
     }
 }
 
@@ -287,11 +293,16 @@ template <int N> OCT_DEVICE void oct_write_partial(float *partial, const float t
             partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
 }
 
-template <class Weights, int N>
-__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
-    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
+OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)
 {
-    DYN_SHARED(uint8_t, memory);
+    return p.epilogue == OCT_CUDA_REDUCE ? oct_peer_begin(p.reduction) : oct_peer_turn{0, true};
+}
+
+// The body of narrow projections: items place.x, + place.blocks_x, … One with a reduction waits for the other blocks of
+// its place, here and on other ranks: they are all there, and each calls it once.
+template <class Weights, int N>
+OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const oct_place &place, uint8_t *memory)
+{
     const oct_narrow_shared shared = oct_narrow_shared_make<Weights, N>(p, stages);
     float *partials = reinterpret_cast<float *>(memory + shared.partials);
     const int warp = oct_warp(), items = oct_items(p), pieces = oct_pieces(p);
@@ -300,14 +311,15 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     stream.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + warp * stages;
     stream.stages = stages;
     stream.items = items;
-    stream.item = static_cast<int>(blockIdx.x);
-    stream.item_step = static_cast<int>(gridDim.x);
+    stream.item = place.x;
+    stream.item_step = place.blocks_x;
     stream.pieces = pieces;
     stream.piece_first = warp;
     stream.piece_step = OCT_NARROW_WARPS;
     oct_init_barriers(stream.barriers, stages);
     stream.start(p);
 
+    const oct_peer_turn turn = oct_turn_of(p);
     const bool own = p.input.prepared == nullptr;
     const oct_prepared x =
         oct_prepared_at(own ? memory + shared.prepared : p.input.prepared, p.input.width, p.input.columns);
@@ -316,7 +328,7 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     __syncthreads();
     const oct_columns columns = {x, 0};
     const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
-    for (int item = static_cast<int>(blockIdx.x); item < items; item += static_cast<int>(gridDim.x)) {
+    for (int item = place.x; item < items; item += place.blocks_x) {
         for (int piece = warp; piece < pieces; piece += OCT_NARROW_WARPS) {
             float total[N][4] = {};
             oct_add_segment<Weights, N>(p, p.plan.segments[piece % p.plan.segment_count], stream, codebook, columns,
@@ -324,9 +336,21 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
             oct_write_partial<N>(partials + piece * (N * 8 * OCT_PARTIAL_STRIDE), total);
         }
         __syncthreads();
-        oct_finish_tile<N>(p, item, partials);
+        oct_finish_tile<N>(p, turn, item, partials);
         __syncthreads();
     }
+    if (p.epilogue != OCT_CUDA_REDUCE)
+        return;
+    oct_peer_announce(p.reduction, turn, place.x, place.blocks_x);
+    oct_peer_finish(p.reduction, turn, place.x, place.blocks_x);
+}
+
+template <class Weights, int N>
+__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
+    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
+{
+    DYN_SHARED(uint8_t, memory);
+    oct_project_body<Weights, N>(p, stages, oct_place_of_launch(), memory);
 }
 
 // A warp's lanes keep their own elements at every level of the stack: [level][column tile][lane][4].
@@ -387,11 +411,12 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
         top = oct_push(stack, top, p.plan.merges[s], total);
     }
     const oct_tile tile = oct_tile_of(p, item, 0);
+    const oct_peer_turn turn = oct_turn_of(p);
     for (int n = 0; n < OCT_WIDE_TILES; n++)
         for (int i = 0; i < 4; i++) {
             const int c = columns.first + n * 8 + oct_lane() % 4 * 2 + i % 2;
             if (c < p.input.columns)
-                oct_finish(p, tile, oct_lane() / 4 + i / 2 * 8, c, oct_stack_at(stack, 0, n) + i,
+                oct_finish(p, turn, tile, oct_lane() / 4 + i / 2 * 8, c, oct_stack_at(stack, 0, n) + i,
                            OCT_WIDE_TILES * OCT_WARP * 4);
         }
 }

@@ -48,13 +48,35 @@ template <class Weights, int N> int narrow_stages(const oct_cuda_device *device,
     return stages;
 }
 
+// Blocks that wait for others have to be there: where the driver counts fewer than what shared memory has room for,
+// its count holds.
+template <class Weights, int N>
+cudaError_t count_resident(const oct_cuda_device *device, bool waits, size_t shared, int *resident)
+{
+    int counted = 0;
+    *resident = blocks_that_fit(device, shared) * device->multiprocessors;
+    if (!waits)
+        return cudaSuccess;
+    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
+        &counted, oct_project_narrow<Weights, N>, OCT_NARROW_WARPS * OCT_WARP, shared);
+    counted *= device->multiprocessors;
+    *resident = counted < *resident ? counted : *resident;
+    return error;
+}
+
 template <class Weights, int N>
 cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, int stages, cudaStream_t stream)
 {
     const size_t shared = oct_narrow_shared_make<Weights, N>(*p, stages).bytes;
-    const int items = item_count(p), resident = device->multiprocessors * blocks_that_fit(device, shared);
+    const bool waits = p->epilogue == OCT_CUDA_REDUCE;
+    const int items = item_count(p);
+    int resident;
+    const cudaError_t error = count_resident<Weights, N>(device, waits, shared, &resident);
+    if (error != cudaSuccess)
+        return error;
     return oct_launch(oct_project_narrow<Weights, N>, dim3(static_cast<unsigned>(items < resident ? items : resident)),
-                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared, stream, OCT_LAUNCH_PLAIN, *p, stages);
+                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared, stream,
+                      waits ? OCT_LAUNCH_COOPERATIVE : OCT_LAUNCH_PLAIN, *p, stages);
 }
 
 // Two stages a warp, and as many warps as fit, at most OCT_WIDE_WARPS; 0: not even one.
@@ -74,8 +96,12 @@ cudaError_t launch_wide(const oct_cuda_device *device, const oct_cuda_projection
         return cudaErrorInvalidConfiguration;
     const dim3 grid(static_cast<unsigned>((p->input.columns + columns - 1) / columns),
                     static_cast<unsigned>((item_count(p) + warps - 1) / warps));
-    return oct_launch(oct_project_wide<Weights>, grid, dim3(static_cast<unsigned>(warps * OCT_WARP)),
-                      warps * oct_wide_warp_bytes<Weights>(*p), stream, OCT_LAUNCH_PLAIN, *p);
+    const cudaError_t error =
+        oct_launch(oct_project_wide<Weights>, grid, dim3(static_cast<unsigned>(warps * OCT_WARP)),
+                   warps * oct_wide_warp_bytes<Weights>(*p), stream, OCT_LAUNCH_PLAIN, *p);
+    return error == cudaSuccess && p->epilogue == OCT_CUDA_REDUCE
+               ? oct_cuda_start_reduction(device, &p->reduction, stream)
+               : error;
 }
 
 template <class Weights>

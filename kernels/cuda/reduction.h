@@ -13,7 +13,7 @@ extern "C" {
 
 #include "runtime/partition.h"
 
-#define OCT_CUDA_TREE_DEPTH 16 // sums that wait at one time, at most
+#define OCT_CUDA_TREE_DEPTH 8 // sums that wait at one time, at most: a tree of OCT_MAX_GRANULES leaves has 7
 
 // Passed to the kernel by value.
 typedef struct oct_cuda_finish {

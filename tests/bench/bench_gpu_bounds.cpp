@@ -4,9 +4,10 @@
 // come from the table that the build prints (kernels/cuda/print-resources).
 //
 //   bench_gpu_bounds [--synthetic SHAPE [--encoding NAME] [--embedding NAME] [--ranks N]] [--positions N]
-//                    [--prefill-chunk N] [--resources FILE] [--check]
+//                    [--prefill-chunk N] [--gathers] [--resources FILE] [--check]
 //
-// Without a shape: SmolLM2 135M as its GGUF file is (q4_1, embedding q8) on 1 GPU, llama-70b q4 on 8. Leaves with 1
+// Without a shape: SmolLM2 135M as its GGUF file is (q4_1, embedding q8) on 1 GPU, llama-70b q4 on 8, with --check on 3
+// as well. --gathers: NCCL gathers what kernels otherwise exchange. Leaves with 1
 // where an operation of a step of 1 … 8 columns reads a weight twice, or a prompt of 2048 tokens in chunks (of 128, as
 // octet takes them by itself) reads one more than 32 times; --check does only that.
 #include <cmath>
@@ -47,14 +48,14 @@ constexpr double reductions_us[] = {3.5, 7, 25};
 struct options {
     const char *shape, *encoding, *embedding, *resources;
     int32_t ranks, positions, chunk;
-    bool check;
+    bool check, gathers;
 };
 
 [[noreturn]] void usage(const char *what)
 {
     fprintf(stderr,
             "bench_gpu_bounds: %s\nusage: bench_gpu_bounds [--synthetic SHAPE [--encoding NAME] [--embedding NAME] "
-            "[--ranks N]] [--positions N] [--prefill-chunk N] [--resources FILE] [--check]\n",
+            "[--ranks N]] [--positions N] [--prefill-chunk N] [--gathers] [--resources FILE] [--check]\n",
             what);
     exit(2);
 }
@@ -318,6 +319,7 @@ gpu_shard make_shard(const oct_model &model, const options &o, int32_t rank)
     for (int32_t i = 0; i < shard.program.matrix_count; i++)
         shard.encodings.push_back(encoding_of(shard.program.matrices[i].spec.layer < 0 ? o.embedding : o.encoding));
     shard.context = model.context < 8192 ? model.context : 8192;
+    shard.gathers = o.gathers;
     return shard;
 }
 
@@ -355,11 +357,15 @@ bool run(const options &o)
 
 options parse(int count, char **words)
 {
-    options o = {nullptr, "q4", nullptr, nullptr, 1, 1024, 128, false};
+    options o = {nullptr, "q4", nullptr, nullptr, 1, 1024, 128, false, false};
     for (int i = 1; i < count; i++) {
         const std::string word = words[i];
         if (word == "--check") {
             o.check = true;
+            continue;
+        }
+        if (word == "--gathers") {
+            o.gathers = true;
             continue;
         }
         const char *value = i + 1 < count ? words[++i] : nullptr;
@@ -401,5 +407,8 @@ int main(int count, char **words)
     bool good = run(o);
     o.shape = "llama-70b", o.encoding = o.embedding = "q4", o.ranks = 8;
     good = run(o) && good;
+    o.ranks = 3;
+    if (o.check)
+        good = run(o) && good;
     return good ? 0 : 1;
 }

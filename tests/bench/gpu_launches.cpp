@@ -9,12 +9,13 @@
 #include <dlfcn.h>
 
 #include "kernels/cuda/attention.h"
-#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/embedding_body.h"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/projection.h"
-#include "kernels/cuda/reduction.h"
+#include "kernels/cuda/reduction_body.h"
 #include "scheduler.h"
+#include "settings.h"
 
 extern "C" {
 #include "kernels/cuda/backend_state.h"
@@ -77,6 +78,7 @@ std::string name_of(const void *function)
 void count_projection(const oct_cuda_projection &p, gpu_launch &launch)
 {
     oct_cuda_projection empty = p;
+    empty.epilogue = OCT_CUDA_STORE;
     for (oct_cuda_matrix &matrix : empty.matrices)
         matrix.rows = 0;
     const uint64_t input = oct_cuda_project_bytes(&empty), all = oct_cuda_project_bytes(&p);
@@ -124,7 +126,7 @@ void count_bytes(void **arguments, gpu_launch &launch)
     if (is("oct_project_"))
         return count_projection(*static_cast<oct_cuda_projection *>(arguments[0]), launch);
     if (is("oct_embed_kernel"))
-        return count_embedding(*static_cast<oct_cuda_embedding *>(arguments[0]), launch);
+        return count_embedding(static_cast<oct_embed_operands *>(arguments[0])->embedding, launch);
     if (is("oct_attention_kernel"))
         return count_attention(*static_cast<oct_cuda_attention *>(arguments[0]), launch);
     if (is("oct_prepare_kernel"))
@@ -135,9 +137,13 @@ void count_bytes(void **arguments, gpu_launch &launch)
         launch.other_bytes = oct_cuda_rope_cache_bytes(static_cast<oct_cuda_attention *>(arguments[0]));
     else if (is("oct_finish_kernel"))
         launch.other_bytes = oct_cuda_finish_bytes(static_cast<oct_cuda_finish *>(arguments[0]));
+    else if (is("oct_reduce_kernel"))
+        launch.other_bytes = oct_cuda_reduce_bytes(static_cast<oct_cuda_reduction *>(arguments[0]));
+    else if (is("oct_exchange_rows_kernel"))
+        launch.other_bytes = oct_cuda_exchange_rows_bytes(static_cast<oct_cuda_row_exchange *>(arguments[0]));
     else if (is("oct_hash_kernel")) {
         const oct_cuda_step step = oct_cuda_step_place(nullptr, 0, recording->piece->logit_columns);
-        launch.other_bytes = oct_cuda_hash_bytes(&step, *static_cast<int32_t *>(arguments[2]));
+        launch.other_bytes = oct_cuda_hash_bytes(&step, static_cast<oct_hash_operands *>(arguments[0])->hidden);
     } else if (is("oct_select_kernel"))
         launch.other_bytes = oct_cuda_select_bytes(static_cast<oct_cuda_selection *>(arguments[0]));
     else if (!is("oct_join_kernel")) // counted with the selection
@@ -169,6 +175,17 @@ struct walk {
     oct_operation_times times;
 };
 
+void make_peers(const oct_step_program &program, int32_t columns, oct_cuda_peers &peers)
+{
+    const int32_t nodes = program.attention_finish.nodes > program.ffn_finish.nodes ? program.attention_finish.nodes
+                                                                                    : program.ffn_finish.nodes;
+    peers.ranks = program.ranks;
+    peers.rank = program.rank;
+    peers.hidden = program.model.hidden;
+    peers.exchanges = 1 + 2 * (uint32_t)program.model.layers;
+    peers.layout = oct_cuda_peer_layout_make(program.ranks, nodes, columns, program.model.hidden);
+}
+
 void make_backend(recorder &r, walk &w, int32_t multiprocessors)
 {
     const oct_step_program &program = r.shard->program;
@@ -179,6 +196,8 @@ void make_backend(recorder &r, walk &w, int32_t multiprocessors)
     w.exchange.rank = program.rank;
     w.exchange.gather = gather;
     b.exchange = program.ranks > 1 ? &w.exchange : nullptr;
+    if (program.ranks > 1 && !r.shard->gathers)
+        make_peers(program, r.piece->columns, b.peers);
     b.nodes.own = b.gathered.own = somewhere<void>();
     w.matrices.resize((size_t)program.matrix_count);
     b.matrices = w.matrices.data();
@@ -187,11 +206,14 @@ void make_backend(recorder &r, walk &w, int32_t multiprocessors)
         w.matrices[(size_t)i].weights = somewhere<uint8_t>(i);
     w.vectors.assign((size_t)program.vector_count, somewhere<float>());
     b.vectors = w.vectors.data();
+    b.two_shot_bytes = SIZE_MAX;
+    b.squares = somewhere<float>();
     b.rope = b.residual = b.qkv = b.attention = b.inner = b.logits = b.states = somewhere<float>();
     b.kv_cache = somewhere<uint8_t>();
     b.queries = somewhere<uint16_t>();
     b.prepared = b.selection_scratch = somewhere<void>();
     b.arrivals = somewhere<uint32_t>();
+    cuda_emulation::settings.processors = multiprocessors; // cooperative launches are checked
     must(oct_cuda_device_read(&b.device), "the device");
     must(oct_cuda_projection_load(&b.device), "loading");
     b.device.multiprocessors = multiprocessors;
@@ -280,8 +302,11 @@ std::vector<gpu_launch> gpu_launches_of(const gpu_shard &shard, const gpu_piece 
     must(oct_cuda_walk(&r.backend, &of_walk), "the walk");
     cuda_emulation::launch_watcher = nullptr;
     must(cudaStreamEndCapture(r.backend.stream, &graph), "cudaStreamEndCapture");
-    for (size_t i = 0; i < r.launches.size(); i++)
-        r.launches[i].operation = (oct_operation_kind)w.marked[(size_t)r.marks[i]];
+    for (size_t i = 0; i < r.launches.size(); i++) {
+        const size_t at = (size_t)r.marks[i];
+        const bool exchanges = w.marked[at] == OCT_OP_COUNT; // for the operation that ends with the next mark
+        r.launches[i].operation = (oct_operation_kind)w.marked[exchanges ? at + 1 : at];
+    }
     must(cudaGraphDestroy(graph), "cudaGraphDestroy");
     must(cudaStreamDestroy(r.backend.stream), "cudaStreamDestroy");
     must(cudaEventDestroy(event), "cudaEventDestroy");

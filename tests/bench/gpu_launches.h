@@ -33,6 +33,7 @@ struct gpu_shard {
     oct_step_program program;
     std::vector<oct_encoding> encodings; // [matrix_count]
     int32_t context;                     // positions of a sequence, at most
+    bool gathers;                        // NCCL gathers nodes; otherwise kernels exchange them
 
     uint64_t matrix_bytes(int32_t matrix) const; // on the device
     uint64_t weight_bytes() const;               // of all matrices
@@ -44,7 +45,7 @@ struct gpu_piece {
     int64_t positions;
 };
 
-// The launches of a piece in order, on a device of so many multiprocessors. The process ends where a launch is refused.
+// The launches of a piece in order (reductions of up to 16 columns in one shot, of more in two), on a device of so many multiprocessors. The process ends where a launch is refused.
 std::vector<gpu_launch> gpu_launches_of(const gpu_shard &shard, const gpu_piece &piece, int32_t multiprocessors);
 
 #endif

@@ -13,12 +13,19 @@ target_link_libraries(emulated_device_exchange PUBLIC octet_ranks INTERFACE $<LI
   $<LINK_ONLY:nccl_emulation>)
 
 # In C, so apart from the options that kernels are compiled with.
-add_library(test_device_exchange_host OBJECT test_device_exchange.c ${PROJECT_SOURCE_DIR}/launch/guard.c)
-target_include_directories(test_device_exchange_host SYSTEM PRIVATE ${CUDA_HEADERS} ${NCCL_HEADERS})
-target_link_libraries(test_device_exchange_host PRIVATE octet_ranks)
-add_executable(test_device_exchange $<TARGET_OBJECTS:test_device_exchange_host>)
-target_link_libraries(test_device_exchange PRIVATE emulated_device_exchange emulated_kernels)
-set_target_properties(test_device_exchange PROPERTIES LINKER_LANGUAGE CXX)
-add_test(NAME emulation.device-exchange COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-device-exchange)
-set_tests_properties(emulation.device-exchange PROPERTIES LABELS emulation TIMEOUT 300 SKIP_RETURN_CODE 77
-  ENVIRONMENT "OCTET=$<TARGET_FILE:test_device_exchange>")
+function(exchange_test name)
+  add_library(${name}_host OBJECT ${name}.c ${PROJECT_SOURCE_DIR}/launch/guard.c)
+  target_include_directories(${name}_host SYSTEM PRIVATE ${CUDA_HEADERS} ${NCCL_HEADERS})
+  target_link_libraries(${name}_host PRIVATE octet_ranks)
+  add_executable(${name} $<TARGET_OBJECTS:${name}_host>)
+  target_link_libraries(${name} PRIVATE emulated_device_exchange emulated_kernels)
+  set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
+endfunction()
+exchange_test(test_device_exchange)
+exchange_test(test_peer_exchange)
+foreach(name device-exchange peer-exchange)
+  string(REPLACE "-" "_" program test_${name})
+  add_test(NAME emulation.${name} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-${name})
+  set_tests_properties(emulation.${name} PROPERTIES LABELS emulation TIMEOUT 300 SKIP_RETURN_CODE 77
+    ENVIRONMENT "OCTET=$<TARGET_FILE:${program}>")
+endforeach()

@@ -3,59 +3,18 @@
 //
 // With an argument rank 1 misbehaves: `absent` (it never comes to NCCL), `deviceless` (it has no device), `killed` and
 // `stopped` (between two steps). A job like that must end in time with the documented code.
-#include <cuda_runtime_api.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "exchange_test.h"
 #include "kernels/cuda/reduction.h"
 #include "launch/guard.h"
-#include "ranks/device_exchange.h"
 #include "ranks/launch_check.h"
 
 enum { COLUMNS = 3, HIDDEN = 20, NODE = COLUMNS * HIDDEN, STEPS = 3 };
-
-static oct_world world;
-static int failures;
-
-static void must(oct_status status)
-{
-    if (status != OCT_OK)
-        oct_world_abort(&world, status);
-}
-
-static void cuda(cudaError_t error, const char *call)
-{
-    if (error != cudaSuccess)
-        oct_world_abort(&world, oct_fail(OCT_ERR_INTERNAL, "%s: %s", call, cudaGetErrorString(error)));
-}
-#define CUDA(call) cuda((call), #call)
-
-static void check(bool good, const char *what, long detail)
-{
-    if (good)
-        return;
-    fprintf(stderr, "FAILED on rank %d of %d: %s (%ld)\n", world.rank, world.size, what, detail);
-    failures++;
-}
-
-// As the backend waits for its stream.
-static void await_stream(const oct_device_exchange *exchange, cudaStream_t stream)
-{
-    cudaError_t error;
-    while ((error = cudaStreamQuery(stream)) == cudaErrorNotReady)
-        must(exchange->check(exchange->context));
-    oct_progress_wait_end();
-    CUDA(error);
-}
-
-static void meet(void)
-{
-    int nothing = 0;
-    oct_world_allreduce(&world, &nothing, 1, MPI_INT, MPI_MAX);
-}
 
 static uint8_t byte_of(int rank, size_t i, int round)
 {
@@ -94,50 +53,12 @@ static void test_gathers(const oct_device_exchange *exchange, cudaStream_t strea
     free(host);
 }
 
-// A granule's partial sum, the same on every rank that asks; of such magnitudes that another order shows in the bits.
-static float partial(int granule, int element, int step)
-{
-    uint32_t x = (uint32_t)(granule * 7919 + element * 104729 + step * 1299709 + 12345);
-    x ^= x >> 16;
-    x *= 0x7feb352du;
-    x ^= x >> 15;
-    x *= 0x846ca68bu;
-    x ^= x >> 16;
-    const float value = (float)(int32_t)x * 0x1p-31f;
-    return value * (float)(1 << (x % 12));
-}
-
-// The whole subtrees inside a run of granules, as a rank publishes them: nodes [nodes][NODE]; returns how many.
-static int add_subtrees(float *nodes, int granules, oct_run run, int step)
-{
-    oct_tree_schedule schedule;
-    oct_tree_schedule_leaves(&schedule, granules, run);
-    float stack[OCT_MAX_NODES + OCT_MAX_GRANULES];
-    for (int element = 0; element < NODE; element++) {
-        int top = 0;
-        for (int leaf = 0; leaf < schedule.leaves; leaf++) {
-            float sum = partial(run.begin + leaf, element, step);
-            for (int merge = 0; merge < schedule.merges[leaf]; merge++)
-                sum = stack[--top] + sum;
-            stack[top++] = sum;
-        }
-        for (int node = 0; node < top; node++)
-            nodes[(size_t)node * NODE + (size_t)element] = stack[node];
-    }
-    return schedule.nodes;
-}
-
-static float before(int element)
-{
-    return (float)(element % 7) - 3.0f;
-}
-
 // The residual after a step against the tree of a single rank.
 static void check_residual(const float *residual, int granules, int step, const char *what)
 {
     float root[NODE], host[NODE];
     CUDA(cudaMemcpy(host, residual, sizeof host, cudaMemcpyDeviceToHost));
-    const int nodes = add_subtrees(root, granules, (oct_run){0, granules}, step);
+    const int nodes = add_subtrees(root, NODE, granules, (oct_run){0, granules}, step);
     bool good = nodes == 1;
     for (int element = 0; element < NODE; element++) {
         const float expected = before(element) + root[element];
@@ -173,7 +94,7 @@ static void write_inputs(const reduction *r, int step)
     float residual[NODE];
     for (int element = 0; element < NODE; element++)
         residual[element] = before(element);
-    const int count = add_subtrees(nodes, r->granules, r->run, step);
+    const int count = add_subtrees(nodes, NODE, r->granules, r->run, step);
     check(count == r->tree.nodes_of_rank[world.rank], "nodes of this rank", count);
     CUDA(cudaMemcpy(r->residual, residual, sizeof residual, cudaMemcpyHostToDevice));
     if (count > 0)
