@@ -64,8 +64,9 @@ oct_status oct_cuda_choose_rows(const oct_cuda_row_choice *choice, cudaStream_t 
         return oct_fail(OCT_ERR_INTERNAL, "%d elements of a column are no multiple of 4", choice->hidden);
     const dim3 grid(static_cast<unsigned>(choice->step.columns),
                     static_cast<unsigned>((choice->hidden + 4 * OCT_BLOCK_THREADS - 1) / (4 * OCT_BLOCK_THREADS)));
-    return oct_cuda_check(oct_issue(OCT_BODY_CHOOSE_ROWS, oct_choose_rows_kernel, grid, 0, 0, stream, *choice),
-                          "starting the choice of rows");
+    return oct_cuda_check(
+        oct_launch(oct_choose_rows_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *choice),
+        "starting the choice of rows");
 }
 
 uint64_t oct_cuda_choose_rows_bytes(const oct_cuda_row_choice *choice)

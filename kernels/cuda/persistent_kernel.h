@@ -162,12 +162,6 @@ OCT_OPERATION void oct_run_embed(void)
     oct_play([](const oct_operands &operands, const oct_place &place) { oct_embed_body(operands.embed, place); });
 }
 
-OCT_OPERATION void oct_run_choose_rows(void)
-{
-    oct_play(
-        [](const oct_operands &operands, const oct_place &place) { oct_choose_rows_body(operands.choice, place); });
-}
-
 OCT_OPERATION void oct_run_prepare(void)
 {
     oct_play([](const oct_operands &operands, const oct_place &place) {
@@ -179,13 +173,6 @@ OCT_OPERATION void oct_run_rope_cache(void)
 {
     oct_play([](const oct_operands &operands, const oct_place &place) {
         oct_rope_cache_body(operands.attention, place, oct_scratch<oct_heads_of_block>());
-    });
-}
-
-OCT_OPERATION void oct_run_finish(void)
-{
-    oct_play([](const oct_operands &operands, const oct_place &place) {
-        oct_finish_body(operands.finish, place, oct_scratch<oct_waiting>());
     });
 }
 
@@ -232,8 +219,6 @@ template <int N, bool WIDE> OCT_DEVICE void oct_run_operation(int32_t body)
     switch (body) {
     case OCT_BODY_EMBED:
         return oct_run_embed();
-    case OCT_BODY_CHOOSE_ROWS:
-        return oct_run_choose_rows();
     case OCT_BODY_PREPARE:
         return oct_run_prepare();
     case OCT_BODY_PROJECT:
@@ -243,8 +228,6 @@ template <int N, bool WIDE> OCT_DEVICE void oct_run_operation(int32_t body)
     case OCT_BODY_ATTENTION:
     case OCT_BODY_ATTENTION_WIDE:
         return oct_run_attentions<WIDE>();
-    case OCT_BODY_FINISH:
-        return oct_run_finish();
     case OCT_BODY_REDUCE:
         return oct_run_reduce();
     case OCT_BODY_EXCHANGE_ROWS:

@@ -14,11 +14,9 @@
 
 typedef union oct_operands {
     oct_embed_operands embed;
-    oct_cuda_row_choice choice;
     oct_cuda_input input;
     oct_cuda_projection projection;
     oct_cuda_attention attention;
-    oct_cuda_finish finish;
     oct_cuda_reduction reduction;
     oct_cuda_row_exchange rows;
     oct_hash_operands hash;

@@ -32,7 +32,7 @@ oct_status oct_cuda_finish_tree(const oct_cuda_finish *f, cudaStream_t stream)
                         f->depth, f->hidden, OCT_CUDA_TREE_DEPTH);
     const dim3 grid(static_cast<unsigned>((f->hidden + 4 * OCT_BLOCK_THREADS - 1) / (4 * OCT_BLOCK_THREADS)),
                     static_cast<unsigned>(f->columns));
-    return oct_cuda_check(oct_issue(OCT_BODY_FINISH, oct_finish_kernel, grid, 0, sizeof(oct_waiting), stream, *f),
+    return oct_cuda_check(oct_launch(oct_finish_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *f),
                           "starting the end of a reduction");
 }
 
