@@ -356,8 +356,8 @@ static oct_status compare_options(oct_session *session)
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
                           "--prefill-chunk, --activations, --exchange, --control, --instructions, --backend, "
-                          "--executor, --reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); "
-                          "give all the same");
+                          "--executor, --reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, "
+                          "--kv-tokens); give all the same");
     return oct_world_agree(&session->world, status);
 }
 

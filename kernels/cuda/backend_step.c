@@ -1,8 +1,8 @@
 // Steps of the CUDA backend. What changes from step to step travels to the device in one copy, the results come back in
 // another, and the host waits once, at the end. Narrow steps that want logits are prepared for 1, 2, 4, 8 and 16
 // columns, as graphs or as what the persistent kernel walks: a step takes the next larger one and leaves the columns
-// behind its own empty. All others are launched kernel by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way,
-// because no kernel's depend on what stands beside it.
+// behind its own empty. All others are launched kernel by kernel, in pieces of as many columns as the kernels take. The
+// bits of a column are the same either way, because no kernel's depend on what stands beside it.
 #include <assert.h>
 #include <string.h>
 
@@ -179,6 +179,17 @@ static oct_status record(oct_cuda_backend *backend, int g)
     return oct_cuda_program_end(program, &backend->device, backend->stream, status);
 }
 
+// Steps of more columns than a draft's few are not what this executor is for: they stay graphs where they do not fit.
+static oct_status record_or_capture(oct_cuda_backend *backend, int g)
+{
+    const oct_status status = record(backend, g);
+    if (status != OCT_ERR_MACHINE || graph_columns(g) <= 8)
+        return status;
+    oct_note("steps of more than 8 columns stay graphs: %s", oct_failure_text());
+    oct_failure_clear();
+    return capture(backend, g);
+}
+
 oct_status oct_cuda_prepare_steps(oct_backend *base)
 {
     oct_cuda_backend *backend = oct_cuda_backend_of(base);
@@ -186,9 +197,10 @@ oct_status oct_cuda_prepare_steps(oct_backend *base)
     oct_status status = oct_cuda_try_reductions(backend);
     backend->words.abort = backend->exchange != NULL ? backend->exchange->abort : NULL;
     for (int g = 0; g < OCT_CUDA_GRAPHS && has_graph(backend, g) && status == OCT_OK; g++)
-        status = persists ? record(backend, g) : capture(backend, g);
+        status = persists ? record_or_capture(backend, g) : capture(backend, g);
     if (status == OCT_OK && persists)
-        oct_note("a step of one column is one kernel: %d blocks walk %d operations, with %.0f KiB of shared memory each",
+        oct_note("a step of one column is one kernel: %d blocks walk %d operations, with %.0f KiB of shared memory "
+                 "each",
                  backend->programs[0].blocks, backend->programs[0].count,
                  (double)backend->programs[0].shared_bytes / 1024);
     return status == OCT_OK ? oct_cuda_wait(backend, "preparing steps") : status;

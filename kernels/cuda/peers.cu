@@ -81,7 +81,8 @@ template <class... Parameters>
 static cudaError_t resident_grid(const oct_cuda_device *device, void (*kernel)(Parameters...), int units, dim3 *grid)
 {
     int of_multiprocessor = 0;
-    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, OCT_BLOCK_THREADS, 0);
+    const cudaError_t error =
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, OCT_BLOCK_THREADS, 0);
     const int wanted = (units + OCT_BLOCK_THREADS / OCT_WARP - 1) / (OCT_BLOCK_THREADS / OCT_WARP);
     const int resident = of_multiprocessor * device->multiprocessors;
     *grid = dim3(static_cast<unsigned>(wanted < resident ? wanted : resident));
@@ -136,7 +137,8 @@ oct_status oct_cuda_exchange_rows(const oct_cuda_device *device, const oct_cuda_
     cudaError_t error =
         resident_grid(device, oct_exchange_rows_kernel, oct_peer_groups(rows->exchange.peers.hidden), &grid);
     if (error == cudaSuccess)
-        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *rows);
+        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE,
+                           *rows);
     return oct_cuda_check(error, "starting the exchange of rows");
 }
 

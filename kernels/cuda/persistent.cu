@@ -152,7 +152,8 @@ static oct_status find_grid(oct_cuda_program *program, const oct_cuda_device *de
     int blocks = 0;
     cudaError_t error = oct_allow_shared(kernel, device->shared_bytes);
     if (error == cudaSuccess)
-        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, OCT_BLOCK_THREADS, program->shared_bytes);
+        error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, OCT_BLOCK_THREADS,
+                                                              program->shared_bytes);
     if (error == cudaSuccess && blocks == 0)
         error = cudaErrorCooperativeLaunchTooLarge;
     program->blocks = device->multiprocessors * blocks;

@@ -9,8 +9,8 @@
 
 enum { OCT_POLLS_A_LOOK = 64 /* at the clock and at what the host says, which is far away */ };
 
-// Operations are functions that are called: compiled into one, the kernel would need more registers than there are. What
-// they work on they find in shared memory.
+// Operations are functions that are called: compiled into one, the kernel would need more registers than there are.
+// What they work on they find in shared memory.
 #ifndef OCT_CUDA_EMULATED
 #define OCT_OPERATION static __device__ __noinline__
 #else
@@ -249,7 +249,8 @@ OCT_DEVICE void oct_arrive(const oct_persistent_operands &of)
         atom_add_acq_rel_gpu(&of.words.arrived[0], 1);
 }
 
-// Thread 0: waits until `expected` blocks have come. False where other ranks are not waited for any more, or after limit_ns.
+// Thread 0: waits until `expected` blocks have come. False where other ranks are not waited for any more, or after
+// limit_ns.
 OCT_DEVICE bool oct_poll_arrivals(const oct_persistent_operands &of, uint32_t expected)
 {
     const uint64_t began_ns = globaltimer();

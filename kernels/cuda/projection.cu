@@ -71,8 +71,8 @@ static cudaError_t record(const oct_cuda_projection *p)
 {
     if (p->input.columns > OCT_CUDA_NARROW_COLUMNS)
         return cudaErrorInvalidValue;
-    return oct_record(OCT_BODY_PROJECT, dim3(static_cast<unsigned>(item_count(p))), oct_narrow_scratch_make(*p).bytes, p,
-                      sizeof *p);
+    const dim3 items(static_cast<unsigned>(item_count(p)));
+    return oct_record(OCT_BODY_PROJECT, items, oct_narrow_scratch_make(*p).bytes, p, sizeof *p);
 }
 
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
