@@ -327,8 +327,8 @@ void test_heads(void)
 // A grid whose barriers are open gives other results in some schedule: what the tests above would see.
 void test_missing_barriers(void)
 {
-    if (ON_DEVICE)
-        return; // it would be a matter of luck
+    if (ON_DEVICE || getenv("CUDA_EMULATION_PTX") != nullptr)
+        return; // a matter of luck there; and two kernels that are compared may race in two ways
     const layer l(OCT_Q8, OCT_Q4, 64, 4);
     on_device launched(l);
     launched.issue(nullptr);
