@@ -262,13 +262,16 @@ OCT_DEVICE bool oct_poll_arrivals(const oct_persistent_operands &of, uint32_t ex
     return true;
 }
 
-OCT_DEVICE bool oct_wait_for_grid(const oct_persistent_operands &of, uint32_t expected)
+// Waits for the end of operation i, and goes on to the next.
+OCT_DEVICE bool oct_wait_for_grid(const oct_persistent_operands &of, int32_t i)
 {
-    uint32_t &may_go_on = oct_shared().may_go_on;
-    if (threadIdx.x == 0)
-        may_go_on = oct_poll_arrivals(of, expected);
+    oct_persistent_shared &shared = oct_shared();
+    if (threadIdx.x == 0) {
+        shared.may_go_on = oct_poll_arrivals(of, gridDim.x * static_cast<uint32_t>(i + 1));
+        shared.step = i + 1;
+    }
     __syncthreads();
-    return may_go_on != 0;
+    return shared.may_go_on != 0;
 }
 
 // Brings what comes behind operation i, while other blocks are still at it.
@@ -282,8 +285,10 @@ OCT_DEVICE void oct_look_ahead(const oct_persistent_operands &of, int32_t i, boo
         oct_fetch_record(shared.next, &of.records[i + 1]);
     if (next >= 0)
         oct_fetch_record(shared.projection[turn ^ 1], &of.records[next]);
-    if (next >= 0 && threadIdx.x == 0)
-        shared.turn = turn ^ 1;
+    if (is_projection && threadIdx.x == 0) {
+        shared.next_projection = next;
+        shared.turn = next >= 0 ? turn ^ 1 : turn;
+    }
     __syncthreads();
     if (next >= 0)
         oct_fill_rings();
@@ -314,7 +319,8 @@ OCT_DEVICE void oct_begin_walk(const oct_persistent_operands &of)
 {
     oct_persistent_shared &shared = oct_shared();
     if (threadIdx.x == 0)
-        shared.ring_bytes = of.ring_bytes, shared.turn = 0;
+        shared.ring_bytes = of.ring_bytes, shared.turn = 0, shared.step = 0,
+        shared.next_projection = of.first_projection;
     if (oct_lane() == 0)
         shared.filled[oct_warp()] = shared.phases[oct_warp()] = 0;
     oct_init_barriers(shared.barriers[oct_warp()], OCT_MAX_STAGES);
@@ -326,39 +332,46 @@ OCT_DEVICE void oct_begin_walk(const oct_persistent_operands &of)
         oct_fill_rings();
 }
 
-// One operation, and the way to the next, of which there is one behind a reduction. False: the block leaves.
-template <int N, bool WIDE>
-OCT_DEVICE bool oct_take_step(const oct_persistent_operands &of, int32_t i, bool is_projection)
+OCT_DEVICE bool oct_is_projection(void)
+{
+    return oct_shared().step == oct_shared().next_projection;
+}
+
+// The operation whose turn it is. Nothing is kept in registers meanwhile: it may need them all.
+template <int N, bool WIDE> OCT_DEVICE void oct_run_step(void)
 {
     oct_persistent_shared &shared = oct_shared();
-    const uint32_t turn = shared.turn;
-    const oct_record_entry &record = is_projection ? shared.projection[turn] : shared.next;
-    const bool reduces = is_projection && record.operands.projection.epilogue == OCT_CUDA_REDUCE;
     if (threadIdx.x == 0)
-        shared.ran = turn; // for the end of a reduction, barriers later
-    oct_run_operation<N, WIDE>(record.body);
-    if (i + 1 < of.count && !reduces)
+        shared.ran = shared.turn; // for the end of a reduction, barriers later
+    oct_run_operation<N, WIDE>(oct_is_projection() ? oct_projection().body : shared.next.body);
+}
+
+// The way to the next operation. False: the block leaves.
+OCT_DEVICE bool oct_move_on(const oct_persistent_operands &of)
+{
+    const int32_t i = oct_shared().step;
+    const bool is_projection = oct_is_projection();
+    const bool reduces = is_projection && oct_projection().operands.projection.epilogue == OCT_CUDA_REDUCE;
+    if (!reduces)
         oct_arrive(of);
-    if (i + 1 < of.count)
-        oct_look_ahead(of, i, is_projection);
-    if (reduces)
+    oct_look_ahead(of, i, is_projection);
+    if (reduces) {
         oct_run_end_of_reduction();
-    if (i + 1 < of.count && reduces)
         oct_arrive(of);
-    return i + 1 == of.count || oct_wait_for_grid(of, gridDim.x * static_cast<uint32_t>(i + 1));
+    }
+    return oct_wait_for_grid(of, i);
 }
 
 template <int N, bool WIDE>
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS, 1)
     oct_persistent_kernel(const __grid_constant__ oct_persistent_operands of)
 {
-    int32_t projection = of.first_projection;
     oct_begin_walk(of);
-    for (int32_t i = 0; i < of.count; i++) {
-        const bool is_projection = i == projection;
-        if (is_projection)
-            projection = oct_projection().next_projection;
-        if (!oct_take_step<N, WIDE>(of, i, is_projection))
+    for (;;) {
+        oct_run_step<N, WIDE>();
+        if (oct_shared().step + 1 == of.count) // a reduction is never the last
+            break;
+        if (!oct_move_on(of))
             return oct_leave_early(of);
     }
     oct_leave(of);

@@ -47,6 +47,7 @@ typedef struct oct_persistent_shared {
     uint64_t barriers[OCT_NARROW_WARPS][OCT_MAX_STAGES];
     uint32_t filled[OCT_NARROW_WARPS], phases[OCT_NARROW_WARPS];
     uint32_t ring_bytes, may_go_on;
+    int32_t step, next_projection; // numbers of the operation that runs, and of the next projection from it on
     uint32_t turn, ran; // places of the projection that the rings are filled for or that runs, and of the last that ran
 } oct_persistent_shared;
 
