@@ -28,6 +28,12 @@ typedef struct oct_backend_offer {
     bool may_share;        // other ranks may drive the device too
 } oct_backend_offer;
 
+// How a backend runs narrow steps; only that of GPUs has the choice.
+typedef enum oct_executor {
+    OCT_EXECUTOR_GRAPH,     // kernels in a captured graph
+    OCT_EXECUTOR_PERSISTENT // one kernel that stays for the whole step
+} oct_executor;
+
 // How the CPU backend runs; others pass it over.
 typedef struct oct_cpu_options {
     int32_t threads;       // of this rank, the caller's included
@@ -47,6 +53,7 @@ typedef struct oct_backend_options {
     const oct_device_exchange *device_exchange; // NULL: one rank, or the kind has no use for it
     oct_backend *companion; // of the same kind; runs by turns with this one and may share what a rank has only once
                             // (threads: as many; a stream); it lives longer. Or NULL
+    oct_executor executor;  // of the CUDA backend
     oct_cpu_options cpu;
 } oct_backend_options;
 

@@ -197,6 +197,8 @@ void oct_figures_describe_run(const oct_session *session, json_t *object)
     const oct_engine_figures *engine = oct_engine_read_figures(session->engine);
     json_object_set_new(object, "model", json_string(oct_engine_model(session->engine)->name));
     json_object_set_new(object, "backend", json_string(engine->backend));
+    json_object_set_new(object, "executor",
+                        json_string(strcmp(engine->backend, "cuda") == 0 ? session->options.executor : "none"));
     json_object_set_new(object, "instructions", json_string(engine->instructions));
     json_object_set_new(object, "encoding", json_string(main_encoding(session)));
     json_object_set_new(object, "activations", json_string(session->options.activations));

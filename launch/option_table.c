@@ -78,6 +78,8 @@ const oct_option_row oct_option_rows[] = {
      "what runs the model; auto: cuda where it is built in and every rank has a device, otherwise cpu"},
     {RUN, 0, "share-devices", FLAG(share_devices),
      "let several ranks drive one GPU, slowly: their data goes through the host's memory; never changes tokens"},
+    {RUN, 0, "executor", CHOICE("graph|persistent", executor, "graph"),
+     "of --backend cuda: narrow steps as a graph of kernels, or as one kernel that stays; changes speed, never tokens"},
     {RUN, 0, "instructions", CHOICE("auto|scalar|avx2|avx512", instructions, "auto"),
      "instruction set of the kernels; other than auto: --backend cpu"},
     {RUN, 0, "activations", CHOICE("int8|fp32", activations, "int8"),

@@ -54,7 +54,7 @@ typedef struct oct_options {
     int64_t draft_tokens;
     int64_t context, threads, prefill_chunk, kv_tokens; // 0: as the model, the machine, the program likes
     bool share_devices;
-    const char *backend, *instructions, *activations, *exchange, *control;
+    const char *backend, *executor, *instructions, *activations, *exchange, *control;
     double deadline; // negative: not given
     const char *stats;
 

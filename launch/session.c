@@ -48,12 +48,17 @@ static bool wants_cpu(const oct_options *options)
     return strcmp(options->instructions, "auto") != 0 || oct_options_given(options, "activations");
 }
 
+static bool wants_persistent(const oct_options *options)
+{
+    return strcmp(options->executor, "persistent") == 0;
+}
+
 // The backend that the command line asks for; NULL: whichever there is.
 static const char *backend_of(const oct_options *options)
 {
     if (strcmp(options->backend, "auto") != 0)
         return options->backend;
-    return wants_cpu(options) ? "cpu" : NULL;
+    return wants_cpu(options) ? "cpu" : wants_persistent(options) ? "cuda" : NULL;
 }
 
 // What the option table cannot check.
@@ -66,6 +71,9 @@ static oct_status check_options(oct_session *session)
     if (options->share_devices && backend_of(options) != NULL && strcmp(backend_of(options), "cpu") == 0)
         return oct_fail(OCT_ERR_USAGE, "--share-devices is for GPUs, and the CPU is asked for; leave it out, or give "
                         "--backend cuda");
+    if (wants_persistent(options) && (strcmp(options->backend, "cpu") == 0 || wants_cpu(options)))
+        return oct_fail(OCT_ERR_USAGE, "--executor persistent is of --backend cuda, and the command line asks for cpu "
+                        "(--backend, --instructions or --activations); leave it out, or those");
     if (options->speculate != NULL) {
         const oct_status status = oct_speculation_parse(&session->speculation, options->speculate);
         if (status != OCT_OK)
@@ -101,6 +109,7 @@ static oct_engine_options engine_options(const oct_session *session)
     const int32_t slots = slots_of(options) > 1 ? slots_of(options) : 1, columns = largest(&options->columns);
     const int32_t verified = slots * (1 + draft_tokens_of(session));
     static const char *const instructions[] = {"auto", "scalar", "avx2", "avx512", NULL};
+    static const char *const executors[] = {"graph", "persistent", NULL};
     static const char *const exchanges[] = {"auto", "memory", "mpi", NULL};
     static const char *const controls[] = {"auto", "ucx", "mpi", NULL};
     int64_t context = options->context;
@@ -111,6 +120,7 @@ static oct_engine_options engine_options(const oct_session *session)
         .threads = (int32_t)options->threads,
         .instructions = index_of(options->instructions, instructions) - 1,
         .share_devices = options->share_devices,
+        .executor = (oct_executor)index_of(options->executor, executors),
         .fp32_activations = strcmp(options->activations, "fp32") == 0,
         .context = (int32_t)context,
         .prefill_chunk = (int32_t)options->prefill_chunk,
@@ -337,11 +347,12 @@ static oct_status compare_options(oct_session *session)
     const oct_options *options = &session->options;
     const oct_engine_options engine = engine_options(session);
     char facts[256];
-    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %s %d %d %d %d",
-                                (int)options->command, engine.context, engine.prefill_chunk, engine.slots, engine.step_columns,
-                                engine.kv_tokens, options->activations, options->exchange, options->control,
-                                options->instructions, options->backend, options->share_devices,
-                                options->reference != NULL, options->synthetic != NULL, (int)session->speculation.kind);
+    const int length = snprintf(facts, sizeof facts, "%d %d %d %d %d %d %s %s %s %s %s %s %d %d %d %d",
+                                (int)options->command, engine.context, engine.prefill_chunk, engine.slots,
+                                engine.step_columns, engine.kv_tokens, options->activations, options->exchange,
+                                options->control, options->instructions, options->backend, options->executor,
+                                options->share_devices, options->reference != NULL, options->synthetic != NULL,
+                                (int)session->speculation.kind);
     const uint64_t hash = XXH64(facts, (size_t)length, 0);
     uint64_t both[2] = {hash, ~hash};
     oct_world_allreduce(&session->world, both, 2, MPI_UINT64_T, MPI_MAX);
@@ -349,8 +360,8 @@ static oct_status compare_options(oct_session *session)
     if (both[0] != hash || both[1] != ~hash)
         status = oct_fail(OCT_ERR_DISAGREE, "the ranks were started with different commands or options (--context, "
                           "--prefill-chunk, --activations, --exchange, --control, --instructions, --backend, "
-                          "--share-devices, --reference, --synthetic, --columns, --batch, --speculate, --draft-tokens, --kv-tokens); "
-                          "give all the same");
+                          "--executor, --share-devices, --reference, --synthetic, --columns, --batch, --speculate, "
+                          "--draft-tokens, --kv-tokens); give all the same");
     return oct_world_agree(&session->world, status);
 }
 

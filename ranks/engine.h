@@ -17,6 +17,7 @@ typedef struct oct_engine_options {
     int32_t threads;       // per rank; 0: the physical cores of the rank's part of its host
     int32_t instructions;  // as the backend numbers them (cpu: 0 scalar, 1 avx2, 2 avx512); −1: the best of every rank
     bool share_devices;    // ranks may drive one device where there are fewer devices than ranks
+    oct_executor executor; // cuda: of narrow steps
     bool fp32_activations; // cpu: inputs of matrices are not rounded (comparisons with other programs)
     int32_t context;       // positions of a sequence; 0: the model's, at most 8192
     int32_t prefill_chunk; // tokens of a prompt in one step; 0: 128

@@ -103,6 +103,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .piece_bytes = OCT_LOAD_PIECE_BYTES,
         .device_exchange = engine->device_exchange,
         .companion = options->companion != NULL ? options->companion->backend : NULL,
+        .executor = options->executor,
         .cpu = {.threads = engine->placement.threads,
                 .cpus = engine->placement.cpus,
                 .oversubscribed = engine->placement.oversubscribed,

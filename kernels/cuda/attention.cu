@@ -1,5 +1,6 @@
 // OCT_OP_ATTENTION on the device: its kernels and their launches.
 #include "kernels/cuda/attention_body.h"
+#include "kernels/cuda/record.h"
 
 template <int DIM, int TILES>
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS, TILES == 1 && DIM <= 192 ? 2 : 1)
@@ -13,7 +14,7 @@ __global__ void __launch_bounds__(OCT_BLOCK_THREADS, TILES == 1 && DIM <= 192 ? 
 // Tiles of the variant for so many columns: one where all queries of a key-value head fit.
 static int32_t tiles_of(const oct_cuda_heads *heads, int32_t head_dim, int32_t columns)
 {
-    return columns * heads->group <= 8 ? 1 : head_dim <= 128 ? 4 : 2;
+    return columns * heads->group <= 8 ? 1 : attention_wide_tiles(head_dim);
 }
 
 int32_t oct_cuda_run_columns(const oct_cuda_heads *heads, int32_t head_dim, int32_t columns)
@@ -69,10 +70,13 @@ static dim3 attention_grid(const oct_cuda_device *device, const oct_cuda_attenti
 template <int DIM>
 static cudaError_t launch_attention(const oct_cuda_device *device, const oct_cuda_attention *a, cudaStream_t stream)
 {
-    void (*kernel)(const oct_cuda_attention) = oct_attention_kernel<DIM, 1>;
+    constexpr int TILES = attention_wide_tiles(DIM);
+    const dim3 grid = attention_grid(device, a);
     if (tiles_of(&a->heads, DIM, a->step.columns) > 1)
-        kernel = oct_attention_kernel<DIM, DIM <= 128 ? 4 : 2>;
-    return oct_launch(kernel, attention_grid(device, a), dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *a);
+        return oct_issue(OCT_BODY_ATTENTION_WIDE, oct_attention_kernel<DIM, TILES>, grid, 0,
+                         sizeof(attention_shared<DIM, TILES>), stream, *a);
+    return oct_issue(OCT_BODY_ATTENTION, oct_attention_kernel<DIM, 1>, grid, 0, sizeof(attention_shared<DIM, 1>),
+                     stream, *a);
 }
 
 oct_status oct_cuda_attend(const oct_cuda_device *device, const oct_cuda_attention *attention, cudaStream_t stream)

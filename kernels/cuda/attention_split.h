@@ -18,6 +18,12 @@ enum {
     BATCH = 8 // squares of a 16-byte load each that a warp has under way, of one row of squares
 };
 
+// Tiles of the variant for many queries.
+static constexpr __host__ __device__ int attention_wide_tiles(int head_dim)
+{
+    return head_dim <= 128 ? 4 : 2;
+}
+
 // What a block shares. Rows are padded so that the lanes of a load have different banks.
 template <int DIM, int TILES> struct attention_shared {
     static constexpr int QUERIES = 8 * TILES;

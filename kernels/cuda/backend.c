@@ -130,9 +130,12 @@ static oct_status send(oct_cuda_backend *backend, void *to, const void *from, si
 static oct_status fill(oct_cuda_backend *backend, const float *const *vectors, const float *rope)
 {
     const oct_step_program *program = backend->program;
+    *backend->words.gave_up = 0;
     oct_status status = clear(backend, backend->kv_cache, backend->kv_cache_bytes);
     if (status == OCT_OK)
         status = clear(backend, backend->arrivals, backend->arrivals_bytes);
+    if (status == OCT_OK)
+        status = clear(backend, backend->words.arrived, OCT_CUDA_GRID_WORDS * sizeof *backend->words.arrived);
     for (int32_t i = 0; i < program->vector_count && status == OCT_OK; i++)
         status = send(backend, backend->vectors[i], vectors[i], (size_t)program->vectors[i].size * sizeof(float));
     if (status == OCT_OK)
@@ -172,6 +175,12 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
         status = oct_fail(OCT_ERR_MACHINE,
                           "%d ranks, and nothing that carries data between their GPUs; start one rank, or "
                           "use --backend cpu",
+                          program->ranks);
+    if (status == OCT_OK && options->executor == OCT_EXECUTOR_PERSISTENT && program->ranks > 1 &&
+        !oct_cuda_kernels_exchange(backend))
+        status = oct_fail(OCT_ERR_MACHINE,
+                          "--executor persistent with %d ranks needs GPUs that reach the memory of each other, and "
+                          "NCCL's symmetric memory (--verbose says why there is none); use --executor graph",
                           program->ranks);
     if (status == OCT_OK)
         status = open_device(backend);

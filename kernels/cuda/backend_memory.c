@@ -149,6 +149,8 @@ static void lay_out_buffers(oct_cuda_backend *backend, arena *a)
     backend->biases = take(a, (size_t)backend->adjustments.bias_capacity * sizeof *backend->biases);
     backend->penalties = take(a, (size_t)backend->adjustments.penalty_capacity * sizeof *backend->penalties);
     backend->touched = take(a, sizeof *backend->touched);
+    backend->records = take(a, (size_t)backend->record_capacity * OCT_CUDA_GRAPHS * oct_cuda_program_record_bytes());
+    backend->words.arrived = take(a, OCT_CUDA_GRID_WORDS * sizeof *backend->words.arrived);
     backend->second_pass = take(a, second_pass_bytes(backend));
     backend->results = take(a, oct_cuda_results_place(NULL, options->max_logit_columns).bytes);
 }
@@ -163,6 +165,7 @@ static void lay_out_pinned(oct_cuda_backend *backend, arena *a)
     backend->sampled = take(a, second_pass_bytes(backend));
     backend->host_maxima = (float *)(void *)((uint8_t *)backend->sampled + oct_cuda_sampled_bytes(logit_columns));
     backend->host_results = take(a, oct_cuda_results_place(NULL, logit_columns).bytes);
+    backend->words.gave_up = take(a, sizeof *backend->words.gave_up);
 }
 
 // Bytes of the longest strip of the checkpoint that is loaded.
@@ -207,6 +210,8 @@ void oct_cuda_memory_count(oct_cuda_backend *backend)
     const size_t bytes = OCT_CUDA_NUMBER_BYTES + oct_cuda_sampled_bytes(logit_columns) +
                          oct_cuda_step_bytes(columns, logit_columns, options->context);
     backend->descriptor_bytes = (bytes + 15) / 16 * 16;
+    backend->record_capacity =
+        options->executor == OCT_EXECUTOR_PERSISTENT ? oct_cuda_program_capacity(backend->program) : 0;
     size_adjustments(backend);
     arena buffers = {0}, pinned = {0}, staging = {0}, pinned_staging = {0};
     lay_out_buffers(backend, &buffers);

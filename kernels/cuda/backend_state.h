@@ -8,6 +8,7 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/head.h"
 #include "kernels/cuda/peers.h"
+#include "kernels/cuda/persistent.h"
 #include "kernels/cuda/projection.h"
 #include "kernels/cuda/step.h"
 
@@ -92,6 +93,9 @@ typedef struct oct_cuda_backend {
     uint8_t *descriptor; // the number of a piece, its sampled columns and its step
     oct_logit_bias *biases;
     oct_cuda_penalty *penalties;
+    uint8_t *records;     // of the persistent executor: [OCT_CUDA_GRAPHS][record_capacity]
+    int32_t record_capacity;
+    oct_cuda_grid_words words; // of the persistent executor; one part of them is pinned
     uint8_t *second_pass; // sampled columns of the whole step, then the maxima of the whole vocabulary
     uint8_t *results;
 
@@ -104,7 +108,8 @@ typedef struct oct_cuda_backend {
     size_t descriptor_bytes; // of the largest piece
     uint32_t piece_number;   // of the last piece, the same on all ranks
 
-    cudaGraphExec_t graphs[OCT_CUDA_GRAPHS]; // NULL where steps are never so wide
+    cudaGraphExec_t graphs[OCT_CUDA_GRAPHS];     // NULL where steps are never so wide, or
+    oct_cuda_program programs[OCT_CUDA_GRAPHS];  // is recorded for the persistent kernel (count > 0)
 
     // Of the last step.
     const oct_step *step;

@@ -1,8 +1,9 @@
 // Steps of the CUDA backend. What changes from step to step travels to the device in one copy, the results come back in
-// another, and the host waits once, at the end. Narrow steps that want logits are graphs, captured for 1, 2, 4, 8 and
-// 16 columns: a step takes the next larger one and leaves the columns behind its own empty. All others, and all where
-// an exchange waits by itself, are launched kernel by kernel, in pieces of as many columns as the kernels take. The bits of a column are the same either way,
-// because no kernel's depend on what stands beside it.
+// another, and the host waits once, at the end. Narrow steps that want logits are prepared for 1, 2, 4, 8 and 16
+// columns, as graphs or as what the persistent kernel walks: a step takes the next larger one and leaves the columns
+// behind its own empty. All others, and all where an exchange waits by itself, are launched kernel by kernel, in pieces
+// of as many columns as the kernels take. The bits of a column are the same either way, because no kernel's depend on
+// what stands beside it.
 #include <assert.h>
 #include <string.h>
 
@@ -136,10 +137,15 @@ static int graph_for(const oct_cuda_backend *backend, const oct_step *step)
     return -1;
 }
 
-static oct_status capture(oct_cuda_backend *backend, int g)
+static oct_cuda_piece piece_of_graph(const oct_cuda_backend *backend, int g)
 {
     const int32_t logit_columns = graph_logit_columns(backend, g);
-    const oct_cuda_piece piece = make_piece(backend, graph_columns(g), logit_columns, 0, logit_columns);
+    return make_piece(backend, graph_columns(g), logit_columns, 0, logit_columns);
+}
+
+static oct_status capture(oct_cuda_backend *backend, int g)
+{
+    const oct_cuda_piece piece = piece_of_graph(backend, g);
     cudaGraph_t graph = NULL;
     oct_status status =
         oct_cuda_check(cudaStreamBeginCapture(backend->stream, cudaStreamCaptureModeThreadLocal), "capturing a step");
@@ -158,23 +164,59 @@ static oct_status capture(oct_cuda_backend *backend, int g)
                : status;
 }
 
+// The same walk, recorded for the persistent kernel.
+static oct_status record(oct_cuda_backend *backend, int g)
+{
+    const oct_cuda_piece piece = piece_of_graph(backend, g);
+    oct_cuda_program *program = &backend->programs[g];
+    *program = (oct_cuda_program){
+        .capacity = backend->record_capacity,
+        .columns = piece.columns,
+        .on_device = backend->records + (size_t)g * (size_t)backend->record_capacity * oct_cuda_program_record_bytes(),
+        .words = backend->words};
+    oct_status status = oct_cuda_program_begin(program, backend->stream);
+    if (status == OCT_OK)
+        status = oct_cuda_walk(backend, &piece);
+    return oct_cuda_program_end(program, &backend->device, backend->stream, status);
+}
+
+// Steps of more columns than a draft's few are not what this executor is for: they stay graphs where they do not fit.
+static oct_status record_or_capture(oct_cuda_backend *backend, int g)
+{
+    const oct_status status = record(backend, g);
+    if (status != OCT_ERR_MACHINE || graph_columns(g) <= 8)
+        return status;
+    oct_note("steps of more than 8 columns stay graphs: %s", oct_failure_text());
+    oct_failure_clear();
+    return capture(backend, g);
+}
+
 oct_status oct_cuda_prepare_steps(oct_backend *base)
 {
     oct_cuda_backend *backend = oct_cuda_backend_of(base);
+    const bool persists = backend->options.executor == OCT_EXECUTOR_PERSISTENT;
     oct_status status = oct_cuda_try_reductions(backend);
+    backend->words.abort = backend->exchange != NULL ? backend->exchange->abort : NULL;
     for (int g = 0; g < OCT_CUDA_GRAPHS && has_graph(backend, g) && status == OCT_OK; g++)
-        status = capture(backend, g);
+        status = persists ? record_or_capture(backend, g) : capture(backend, g);
+    if (status == OCT_OK && persists)
+        oct_note("a step of one column is one kernel: %d blocks walk %d operations, with %.0f KiB of shared memory "
+                 "each",
+                 backend->programs[0].blocks, backend->programs[0].count,
+                 (double)backend->programs[0].shared_bytes / 1024);
     return status == OCT_OK ? oct_cuda_wait(backend, "preparing steps") : status;
 }
 
 static oct_status run_graph(oct_cuda_backend *backend, const oct_step *step, int g)
 {
-    const int32_t logit_columns = graph_logit_columns(backend, g);
-    const oct_cuda_piece piece = make_piece(backend, graph_columns(g), logit_columns, 0, logit_columns);
-    backend->result_columns = logit_columns;
+    const oct_cuda_piece piece = piece_of_graph(backend, g);
+    backend->result_columns = piece.logit_columns;
     const oct_status status = send_descriptor(backend, backend->host_descriptors, step, 0, &piece);
-    return status == OCT_OK ? oct_cuda_check(cudaGraphLaunch(backend->graphs[g], backend->stream), "starting a step")
-                            : status;
+    if (status != OCT_OK)
+        return status;
+    if (backend->programs[g].count > 0)
+        return oct_cuda_program_launch(&backend->programs[g], backend->stream);
+    return oct_cuda_check(cudaGraphLaunch(backend->graphs[g], backend->stream), "starting a step");
 }
 
 // Adds the times between the marks of a piece that is through.
@@ -258,7 +300,8 @@ static oct_status fetch_results(oct_cuda_backend *backend)
         if (status != OCT_OK)
             return status;
     }
-    return oct_cuda_wait(backend, "a step on the GPU");
+    const oct_status status = oct_cuda_wait(backend, "a step on the GPU");
+    return status == OCT_OK ? oct_cuda_program_check(&backend->words) : status;
 }
 
 oct_status oct_cuda_run_step(oct_backend *base, const oct_step *step, uint64_t *residual_hash)

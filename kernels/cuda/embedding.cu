@@ -1,5 +1,6 @@
 // OCT_OP_EMBED on the device: kernels and launches.
 #include "kernels/cuda/embedding_body.h"
+#include "kernels/cuda/record.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_embed_kernel(const __grid_constant__ oct_embed_operands e)
 {
@@ -29,9 +30,8 @@ oct_status oct_cuda_embed(const oct_cuda_embedding *e, cudaStream_t stream)
                                          oct_block_bytes(encoding, OCT_BLOCK_COLUMNS)};
     const dim3 grid(static_cast<unsigned>(e->step.columns),
                     static_cast<unsigned>((e->hidden + OCT_BLOCK_THREADS - 1) / OCT_BLOCK_THREADS));
-    return oct_cuda_check(
-        oct_launch(oct_embed_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, operands),
-        "starting the embedding");
+    return oct_cuda_check(oct_issue(OCT_BODY_EMBED, oct_embed_kernel, grid, 0, 0, stream, operands),
+                          "starting the embedding");
 }
 
 uint64_t oct_cuda_embed_bytes(const oct_cuda_embedding *e)

@@ -71,8 +71,8 @@ OCT_DEVICE float oct_row_decode_integer(const oct_row_form &form, const uint8_t 
         code |= oct_row_code_at(record + 64 * form.low_bits, form.high_bits, row, inside) << form.low_bits;
     const int value = form.codebook ? form.levels[code] : code;
     const uint8_t *groups = record + 64 * bits + pair * scales;
-    const oct_row_scale s =
-        oct_row_scale_at(form.scale, block + pair * header, groups + inside / form.group * (scales * form.group / 32), row);
+    const uint8_t *group = groups + inside / form.group * (scales * form.group / 32);
+    const oct_row_scale s = oct_row_scale_at(form.scale, block + pair * header, group, row);
     return fmaf(s.scale, static_cast<float>(value - form.zero), s.minimum);
 }
 

@@ -1,5 +1,6 @@
 // The candidates of sampled columns: kernels and launches.
 #include "kernels/cuda/head_body.h"
+#include "kernels/cuda/record.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_select_kernel(const __grid_constant__ oct_cuda_selection s)
 {
@@ -47,17 +48,18 @@ size_t oct_cuda_selection_scratch_bytes(int32_t rows, int32_t columns)
 oct_status oct_cuda_select(const oct_cuda_selection *s, cudaStream_t stream)
 {
     const int parts = oct_part_count(s->rows);
-    const dim3 threads(OCT_BLOCK_THREADS), columns(static_cast<unsigned>(s->columns));
+    const dim3 columns(static_cast<unsigned>(s->columns));
+    const size_t shared = sizeof(oct_selection_memory);
     if (s->columns < 1 || s->first % 4 != 0)
         return oct_fail(OCT_ERR_INTERNAL,
                         "a selection of %d columns from token %d on, expected 1 or more, and a multiple of 4",
                         static_cast<int>(s->columns), static_cast<int>(s->first));
     cudaError_t error = cudaSuccess;
     if (parts > 0)
-        error = oct_launch(oct_select_kernel, dim3(static_cast<unsigned>(parts), columns.x), threads, 0, stream,
-                           OCT_LAUNCH_PLAIN, *s);
+        error = oct_issue(OCT_BODY_SELECT, oct_select_kernel, dim3(static_cast<unsigned>(parts), columns.x), 0, shared,
+                          stream, *s);
     if (error == cudaSuccess)
-        error = oct_launch(oct_join_kernel, columns, threads, 0, stream, OCT_LAUNCH_PLAIN, *s);
+        error = oct_issue(OCT_BODY_JOIN, oct_join_kernel, columns, 0, shared, stream, *s);
     return oct_cuda_check(error, "launching the selection of candidates");
 }
 

@@ -1,5 +1,6 @@
 // The input of matrices made once in global memory: for wide steps, and where it is too large for each block.
 #include "kernels/cuda/input.h"
+#include "kernels/cuda/record.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_prepare_kernel(const __grid_constant__ oct_cuda_input input)
 {
@@ -20,7 +21,7 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
                         static_cast<int>(input->columns), OCT_CUDA_MAX_COLUMNS);
     const size_t scratch =
         input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
-    return oct_cuda_check(oct_launch(oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
-                                     dim3(OCT_BLOCK_THREADS), scratch, stream, OCT_LAUNCH_PLAIN, *input),
+    return oct_cuda_check(oct_issue(OCT_BODY_PREPARE, oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
+                                    scratch, scratch, stream, *input),
                           "launching the preparation of a matrix's input");
 }

@@ -3,9 +3,8 @@
 
 #include <string.h>
 
-#include "kernels/cuda/peer_exchange.h"
-
-enum { THREADS = 256 };
+#include "kernels/cuda/peers_body.h"
+#include "kernels/cuda/record.h"
 
 static size_t align(size_t bytes)
 {
@@ -72,28 +71,9 @@ oct_status oct_cuda_plan_reduction(oct_cuda_reduction *r, const oct_cuda_peers *
     return check(r, tree->depth);
 }
 
-// Sends the tiles of this rank's nodes that the block announces.
-OCT_DEVICE void send_own(const oct_cuda_reduction &r, oct_peer_turn turn, int block, int blocks)
+__global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_reduce_kernel(const __grid_constant__ oct_cuda_reduction r)
 {
-    const int of_tile = r.own_nodes * r.columns * OCT_PEER_TILE, hidden = r.peers.hidden;
-    for (int tile = block; tile * OCT_PEER_TILE < hidden; tile += blocks)
-        for (int i = static_cast<int>(threadIdx.x); i < of_tile; i += THREADS) {
-            const int row = i % OCT_PEER_TILE, column = i / OCT_PEER_TILE, at = tile * OCT_PEER_TILE + row;
-            if (at < hidden) // `column` counts on over the nodes
-                oct_peer_send(r, turn, column / r.columns, tile, row, column % r.columns,
-                              r.own[static_cast<int64_t>(column) * hidden + at]);
-        }
-}
-
-__global__ void __launch_bounds__(THREADS) oct_reduce_kernel(const __grid_constant__ oct_cuda_reduction r)
-{
-    const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x);
-    const oct_peer_turn turn = oct_peer_begin(r);
-    if (r.own != nullptr)
-        send_own(r, turn, block, blocks);
-    __syncthreads();
-    oct_peer_announce(r, turn, block, blocks);
-    oct_peer_finish(r, turn, block, blocks);
+    oct_reduce_body(r, oct_place_of_launch());
 }
 
 // Blocks of a kernel for so many units of a warp, all of which are resident.
@@ -101,8 +81,9 @@ template <class... Parameters>
 static cudaError_t resident_grid(const oct_cuda_device *device, void (*kernel)(Parameters...), int units, dim3 *grid)
 {
     int of_multiprocessor = 0;
-    const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, THREADS, 0);
-    const int wanted = (units + THREADS / OCT_WARP - 1) / (THREADS / OCT_WARP);
+    const cudaError_t error =
+        cudaOccupancyMaxActiveBlocksPerMultiprocessor(&of_multiprocessor, kernel, OCT_BLOCK_THREADS, 0);
+    const int wanted = (units + OCT_BLOCK_THREADS / OCT_WARP - 1) / (OCT_BLOCK_THREADS / OCT_WARP);
     const int resident = of_multiprocessor * device->multiprocessors;
     *grid = dim3(static_cast<unsigned>(wanted < resident ? wanted : resident));
     return error;
@@ -116,11 +97,13 @@ static int units_of(const oct_cuda_reduction *r)
 
 cudaError_t oct_cuda_start_reduction(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
 {
+    if (oct_recording(stream))
+        return oct_record(OCT_BODY_REDUCE, dim3(1), 0, r, sizeof *r);
     dim3 grid;
     const cudaError_t error = resident_grid(device, oct_reduce_kernel, units_of(r), &grid);
     return error != cudaSuccess
                ? error
-               : oct_launch(oct_reduce_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *r);
+               : oct_launch(oct_reduce_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *r);
 }
 
 oct_status oct_cuda_reduce(const oct_cuda_device *device, const oct_cuda_reduction *r, cudaStream_t stream)
@@ -140,56 +123,22 @@ uint64_t oct_cuda_reduce_bytes(const oct_cuda_reduction *r)
     return nodes / ranks + 3 * residual;
 }
 
-// The rank whose token this is.
-OCT_DEVICE int owner_of(const oct_cuda_row_exchange &rows, int32_t token)
+__global__ void __launch_bounds__(OCT_BLOCK_THREADS)
+    oct_exchange_rows_kernel(const __grid_constant__ oct_cuda_row_exchange rows)
 {
-    int rank = 0;
-    while (rank + 1 < rows.exchange.peers.ranks && token >= rows.first_token[rank + 1])
-        rank++;
-    return rank;
-}
-
-// Tiles of this rank's rows to all; then groups of the other rows to the residual, by a warp each.
-__global__ void __launch_bounds__(THREADS) oct_exchange_rows_kernel(const __grid_constant__ oct_cuda_row_exchange rows)
-{
-    const oct_cuda_reduction &r = rows.exchange;
-    const int block = static_cast<int>(blockIdx.x), blocks = static_cast<int>(gridDim.x), rank = r.peers.rank;
-    const int threads = static_cast<int>(blockDim.x), hidden = r.peers.hidden;
-    const oct_peer_turn turn = oct_peer_begin(r);
-    for (int tile = block; tile * OCT_PEER_TILE < hidden; tile += blocks)
-        for (int i = static_cast<int>(threadIdx.x); i < r.columns * OCT_PEER_TILE; i += threads) {
-            const int column = i / OCT_PEER_TILE, row = i % OCT_PEER_TILE, at = tile * OCT_PEER_TILE + row;
-            const int32_t token = rows.step.tokens[column];
-            if (token >= 0 && at < hidden && owner_of(rows, token) == rank)
-                oct_peer_send(r, turn, 0, tile, row, column, r.residual[static_cast<int64_t>(column) * hidden + at]);
-        }
-    __syncthreads();
-    oct_peer_announce(r, turn, block, blocks);
-    if (turn.stopped)
-        return;
-    const float *half = oct_peer_half(r, rank, turn.epoch);
-    const int warps = blocks * (threads / OCT_WARP);
-    for (int group = oct_warp() * blocks + block; group < oct_peer_groups(hidden); group += warps) {
-        if (!oct_peer_wait_arrivals(r, turn.epoch, group))
-            continue;
-        for (int i = oct_lane(); i < r.columns * OCT_CUDA_GROUP_ROWS; i += OCT_WARP) {
-            const int column = i / OCT_CUDA_GROUP_ROWS, row = i % OCT_CUDA_GROUP_ROWS;
-            const int tile = group * OCT_PEER_TILES + row / OCT_PEER_TILE, at = group * OCT_CUDA_GROUP_ROWS + row;
-            const int32_t token = rows.step.tokens[column];
-            if (token >= 0 && at < hidden && owner_of(rows, token) != rank)
-                r.residual[static_cast<int64_t>(column) * hidden + at] =
-                    half[oct_peer_place(r, 0, tile, column) + row % OCT_PEER_TILE];
-        }
-    }
+    oct_exchange_rows_body(rows, oct_place_of_launch());
 }
 
 oct_status oct_cuda_exchange_rows(const oct_cuda_device *device, const oct_cuda_row_exchange *rows, cudaStream_t stream)
 {
+    if (oct_recording(stream))
+        return oct_cuda_check(oct_record(OCT_BODY_EXCHANGE_ROWS, dim3(1), 0, rows, sizeof *rows), "recording a step");
     dim3 grid;
     cudaError_t error =
         resident_grid(device, oct_exchange_rows_kernel, oct_peer_groups(rows->exchange.peers.hidden), &grid);
     if (error == cudaSuccess)
-        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE, *rows);
+        error = oct_launch(oct_exchange_rows_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_COOPERATIVE,
+                           *rows);
     return oct_cuda_check(error, "starting the exchange of rows");
 }
 

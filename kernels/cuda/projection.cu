@@ -1,6 +1,7 @@
 // Projections: checks, and the choice of the encoding. The kernels are in projection_kernels.h; the files
 // projection_*.cu compile them for some of the encodings each.
 #include "kernels/cuda/projection_launch.h"
+#include "kernels/cuda/record.h"
 
 #define OCT_DECLARE(encoding, name, ...)                                                                               \
     extern template oct_encoding_kernels oct_encoding_kernels_make<oct_weights_##name>(void);
@@ -16,7 +17,7 @@ static oct_encoding_kernels kernels_of(oct_encoding encoding)
         OCT_INTEGER_ENCODINGS(OCT_CASE)
         OCT_CASE(OCT_BF16, bf16, )
     default: // plans have none of the others
-        return {nullptr, nullptr, nullptr};
+        return {nullptr, nullptr, nullptr, 0};
     }
 }
 
@@ -60,6 +61,20 @@ static oct_status check(const oct_cuda_projection *p)
     return OCT_OK;
 }
 
+size_t oct_cuda_stage_bytes(oct_encoding encoding)
+{
+    return kernels_of(encoding).stage_bytes;
+}
+
+// The persistent kernel has the narrow bodies, and rings of its own.
+static cudaError_t record(const oct_cuda_projection *p)
+{
+    if (p->input.columns > OCT_CUDA_NARROW_COLUMNS)
+        return cudaErrorInvalidValue;
+    const dim3 items(static_cast<unsigned>(item_count(p)));
+    return oct_record(OCT_BODY_PROJECT, items, oct_narrow_scratch_make(*p).bytes, p, sizeof *p);
+}
+
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
 {
     if (p->plan.segment_count == 0) // a rank without a granule publishes nothing
@@ -70,7 +85,8 @@ oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projec
     if (p->input.prepared == nullptr && !oct_cuda_input_fits(device, p))
         return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns of %d is not prepared, and too large for each block",
                         static_cast<int>(p->input.columns), static_cast<int>(p->input.width));
-    return oct_cuda_check(kernels_of(p->plan.encoding).launch(device, p, stream), "launching a projection");
+    return oct_cuda_check(oct_recording(stream) ? record(p) : kernels_of(p->plan.encoding).launch(device, p, stream),
+                          "launching a projection");
 }
 
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *p)

@@ -116,6 +116,9 @@ oct_status oct_cuda_projection_load(const oct_cuda_device *device);
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *projection);
 
+// Bytes of shared memory that a stage of weights takes at most, in a ring. LOCAL, pure.
+size_t oct_cuda_stage_bytes(oct_encoding encoding);
+
 #ifdef __cplusplus
 }
 #endif

@@ -12,6 +12,16 @@
 #include "kernels/cuda/peer_exchange.h"
 #include "kernels/cuda/weights.h"
 
+extern "C" {
+#include "kernels/cpu/traits.h"
+}
+
+// The weights of each integer encoding as a type with a short name: oct_weights_q8, …; they stand in tables of kernels.
+#define OCT_NAME_WEIGHTS(encoding, name, ...)                                                                          \
+    struct oct_weights_##name : oct_integer_weights<__VA_ARGS__> {                                                     \
+    };
+OCT_INTEGER_ENCODINGS(OCT_NAME_WEIGHTS)
+
 enum {
     OCT_NARROW_WARPS = 8,
     OCT_WIDE_WARPS = 4,
@@ -38,22 +48,35 @@ static inline __host__ __device__ int oct_pieces(const oct_cuda_projection &p)
     return p.plan.segment_count * (p.epilogue == OCT_CUDA_SILU_MULTIPLY ? 2 : 1);
 }
 
-// Where a narrow block's shared memory is; scratch of the norm and partial sums take turns.
-typedef struct oct_narrow_shared {
-    size_t barriers, partials, prepared, bytes; // rings at 0
-} oct_narrow_shared;
+// What a narrow block needs of shared memory beside its rings: partial sums, with which the scratch of the norm takes
+// turns, at 0, and the input where the block makes its own.
+typedef struct oct_narrow_scratch {
+    size_t prepared, bytes;
+} oct_narrow_scratch;
 
-template <class Weights, int N>
-static inline __host__ __device__ oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int stages)
+static inline __host__ __device__ oct_narrow_scratch oct_narrow_scratch_make(const oct_cuda_projection &p)
 {
     const size_t own = p.input.prepared == nullptr ? 1 : 0, units = static_cast<size_t>(oct_units(p.input.width));
-    const size_t scratch = own * p.input.columns * oct_norm_leaves(p.input.width) * sizeof(float);
-    const size_t sums = sizeof(float) * oct_pieces(p) * N * 8 * OCT_PARTIAL_STRIDE;
+    const size_t norm = own * p.input.columns * oct_norm_leaves(p.input.width) * sizeof(float);
+    const size_t sums = sizeof(float) * oct_pieces(p) * oct_columns_by_8(p.input.columns) * OCT_PARTIAL_STRIDE;
+    oct_narrow_scratch scratch;
+    scratch.prepared = oct_align_16(sums > norm ? sums : norm);
+    scratch.bytes = scratch.prepared + own * units * (64 * p.input.columns + 8 * oct_columns_by_8(p.input.columns));
+    return scratch;
+}
+
+// Where a narrow block's shared memory is.
+typedef struct oct_narrow_shared {
+    size_t barriers, scratch, bytes; // rings at 0
+} oct_narrow_shared;
+
+template <class Weights>
+static inline __host__ __device__ oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int stages)
+{
     oct_narrow_shared shared;
     shared.barriers = static_cast<size_t>(OCT_NARROW_WARPS) * stages * oct_stage_bytes<Weights>();
-    shared.partials = shared.barriers + oct_align_16(static_cast<size_t>(OCT_NARROW_WARPS) * stages * sizeof(uint64_t));
-    shared.prepared = shared.partials + oct_align_16(sums > scratch ? sums : scratch);
-    shared.bytes = shared.prepared + own * units * (64 * p.input.columns + 8 * oct_columns_by_8(p.input.columns));
+    shared.scratch = shared.barriers + oct_align_16(static_cast<size_t>(OCT_NARROW_WARPS) * stages * sizeof(uint64_t));
+    shared.bytes = shared.scratch + oct_narrow_scratch_make(p).bytes;
     return shared;
 }
 
@@ -109,18 +132,28 @@ template <class Weights> OCT_DEVICE int oct_stage_units(int at, int end)
     return (left < whole ? left : whole) / OCT_UNIT;
 }
 
+// A warp's ring in shared memory. It may be filled for an operation long before that begins, and serves one operation
+// after another.
+typedef struct oct_ring {
+    uint8_t *memory;
+    uint64_t *barriers; // [stages], ready
+    int stages;
+    int filled;         // stages that have been asked for and not been taken, from slot 0 on; between operations
+    uint32_t phases;    // bit s: the parity that slot s is waited for with
+} oct_ring;
+
 // The stages that a warp reads, in order: pieces piece_first, + piece_step, … of items item, + item_step, …; up to
-// `stages` of them are on their way or in the ring.
+// ring.stages of them are on their way or in the ring.
 template <class Weights> struct oct_stream {
-    uint8_t *ring;
-    uint64_t *barriers;
-    int stages, items, item_step, pieces, piece_first, piece_step;
+    oct_ring &ring;
+    int items, item_step, pieces, piece_first, piece_step;
     // Of the next request.
     const uint8_t *from;
     int item, piece, at, end, request_slot;
     // Of the next stage that is taken.
     int slot;
-    uint32_t parity;
+
+    __device__ __forceinline__ explicit oct_stream(oct_ring &of) : ring(of) {}
 
     __device__ __forceinline__ void open(const oct_cuda_projection &p)
     {
@@ -134,18 +167,19 @@ template <class Weights> struct oct_stream {
                static_cast<size_t>(tile.tile) * segment.tile_bytes;
     }
 
-    // Asks for the next stage. Its place is free for all lanes.
-    __device__ __forceinline__ void request(const oct_cuda_projection &p)
+    // Asks for the next stage, whose place is free for all lanes; not `asking`: it has been asked for before.
+    __device__ __forceinline__ void request(const oct_cuda_projection &p, bool asking)
     {
         if (item >= items)
             return;
         const int units = oct_stage_units<Weights>(at, end);
         const uint32_t bytes = static_cast<uint32_t>(Weights::HEADER_BYTES + units * Weights::UNIT_BYTES);
-        if (oct_lane() == 0) {
-            mbar_arrive_tx(&barriers[request_slot], bytes);
-            cp_bulk(ring + request_slot * oct_stage_bytes<Weights>(), from, bytes, &barriers[request_slot]);
+        if (asking && oct_lane() == 0) {
+            uint64_t *barrier = &ring.barriers[request_slot];
+            mbar_arrive_tx(barrier, bytes);
+            cp_bulk(ring.memory + request_slot * oct_stage_bytes<Weights>(), from, bytes, barrier);
         }
-        request_slot = request_slot + 1 == stages ? 0 : request_slot + 1;
+        request_slot = request_slot + 1 == ring.stages ? 0 : request_slot + 1;
         from += bytes;
         at += units * OCT_UNIT;
         if (at < end)
@@ -158,39 +192,39 @@ template <class Weights> struct oct_stream {
         open(p);
     }
 
-    // Called once, by all lanes; lane 0 has made the barriers ready.
+    // Called once, by all lanes, with an item that is set. Fills the ring where that has not been done.
     __device__ __forceinline__ void start(const oct_cuda_projection &p)
     {
+        const bool asking = ring.filled == 0;
         piece = piece_first;
         request_slot = slot = at = end = 0;
-        parity = 0;
         from = nullptr;
         if (piece_first >= pieces)
             item = items;
         open(p);
-        for (int i = 0; i < stages; i++)
-            request(p);
+        for (int i = 0; i < ring.stages; i++) {
+            ring.filled += asking && item < items;
+            request(p, asking);
+        }
     }
 
     __device__ __forceinline__ const uint8_t *take(void)
     {
-        mbar_wait(&barriers[slot], parity);
-        return ring + slot * oct_stage_bytes<Weights>();
+        mbar_wait(&ring.barriers[slot], ring.phases >> slot & 1);
+        return ring.memory + slot * oct_stage_bytes<Weights>();
     }
 
     // All lanes have read the stage that was taken.
     __device__ __forceinline__ void release(const oct_cuda_projection &p)
     {
-        slot++;
-        if (slot == stages) {
-            slot = 0;
-            parity ^= 1;
-        }
+        ring.phases ^= 1u << slot;
+        slot = slot + 1 == ring.stages ? 0 : slot + 1;
         __syncwarp();
-        request(p);
+        request(p, true);
     }
 };
 
+// Makes the barriers of a ring ready, for the warp that reads it.
 OCT_DEVICE void oct_init_barriers(uint64_t *barriers, int count)
 {
     if (oct_lane() == 0) {
@@ -298,31 +332,30 @@ OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)
     return p.epilogue == OCT_CUDA_REDUCE ? oct_peer_begin(p.reduction) : oct_peer_turn{0, true};
 }
 
-// The body of narrow projections: items place.x, + place.blocks_x, … One with a reduction waits for the other blocks of
-// its place, here and on other ranks: they are all there, and each calls it once.
-template <class Weights, int N>
-OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const oct_place &place, uint8_t *memory)
+// What warp oct_warp() of a narrow block reads: items place.x, + place.blocks_x, …
+template <class Weights>
+OCT_DEVICE oct_stream<Weights> oct_narrow_stream(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring)
 {
-    const oct_narrow_shared shared = oct_narrow_shared_make<Weights, N>(p, stages);
-    float *partials = reinterpret_cast<float *>(memory + shared.partials);
-    const int warp = oct_warp(), items = oct_items(p), pieces = oct_pieces(p);
-    oct_stream<Weights> stream;
-    stream.ring = memory + static_cast<size_t>(warp) * stages * oct_stage_bytes<Weights>();
-    stream.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + warp * stages;
-    stream.stages = stages;
-    stream.items = items;
+    oct_stream<Weights> stream(ring);
+    stream.items = oct_items(p);
     stream.item = place.x;
     stream.item_step = place.blocks_x;
-    stream.pieces = pieces;
-    stream.piece_first = warp;
+    stream.pieces = oct_pieces(p);
+    stream.piece_first = oct_warp();
     stream.piece_step = OCT_NARROW_WARPS;
-    oct_init_barriers(stream.barriers, stages);
-    stream.start(p);
+    return stream;
+}
 
-    const oct_peer_turn turn = oct_turn_of(p);
+// The block's items, of which there is one at least.
+template <class Weights, int N>
+OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place &place, oct_peer_turn turn,
+                                  oct_stream<Weights> &stream, uint8_t *scratch)
+{
+    float *partials = reinterpret_cast<float *>(scratch);
+    const int warp = oct_warp(), items = oct_items(p), pieces = oct_pieces(p);
     const bool own = p.input.prepared == nullptr;
-    const oct_prepared x =
-        oct_prepared_at(own ? memory + shared.prepared : p.input.prepared, p.input.width, p.input.columns);
+    const oct_prepared x = oct_prepared_at(own ? scratch + oct_narrow_scratch_make(p).prepared : p.input.prepared,
+                                           p.input.width, p.input.columns);
     if (own)
         oct_prepare_columns(p.input, 0, p.input.columns, partials, x);
     __syncthreads();
@@ -339,10 +372,29 @@ OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, int stages, const
         oct_finish_tile<N>(p, turn, item, partials);
         __syncthreads();
     }
-    if (p.epilogue != OCT_CUDA_REDUCE)
-        return;
-    oct_peer_announce(p.reduction, turn, place.x, place.blocks_x);
-    oct_peer_finish(p.reduction, turn, place.x, place.blocks_x);
+}
+
+// The body of narrow projections; the ring is the warp's, filled (oct_narrow_stream() and start()) or empty, and empty
+// again afterwards. scratch: as oct_narrow_scratch_make() says. Of a reduction it sends and announces; what is left
+// of it is oct_end_reduction().
+template <class Weights, int N>
+OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring, uint8_t *scratch)
+{
+    const oct_peer_turn turn = oct_turn_of(p);
+    oct_stream<Weights> stream = oct_narrow_stream<Weights>(p, place, ring);
+    stream.start(p);
+    ring.filled = 0;
+    if (place.x < oct_items(p))
+        oct_project_items<Weights, N>(p, place, turn, stream, scratch);
+    if (p.epilogue == OCT_CUDA_REDUCE)
+        oct_peer_announce(p.reduction, turn, place.x, place.blocks_x);
+}
+
+// Waits for the other blocks of the place and for other ranks: all are there, and each calls it once.
+OCT_DEVICE void oct_end_reduction(const oct_cuda_projection &p, const oct_place &place)
+{
+    if (p.epilogue == OCT_CUDA_REDUCE)
+        oct_peer_finish(p.reduction, oct_peer_begin(p.reduction), place.x, place.blocks_x);
 }
 
 template <class Weights, int N>
@@ -350,7 +402,14 @@ __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
     oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
 {
     DYN_SHARED(uint8_t, memory);
-    oct_project_body<Weights, N>(p, stages, oct_place_of_launch(), memory);
+    const oct_narrow_shared shared = oct_narrow_shared_make<Weights>(p, stages);
+    oct_ring ring = {};
+    ring.memory = memory + static_cast<size_t>(oct_warp()) * stages * oct_stage_bytes<Weights>();
+    ring.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + oct_warp() * stages;
+    ring.stages = stages;
+    oct_init_barriers(ring.barriers, stages);
+    oct_project_body<Weights, N>(p, oct_place_of_launch(), ring, memory + shared.scratch);
+    oct_end_reduction(p, oct_place_of_launch());
 }
 
 // A warp's lanes keep their own elements at every level of the stack: [level][column tile][lane][4].
@@ -385,17 +444,18 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
     float *stack = reinterpret_cast<float *>(own + RING + 16 * OCT_WIDE_STAGES);
     const int warps = static_cast<int>(blockDim.x) / OCT_WARP, items = oct_items(p), pieces = oct_pieces(p);
     const int item = static_cast<int>(blockIdx.y) * warps + oct_warp();
-    oct_stream<Weights> stream;
-    stream.ring = own;
-    stream.barriers = reinterpret_cast<uint64_t *>(own + RING);
-    stream.stages = OCT_WIDE_STAGES;
+    oct_ring ring = {};
+    ring.memory = own;
+    ring.barriers = reinterpret_cast<uint64_t *>(own + RING);
+    ring.stages = OCT_WIDE_STAGES;
+    oct_stream<Weights> stream(ring);
     stream.items = items;
     stream.item = item;
     stream.item_step = items; // this one alone
     stream.pieces = pieces;
     stream.piece_first = 0;
     stream.piece_step = 1;
-    oct_init_barriers(stream.barriers, OCT_WIDE_STAGES);
+    oct_init_barriers(ring.barriers, OCT_WIDE_STAGES);
     stream.start(p);
     if (item >= items)
         return;

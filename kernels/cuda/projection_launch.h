@@ -5,22 +5,13 @@
 
 #include "kernels/cuda/projection_kernels.h"
 
-extern "C" {
-#include "kernels/cpu/traits.h"
-}
-
 // The functions of an encoding.
 typedef struct oct_encoding_kernels {
     bool (*fits)(const oct_cuda_device *device, const oct_cuda_projection *projection);
     cudaError_t (*allow)(size_t shared_bytes);
     cudaError_t (*launch)(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
+    size_t stage_bytes;
 } oct_encoding_kernels;
-
-// The weights of each integer encoding as a type with a short name: oct_weights_q8, …; they stand in tables of kernels.
-#define OCT_NAME_WEIGHTS(encoding, name, ...)                                                                          \
-    struct oct_weights_##name : oct_integer_weights<__VA_ARGS__> {                                                     \
-    };
-OCT_INTEGER_ENCODINGS(OCT_NAME_WEIGHTS)
 
 // The shared memory of an SM holds this much less than what one block may have, beside what each block reserves.
 enum { RESERVED_BYTES = 1024 };
@@ -43,7 +34,7 @@ template <class Weights, int N> int narrow_stages(const oct_cuda_device *device,
 {
     int stages = OCT_RING_BYTES / oct_stage_bytes<Weights>();
     stages = stages < 2 ? 2 : stages > OCT_MAX_STAGES ? OCT_MAX_STAGES : stages;
-    while (stages > 0 && oct_narrow_shared_make<Weights, N>(*p, stages).bytes > device->shared_bytes)
+    while (stages > 0 && oct_narrow_shared_make<Weights>(*p, stages).bytes > device->shared_bytes)
         stages--;
     return stages;
 }
@@ -67,7 +58,7 @@ cudaError_t count_resident(const oct_cuda_device *device, bool waits, size_t sha
 template <class Weights, int N>
 cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, int stages, cudaStream_t stream)
 {
-    const size_t shared = oct_narrow_shared_make<Weights, N>(*p, stages).bytes;
+    const size_t shared = oct_narrow_shared_make<Weights>(*p, stages).bytes;
     const bool waits = p->epilogue == OCT_CUDA_REDUCE;
     const int items = item_count(p);
     int resident;
@@ -133,7 +124,7 @@ template <class Weights> cudaError_t allow(size_t bytes)
 
 template <class Weights> oct_encoding_kernels oct_encoding_kernels_make(void)
 {
-    return {fits<Weights>, allow<Weights>, launch<Weights>};
+    return {fits<Weights>, allow<Weights>, launch<Weights>, oct_stage_bytes<Weights>()};
 }
 
 #endif

@@ -1,6 +1,7 @@
 // The end of a reduction on the device, and the hash of the residual.
 #include <string.h>
 
+#include "kernels/cuda/record.h"
 #include "kernels/cuda/reduction_body.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_finish_kernel(const __grid_constant__ oct_cuda_finish f)
@@ -27,8 +28,9 @@ void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, 
 oct_status oct_cuda_finish_tree(const oct_cuda_finish *f, cudaStream_t stream)
 {
     if (f->depth > OCT_CUDA_TREE_DEPTH || f->hidden % 4 != 0)
-        return oct_fail(OCT_ERR_INTERNAL, "a tree of depth %d over columns of %d elements: at most %d, and a multiple of 4",
-                        f->depth, f->hidden, OCT_CUDA_TREE_DEPTH);
+        return oct_fail(OCT_ERR_INTERNAL,
+                        "a tree of depth %d over columns of %d elements: at most %d, and a multiple of 4", f->depth,
+                        f->hidden, OCT_CUDA_TREE_DEPTH);
     const dim3 grid(static_cast<unsigned>((f->hidden + 4 * OCT_BLOCK_THREADS - 1) / (4 * OCT_BLOCK_THREADS)),
                     static_cast<unsigned>(f->columns));
     return oct_cuda_check(oct_launch(oct_finish_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *f),
@@ -55,7 +57,7 @@ oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residua
     const dim3 grid(static_cast<unsigned>(step->logit_columns));
     const oct_hash_operands operands = {step->logit_column, residual, hidden, hashes};
     return oct_cuda_check(
-        oct_launch(oct_hash_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, operands),
+        oct_issue(OCT_BODY_HASH, oct_hash_kernel, grid, 0, sizeof(oct_warp_hashes), stream, operands),
         "starting the hash of the residual");
 }
 

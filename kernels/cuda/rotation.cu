@@ -1,4 +1,5 @@
 // OCT_OP_ROPE_CACHE on the device: its kernel and its launch.
+#include "kernels/cuda/record.h"
 #include "kernels/cuda/rotation_body.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_rope_cache_kernel(const __grid_constant__ oct_cuda_attention a)
@@ -20,7 +21,7 @@ oct_status oct_cuda_rope_cache(const oct_cuda_attention *a, cudaStream_t stream)
                         head_dim, a->rope_dims);
     const dim3 grid(static_cast<unsigned>((heads_of(a) + OCT_ROPE_WARPS - 1) / OCT_ROPE_WARPS));
     return oct_cuda_check(
-        oct_launch(oct_rope_cache_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *a),
+        oct_issue(OCT_BODY_ROPE_CACHE, oct_rope_cache_kernel, grid, 0, sizeof(oct_heads_of_block), stream, *a),
         "starting the rotation");
 }
 

@@ -119,7 +119,8 @@ OCT_DEVICE void oct_rope_cache_body(const oct_cuda_attention &a, const oct_place
     if (part == 1)
         oct_rope_store_key(&a, oct_cuda_cache_keys(&a.cache, page, a.layer, head), position % OCT_PAGE_POSITIONS, x);
     else
-        oct_rope_store_value(&a, oct_cuda_cache_values(&a.cache, page, a.layer, head), position % OCT_PAGE_POSITIONS, x);
+        oct_rope_store_value(&a, oct_cuda_cache_values(&a.cache, page, a.layer, head), position % OCT_PAGE_POSITIONS,
+                             x);
 }
 
 #endif

@@ -218,6 +218,18 @@ int reductions_of(const gpu_shard &shard)
     return shard.program.ranks > 1 ? 2 * shard.program.model.layers + 1 : 0;
 }
 
+// The persistent executor has one operation a launch; with gathers it has none.
+void print_barriers(const gpu_shard &shard, int32_t positions)
+{
+    if (shard.program.ranks > 1 && shard.gathers)
+        return;
+    printf("\nAs one kernel (--executor persistent):");
+    for (int32_t columns : {1, 8})
+        printf(" %d barriers of the grid in a step of %d column%s%s",
+               (int)gpu_launches_of(shard, {columns, columns, positions}, gpus[0].multiprocessors).size() - 1, columns,
+               columns > 1 ? "s" : "", columns > 1 ? ".\n" : ",");
+}
+
 void print_totals(const gpu_shard &shard, int32_t positions)
 {
     const int reductions = reductions_of(shard);
@@ -348,6 +360,7 @@ bool run(const options &o)
     if (!o.check) {
         print_table(shard, {1, 1, o.positions});
         print_table(shard, {NARROW, NARROW, o.positions});
+        print_barriers(shard, o.positions);
         print_totals(shard, o.positions);
     }
     const bool good = check(shard, o.chunk);

@@ -18,8 +18,9 @@ if(NOT OCTET_CUDA)
     set(emulated_ranks 1 2 3 8)
   endif()
   list(JOIN emulated_ranks " " emulated_ranks)
-  add_test(NAME emulation.cuda-backend COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-cuda-backend)
-  set_tests_properties(emulation.cuda-backend PROPERTIES LABELS emulation TIMEOUT 600 SKIP_RETURN_CODE 77
-    ENVIRONMENT
-    "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR};EMULATED_RANKS=${emulated_ranks}")
+  foreach(check cuda-backend persistent-executor)
+    add_test(NAME emulation.${check} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-${check})
+    set_tests_properties(emulation.${check} PROPERTIES LABELS emulation TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT
+      "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR};EMULATED_RANKS=${emulated_ranks}")
+  endforeach()
 endif()

@@ -5,6 +5,7 @@
 #include "ptx_cursor.h"
 #include "ptx_forms.h"
 #include "ptx_scopes.h"
+#include "ptx_thread.h"
 
 namespace ptx
 {
@@ -43,9 +44,10 @@ const std::map<std::string, special> specials_by_name = {
 class body_parser
 {
   public:
-    body_parser(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared)
-        : at_(at), kernel_(into), symbols_(std::move(symbols)), shared_(shared), names_(into),
-          sink_(names_.new_slot(UNWRITTEN))
+    body_parser(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared,
+                const function_table &functions)
+        : at_(at), kernel_(into), symbols_(std::move(symbols)), shared_(shared), functions_(functions),
+          names_(into), sink_(names_.new_slot(UNWRITTEN))
     {
     }
 
@@ -68,6 +70,7 @@ class body_parser
     kernel &kernel_;
     symbol_table symbols_;
     const shared_table &shared_;
+    const function_table &functions_;
     scopes names_;
     uint32_t sink_; // what is written to _
 
@@ -160,6 +163,10 @@ class body_parser
             at_.next();
         }
         std::string opcode = at_.expect_name();
+        if (opcode == "call" || opcode == "call.uni") {
+            parse_call(made);
+            return;
+        }
         std::vector<written_operand> operands;
         while (!at_.accept(";")) {
             if (!operands.empty())
@@ -167,6 +174,24 @@ class body_parser
             operands.push_back(parse_operand());
         }
         choose_form(made, opcode, operands);
+        kernel_.code.push_back(made);
+    }
+
+    // call name, (); of a function that stands before.
+    void parse_call(instruction &made)
+    {
+        auto found = functions_.find(at_.peek().text);
+        if (found == functions_.end())
+            at_.fail_here("no function without parameters is called '" + at_.peek().text + "'");
+        at_.next();
+        if (at_.accept(",")) {
+            at_.expect("(");
+            at_.expect(")");
+        }
+        at_.expect(";");
+        made.execute = call_function;
+        made.target = static_cast<uint32_t>(kernel_.callees.size());
+        kernel_.callees.push_back(found->second);
         kernel_.code.push_back(made);
     }
 
@@ -328,9 +353,10 @@ class body_parser
 
 } // namespace
 
-void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared)
+void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared,
+                const function_table &functions)
 {
-    body_parser(at, into, std::move(symbols), shared).parse();
+    body_parser(at, into, std::move(symbols), shared, functions).parse();
 }
 
 } // namespace ptx

@@ -14,12 +14,12 @@
 namespace ptx_checks
 {
 
-std::string kernel_text(const std::string &name, const std::string &lines, const std::string &declarations)
+std::string kernel_text(const std::string &name, const std::string &lines, const std::string &declarations,
+                        const std::string &functions)
 {
     return ".version 8.7\n.target sm_90a\n.address_size 64\n"
-           ".extern .shared .align 16 .b8 dynamic[];\n"
-           ".visible .entry " +
-           name +
+           ".extern .shared .align 16 .b8 dynamic[];\n" +
+           functions + ".visible .entry " + name +
            "(.param .u64 in, .param .u64 out, .param .u32 n)\n{\n"
            "\t.reg .pred %p<10>;\n\t.reg .b16 %h<20>;\n\t.reg .b32 %r<30>;\n\t.reg .b64 %d<30>;\n" +
            declarations +
@@ -40,10 +40,10 @@ std::string kernel_text(const std::string &name, const std::string &lines, const
 }
 
 std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned block,
-                          const std::string &declarations)
+                          const std::string &declarations, const std::string &functions)
 {
     ptx::registry_clear();
-    ptx::registry_load_text(kernel_text("lines", lines, declarations), "lines.ptx");
+    ptx::registry_load_text(kernel_text("lines", lines, declarations, functions), "lines.ptx");
     size_t in_bytes = in.size() * sizeof in[0], out_bytes = in.size() * sizeof(uint64_t);
     void *from, *to;
     if (cudaMalloc(&from, in_bytes) || cudaMalloc(&to, out_bytes))

@@ -31,13 +31,14 @@ namespace ptx_checks
 
 using inputs = std::vector<std::array<uint64_t, 4>>;
 
-// The text of a kernel `name` around the lines. `declarations` stand before the code (shared memory).
+// The text of a kernel `name` around the lines. `declarations` stand before the code (shared memory), `functions`
+// before the kernel.
 std::string kernel_text(const std::string &name, const std::string &lines,
-                        const std::string &declarations = "");
+                        const std::string &declarations = "", const std::string &functions = "");
 
 // Runs the lines once for each input, in blocks of `block` threads, and gives what they leave in %d9.
 std::vector<uint64_t> run(const std::string &lines, const inputs &in, unsigned block = 32,
-                          const std::string &declarations = "");
+                          const std::string &declarations = "", const std::string &functions = "");
 
 // Runs in a child process that is expected to end with code 86, and gives what it wrote to stderr.
 std::string run_to_death(const std::string &lines, const inputs &in, const std::string &declarations = "");

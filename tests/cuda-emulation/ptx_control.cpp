@@ -30,6 +30,12 @@ void leave(thread &t, const instruction &)
     t.next = t.program->code.size();
 }
 
+void leave_kernel(thread &t, const instruction &i)
+{
+    t.has_left = true;
+    leave(t, i);
+}
+
 void trap(thread &t, const instruction &i)
 {
     die_at(t, i, "trap");
@@ -61,7 +67,7 @@ void add_control_forms(form_table &table)
     table.add("bra uni?", "l", branch);
     table.add("brx idx uni?", "s,t", branch_by_table);
     table.add("ret uni?", "", leave);
-    table.add("exit", "", leave);
+    table.add("exit", "", leave_kernel);
     table.add("trap", "", trap);
     table.add("brkpt", "", trap);
     table.add("bar cta? sync", "s,s?", block_barrier);

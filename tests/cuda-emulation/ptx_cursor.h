@@ -101,8 +101,12 @@ using symbol_table = std::map<std::string, symbol>;
 // Shared variables at the head of a file belong to the kernels that use them.
 using shared_table = std::map<std::string, declaration>;
 
+// The functions of a file by name: those that stand before what calls them.
+using function_table = std::map<std::string, const kernel *>;
+
 // Reads a kernel's body from behind its { to its }. `symbols`: the file's and the parameters.
-void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared);
+void parse_body(cursor &at, kernel &into, symbol_table symbols, const shared_table &shared,
+                const function_table &functions);
 
 } // namespace ptx
 

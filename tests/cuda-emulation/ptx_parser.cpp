@@ -71,6 +71,7 @@ class module_parser
     module &module_;
     symbol_table symbols_;
     shared_table shared_;
+    function_table functions_;
 
     void parse_directive()
     {
@@ -94,8 +95,8 @@ class module_parser
             parse_shared(external);
         else if (at_.peek().is(".global") || at_.peek().is(".const"))
             parse_variable(external);
-        else if (at_.peek().is(".func"))
-            at_.fail_here("device functions are not interpreted: have it inlined (__forceinline__)");
+        else if (at_.accept(".func"))
+            parse_function();
         else
             at_.fail_here("'" + at_.peek().text + "' is not known at the head of a file");
     }
@@ -183,8 +184,26 @@ class module_parser
             parse_parameters(*made, symbols);
         parse_limits(*made);
         at_.expect("{");
-        parse_body(at_, *made, std::move(symbols), shared_);
+        parse_body(at_, *made, std::move(symbols), shared_, functions_);
         module_.kernels.push_back(std::move(made));
+    }
+
+    // A function has no parameters, no result, and no static shared memory of its own.
+    void parse_function()
+    {
+        std::unique_ptr<kernel> made(new kernel);
+        if (at_.peek().is("("))
+            at_.fail_here("device functions with a result are not interpreted: have it inlined (__forceinline__)");
+        made->name = at_.expect_name();
+        made->path = module_.path;
+        if (at_.accept("(") && !at_.accept(")"))
+            at_.fail_here("device functions with parameters are not interpreted: have it inlined (__forceinline__)");
+        at_.expect("{");
+        parse_body(at_, *made, symbols_, {}, functions_);
+        if (made->static_shared_bytes > 0)
+            at_.fail_here("the function " + made->name + " has static shared memory, which is not interpreted");
+        functions_[made->name] = made.get();
+        module_.functions.push_back(std::move(made));
     }
 
     void parse_parameters(kernel &into, symbol_table &symbols)

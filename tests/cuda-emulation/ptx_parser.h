@@ -1,7 +1,7 @@
 // Reads a file of PTX into kernels that can run.
 //
 // What it does not know is an error that names file and line, when the file is read and not when a kernel
-// runs: instructions and modifiers that ptx_forms.h has no row for, device functions that were not inlined,
+// runs: instructions and modifiers that ptx_forms.h has no row for, device functions with parameters or results,
 // clusters, texture and surface objects, variables without a value (the host could not see the device's
 // copy).
 #ifndef OCT_TESTS_PTX_PARSER_H

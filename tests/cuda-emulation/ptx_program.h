@@ -40,7 +40,8 @@ struct instruction {
     int8_t choice[CHOICES_MAX] = {NO_CHOICE, NO_CHOICE, NO_CHOICE, NO_CHOICE}; // see ptx_forms.h
     int operand_count = 0;
     operand operands[OPERANDS_MAX];
-    uint32_t target = 0; // branch: index of the next instruction; indexed branch: index into kernel::tables
+    uint32_t target = 0; // branch: index of the next instruction; indexed branch: index into kernel::tables; call:
+                         // index into kernel::callees
     int line = 0;
 };
 
@@ -86,12 +87,14 @@ struct parameter {
     size_t offset_bytes, bytes;
 };
 
+// A kernel, or a function that kernels call: one without parameters, which finds in shared memory what it works on.
 struct kernel {
     std::string name; // mangled, as the host's symbol
     std::string path; // the file it came from, for messages
     std::vector<instruction> code;
     std::vector<uint32_t> elements;
     std::vector<std::vector<uint32_t>> tables; // the targets of indexed branches
+    std::vector<const kernel *> callees;       // functions of the same module
     std::vector<uint64_t> initial_registers;   // constants in their slots, everything else poison
     std::vector<special_slot> specials;
     std::vector<parameter> parameters;
@@ -112,7 +115,7 @@ struct variable {
 struct module {
     std::string path;
     std::string target; // sm_90a
-    std::vector<std::unique_ptr<kernel>> kernels;
+    std::vector<std::unique_ptr<kernel>> kernels, functions;
     std::vector<variable> variables;
 };
 

@@ -92,22 +92,18 @@ void start_registers(thread &t, size_t dynamic_bytes)
         t.registers[s.slot] = special_value(t, s.what, dynamic_bytes) + static_cast<uint64_t>(s.offset);
 }
 
-} // namespace
-
-void run_kernel(const kernel &program, unsigned char *parameters)
+// Runs t.program with registers and local memory of its own.
+void follow(thread &t)
 {
+    const kernel &program = *t.program;
     std::unique_ptr<uint64_t[]> registers(new uint64_t[program.initial_registers.size()]);
     std::unique_ptr<unsigned char[]> local(new unsigned char[program.local_bytes]);
     memset(local.get(), 0xff, program.local_bytes);
+    t.registers = registers.get();
+    t.local = local.get();
+    t.next = 0;
     size_t dynamic_bytes = 0;
     cuda_emulation::dyn_shared(&dynamic_bytes);
-    size_t shared_bytes =
-        dynamic_bytes ? program.dynamic_shared_begin + dynamic_bytes : program.static_shared_bytes;
-    void *shared =
-        shared_bytes ? cuda_emulation::shared(&program, shared_bytes, DYNAMIC_SHARED_ALIGNMENT) : nullptr;
-
-    thread t = {&program,     registers.get(), parameters, static_cast<unsigned char *>(shared),
-                shared_bytes, local.get(),     0};
     start_registers(t, dynamic_bytes);
     const instruction *code = program.code.data();
     for (size_t length = program.code.size(); t.next < length;) {
@@ -116,6 +112,33 @@ void run_kernel(const kernel &program, unsigned char *parameters)
             continue;
         i.execute(t, i);
     }
+}
+
+} // namespace
+
+void call_function(thread &t, const instruction &i)
+{
+    thread callee = t;
+    callee.program = t.program->callees[i.target];
+    if (t.program->dynamic_shared_begin != callee.program->dynamic_shared_begin)
+        die_at(t, i, "a call from a kernel with static shared memory");
+    follow(callee);
+    t.has_left = callee.has_left;
+    if (t.has_left)
+        t.next = t.program->code.size();
+}
+
+void run_kernel(const kernel &program, unsigned char *parameters)
+{
+    size_t dynamic_bytes = 0;
+    cuda_emulation::dyn_shared(&dynamic_bytes);
+    size_t shared_bytes =
+        dynamic_bytes ? program.dynamic_shared_begin + dynamic_bytes : program.static_shared_bytes;
+    void *shared =
+        shared_bytes ? cuda_emulation::shared(&program, shared_bytes, DYNAMIC_SHARED_ALIGNMENT) : nullptr;
+
+    thread t = {&program, nullptr, parameters, static_cast<unsigned char *>(shared), shared_bytes, nullptr, 0, false};
+    follow(t);
 }
 
 void die_at(const thread &t, const instruction &i, const char *reason)

@@ -20,11 +20,15 @@ struct thread {
     unsigned char *shared; // static and dynamic shared memory of the block
     size_t shared_end;     // the first address in shared space behind it
     unsigned char *local;
-    size_t next; // index of the next instruction; the code's length: the thread leaves the kernel
+    size_t next; // index of the next instruction; the code's length: the thread leaves the kernel, or the function
+    bool has_left; // the kernel, perhaps from inside a function
 };
 
 // Runs a kernel in the calling thread of the emulation. `parameters`: as PTX lays them out.
 void run_kernel(const kernel &program, unsigned char *parameters);
+
+// The executor of calls: the function has registers and local memory of its own, and shares the rest.
+void call_function(thread &t, const instruction &i);
 
 template <class T> inline T from_bits(uint64_t bits)
 {

@@ -279,6 +279,26 @@ static void expect_death(const std::string &lines, const std::string &said,
                  all.c_str());
 }
 
+// Functions have registers of their own, share memory with who calls them, call others, and may end the thread.
+static void test_functions(void **)
+{
+    const std::string functions = ".func twice()\n{\n.reg .b32 %r<3>;\n.reg .pred %p<2>;\nmov.u32 %r0, %tid.x;\n"
+                                  "shl.b32 %r0, %r0, 2;\nmov.u32 %r1, dynamic;\nadd.u32 %r0, %r0, %r1;\n"
+                                  "ld.shared.u32 %r1, [%r0];\nadd.u32 %r1, %r1, %r1;\nst.shared.u32 [%r0], %r1;\n"
+                                  "setp.gt.u32 %p0, %r1, 1000;\n@%p0 exit;\nret;\n}\n"
+                                  ".func thrice()\n{\n.reg .b32 %r<3>;\nmov.u32 %r2, 3;\nAGAIN:\n"
+                                  "{ .reg .b32 temp_param_reg; call.uni twice, (); }\n"
+                                  "sub.u32 %r2, %r2, 1;\n.reg .pred %p<2>;\nsetp.ne.u32 %p1, %r2, 0;\n"
+                                  "@%p1 bra AGAIN;\nret;\n}\n";
+    const std::string lines = "mov.u32 %r2, %tid.x; shl.b32 %r2, %r2, 2; mov.u32 %r3, dynamic; add.u32 %r3, %r3, %r2;\n"
+                              "st.shared.u32 [%r3], %r0; mov.u32 %r5, 7;\ncall thrice, ();\n"
+                              "ld.shared.u32 %r9, [%r3]; add.u32 %r9, %r9, %r5; cvt.u64.u32 %d9, %r9;";
+    const std::vector<uint64_t> found = run(lines, {{3, 0, 0, 0}, {100, 0, 0, 0}, {400, 0, 0, 0}}, 3, "", functions);
+    assert_int_equal(found[0], 31);
+    assert_int_equal(found[1], 807);
+    assert_int_not_equal(found[2], 3207); // it has left before it wrote that
+}
+
 static void test_deaths(void **)
 {
     expect_death("ld.shared.u32 %r9, [%r20];", "shared address",
@@ -305,7 +325,8 @@ int main()
         cmocka_unit_test(test_dynamic_memory), cmocka_unit_test(test_atomics),
         cmocka_unit_test(test_shuffles),       cmocka_unit_test(test_votes),
         cmocka_unit_test(test_matrices),       cmocka_unit_test(test_copies),
-        cmocka_unit_test(test_branches),       cmocka_unit_test(test_deaths),
+        cmocka_unit_test(test_branches),       cmocka_unit_test(test_functions),
+        cmocka_unit_test(test_deaths),
     };
     return cmocka_run_group_tests_name("PTX: threads and memory", tests, nullptr, nullptr);
 }

@@ -60,7 +60,10 @@ static void test_heads(void **)
         if (why.find(said) == std::string::npos)
             fail_msg("%s: '%s' was expected, refused for: %s", text.c_str(), said.c_str(), why.c_str());
     };
-    refused(".visible .func f() { ret; }", "refused.ptx:4: device functions");
+    refused(".visible .func f(.param .b32 a) { ret; }", "refused.ptx:4: device functions with parameters");
+    refused(".func (.param .b32 r) f() { ret; }", "refused.ptx:4: device functions with a result");
+    refused(".func f() { .shared .b32 a; ret; }", "static shared memory");
+    refused(".entry k() { call.uni f, (); ret; }", "no function without parameters is called 'f'");
     refused(".global .align 4 .u32 counter;", "has no value");
     refused(".entry k(.param .u32 a) .explicitcluster { ret; }", "'.explicitcluster' is not known");
     refused(".entry k() { ret;", "has no end");
