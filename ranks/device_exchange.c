@@ -218,11 +218,12 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
         error = cudaDeviceGetAttribute(&cooperative, cudaDevAttrCooperativeLaunch, device);
     if (error == cudaSuccess)
         error = cudaMallocHost((void **)&state->abort, sizeof *state->abort);
+    if (error == cudaSuccess)
+        *state->abort = OCT_DEVICE_WAITS;
     oct_status status = join(state, check_cuda(error, "preparing exchanges inside kernels"));
     oct_world_allreduce(state->world, &cooperative, 1, MPI_INT, MPI_MIN);
     if (status != OCT_OK || !state->symmetric || !cooperative)
         return status;
-    *state->abort = OCT_DEVICE_WAITS;
     exchange->abort = state->abort;
     oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
     const double deadline_s = state->world->options.deadline_s;
