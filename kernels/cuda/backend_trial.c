@@ -1,5 +1,6 @@
 // The opening trial of reductions inside kernels: as decoding runs them, the reductions of a step one after
 // another in a graph, with the model's own column and tree. Their results are nobody's.
+#include <stdio.h>
 #include <string.h>
 
 #include "kernels/cuda/backend_state.h"
@@ -156,11 +157,12 @@ oct_status oct_cuda_try_reductions(oct_cuda_backend *backend)
         return tried != OCT_OK ? tried : agreed;
     const double column = backend->program->model.hidden * (double)sizeof(float);
     backend->two_shot_bytes = meeting_point(&times, column, column * most_columns(backend));
-    const double above_kib = (double)backend->two_shot_bytes / 1024;
-    oct_note("reductions inside kernels: a column of %.1f KiB a rank takes %.1f us in one shot, %.1f us in "
-             "two; %d columns "
-             "%.1f and %.1f us; two shots above %.1f KiB",
+    char from[64] = "never";
+    if (backend->two_shot_bytes < SIZE_MAX)
+        snprintf(from, sizeof from, "above %.1f KiB", (double)backend->two_shot_bytes / 1024);
+    oct_note("reductions inside kernels: a column of %.1f KiB a rank takes %.1f us in one shot, %.1f us in two; %d "
+             "columns %.1f and %.1f us; two shots %s",
              column / 1024, times.one_column[0] * 1e-3, times.one_column[1] * 1e-3, most_columns(backend),
-             times.most_columns[0] * 1e-3, times.most_columns[1] * 1e-3, above_kib < 1e9 ? above_kib : 1e9);
+             times.most_columns[0] * 1e-3, times.most_columns[1] * 1e-3, from);
     return OCT_OK;
 }
