@@ -1,12 +1,12 @@
 // The exchange between devices: its memory, its gathers, and the choice of the path.
 #include "ranks/device_exchange.h"
 
-#include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ranks/communicator.h"
+#include "ranks/device_stream.h"
 #include "ranks/device_windows.h"
 #include "ranks/monitor.h"
 
@@ -30,13 +30,6 @@ typedef struct exchange_state {
     cudaStream_t stream; // of what is done when it is opened
 } exchange_state;
 
-static oct_status check_cuda(cudaError_t error, const char *doing)
-{
-    return error == cudaSuccess
-               ? OCT_OK
-               : oct_fail(OCT_ERR_MACHINE, "the device failed while %s: %s", doing, cudaGetErrorString(error));
-}
-
 static oct_status check(void *context)
 {
     exchange_state *state = context;
@@ -56,15 +49,7 @@ static oct_status check(void *context)
 // Waits for the exchange's own stream.
 static oct_status await_stream(exchange_state *state, const char *doing)
 {
-    oct_status status = OCT_OK;
-    cudaError_t error = cudaErrorNotReady;
-    while (status == OCT_OK && error == cudaErrorNotReady) {
-        error = cudaStreamQuery(state->stream);
-        if (error == cudaErrorNotReady)
-            status = check(state);
-    }
-    oct_progress_wait_end();
-    return status != OCT_OK ? status : check_cuda(error, doing);
+    return oct_device_await(state->stream, check, state, doing);
 }
 
 static oct_status gather(void *context, void *stream, const void *from, void *to, size_t bytes)
@@ -89,7 +74,7 @@ static oct_status allocate_own(exchange_state *state, size_t bytes, memory *m)
                         ncclGetErrorString(result));
     }
     const oct_status status =
-        check_cuda(cudaMemsetAsync(m->at, 0, bytes, state->stream), "clearing memory for gathers");
+        oct_device_check(cudaMemsetAsync(m->at, 0, bytes, state->stream), "clearing memory for gathers");
     return status != OCT_OK ? status : await_stream(state, "clearing memory for gathers");
 }
 
@@ -110,11 +95,13 @@ static oct_status map_window(exchange_state *state, const memory *m, oct_device_
     if (m->window == NULL)
         return oct_fail(OCT_ERR_MACHINE, "NCCL made memory symmetric before, and does not now (NCCL_WIN_ENABLE=0 does "
                                          "without it)");
-    oct_status status = check_cuda(oct_device_windows_map(m->window, ranks, state->pointers, state->stream), doing);
+    oct_status status =
+        oct_device_check(oct_device_windows_map(m->window, ranks, state->pointers, state->stream), doing);
     if (status == OCT_OK)
-        status = check_cuda(cudaMemcpyAsync(out->of_rank, state->pointers, (size_t)ranks * sizeof *state->pointers,
-                                            cudaMemcpyDeviceToHost, state->stream),
-                            doing);
+        status =
+            oct_device_check(cudaMemcpyAsync(out->of_rank, state->pointers, (size_t)ranks * sizeof *state->pointers,
+                                             cudaMemcpyDeviceToHost, state->stream),
+                             doing);
     return status != OCT_OK ? status : await_stream(state, doing);
 }
 
@@ -132,8 +119,8 @@ static oct_status join(const exchange_state *state, oct_status status)
 static void free_memory(exchange_state *state, const memory *m)
 {
     if (m->window != NULL)
-        oct_communicator_settle(&state->communicator,
-                                ncclCommWindowDeregister(state->communicator.nccl, m->window), "freeing a window");
+        oct_communicator_settle(&state->communicator, ncclCommWindowDeregister(state->communicator.nccl, m->window),
+                                "freeing a window");
     if (m->at != NULL)
         ncclMemFree(m->at);
 }
@@ -176,8 +163,8 @@ static oct_status choose_path(exchange_state *state, int reach)
     memory *m = &state->memories[0];
     oct_status status = allocate_own(state, TRIAL_BYTES, m);
     if (status == OCT_OK)
-        status = check_cuda(cudaMalloc((void **)&state->pointers, (size_t)ranks * sizeof *state->pointers),
-                            "allocating a list of ranks");
+        status = oct_device_check(cudaMalloc((void **)&state->pointers, (size_t)ranks * sizeof *state->pointers),
+                                  "allocating a list of ranks");
     status = join(state, status);
     if (status == OCT_OK && reach == ranks)
         status = join(state, register_window(state, m, TRIAL_BYTES));
@@ -220,7 +207,7 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
         error = cudaMallocHost((void **)&state->abort, sizeof *state->abort);
     if (error == cudaSuccess)
         *state->abort = OCT_DEVICE_WAITS;
-    oct_status status = join(state, check_cuda(error, "preparing exchanges inside kernels"));
+    oct_status status = join(state, oct_device_check(error, "preparing exchanges inside kernels"));
     oct_world_allreduce(state->world, &cooperative, 1, MPI_INT, MPI_MIN);
     if (status != OCT_OK || !state->symmetric || !cooperative)
         return status;
@@ -249,8 +236,8 @@ static void describe_path(const exchange_state *state, int reach, int64_t gather
 
 static oct_status open_state(exchange_state *state, oct_device_exchange *exchange)
 {
-    oct_status status = join(state, check_cuda(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking),
-                                               "making a stream"));
+    oct_status status = join(
+        state, oct_device_check(cudaStreamCreateWithFlags(&state->stream, cudaStreamNonBlocking), "making a stream"));
     if (status != OCT_OK)
         return status;
     const int reach = least_reach(state);

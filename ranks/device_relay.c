@@ -1,9 +1,10 @@
 // Gathers through pinned memory of the host: from the device, between the ranks by MPI, to the device.
 #include "ranks/device_relay.h"
 
-#include <cuda_runtime_api.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "ranks/device_stream.h"
 
 enum { MEMORIES = 16 };
 
@@ -15,31 +16,11 @@ typedef struct relay_state {
     size_t staging_bytes;
 } relay_state;
 
-static oct_status check_cuda(cudaError_t error, const char *doing)
-{
-    return error == cudaSuccess
-               ? OCT_OK
-               : oct_fail(OCT_ERR_MACHINE, "the device failed while %s: %s", doing, cudaGetErrorString(error));
-}
-
 static oct_status check(void *context)
 {
     (void)context;
     oct_wait wait = oct_wait_begin(-1); // its end is the caller's
     return oct_wait_slow(&wait);
-}
-
-static oct_status await_stream(cudaStream_t stream)
-{
-    oct_status status = OCT_OK;
-    cudaError_t error = cudaErrorNotReady;
-    while (status == OCT_OK && error == cudaErrorNotReady) {
-        error = cudaStreamQuery(stream);
-        if (error == cudaErrorNotReady)
-            status = check(NULL);
-    }
-    oct_progress_wait_end();
-    return status != OCT_OK ? status : check_cuda(error, "waiting for a stream");
 }
 
 // What the last gather has put into the staging memory is on the device when the stream has ended.
@@ -52,10 +33,10 @@ static oct_status gather(void *context, void *stream, const void *from, void *to
     if (ranks * bytes > state->staging_bytes)
         return oct_fail(OCT_ERR_INTERNAL, "a gather of %zu bytes for a memory of %zu", ranks * bytes,
                         state->staging_bytes);
-    oct_status status = check_cuda(
+    oct_status status = oct_device_check(
         cudaMemcpyAsync(state->staging + own * bytes, from, bytes, cudaMemcpyDeviceToHost, stream), "fetching a node");
     if (status == OCT_OK)
-        status = await_stream(stream);
+        status = oct_device_await(stream, check, NULL, "fetching a node");
     if (status != OCT_OK)
         return status;
     MPI_Request request;
@@ -63,10 +44,10 @@ static oct_status gather(void *context, void *stream, const void *from, void *to
                        &request) != MPI_SUCCESS)
         return oct_fail(OCT_ERR_LOST, "MPI cannot start an exchange between the ranks");
     status = oct_wait_request(&request, -1);
-    return status != OCT_OK ? status
-                            : check_cuda(cudaMemcpyAsync(to, state->staging, ranks * bytes, cudaMemcpyHostToDevice,
-                                                         stream),
-                                         "sending nodes");
+    return status != OCT_OK
+               ? status
+               : oct_device_check(cudaMemcpyAsync(to, state->staging, ranks * bytes, cudaMemcpyHostToDevice, stream),
+                                  "sending nodes");
 }
 
 static oct_status grow_staging(relay_state *state, size_t bytes)
@@ -78,7 +59,7 @@ static oct_status grow_staging(relay_state *state, size_t bytes)
     state->staging = NULL;
     state->staging_bytes = 0;
     const oct_status status =
-        check_cuda(cudaMallocHost((void **)&state->staging, bytes), "allocating pinned memory for gathers");
+        oct_device_check(cudaMallocHost((void **)&state->staging, bytes), "allocating pinned memory for gathers");
     if (status == OCT_OK)
         state->staging_bytes = bytes;
     return status;
@@ -93,13 +74,13 @@ static oct_status allocate(void *context, size_t bytes, oct_device_memory *out)
     const size_t taken = bytes > 0 ? bytes : 1;
     oct_status status = grow_staging(state, taken);
     if (status == OCT_OK)
-        status = check_cuda(cudaMalloc(&memory, taken), "allocating memory for gathers");
+        status = oct_device_check(cudaMalloc(&memory, taken), "allocating memory for gathers");
     if (status != OCT_OK)
         return status;
     state->memories[state->memory_count++] = memory;
-    status = check_cuda(cudaMemsetAsync(memory, 0, taken, NULL), "clearing memory for gathers");
+    status = oct_device_check(cudaMemsetAsync(memory, 0, taken, NULL), "clearing memory for gathers");
     if (status == OCT_OK)
-        status = await_stream(NULL);
+        status = oct_device_await(NULL, check, NULL, "clearing memory for gathers");
     *out = (oct_device_memory){.own = memory, .bytes = bytes};
     out->of_rank[state->world->rank] = memory;
     return status;
