@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "kernels/device_exchange.h"
 #include "kernels/exchange.h"
@@ -27,6 +28,13 @@ typedef struct oct_backend_offer {
     uint64_t memory_bytes; // that the rank can still fill of the device's own memory; 0: it fills the host's
     bool may_share;        // other ranks may drive the device too
 } oct_backend_offer;
+
+// Whether two ranks drive one device. LOCAL, pure.
+static inline bool oct_backend_same_device(const oct_backend_offer *a, const oct_backend_offer *b)
+{
+    static const uint8_t none[sizeof a->identity] = {0};
+    return memcmp(a->identity, b->identity, sizeof none) == 0 && memcmp(a->identity, none, sizeof none) != 0;
+}
 
 // How a backend runs narrow steps; only that of GPUs has the choice.
 typedef enum oct_executor {

@@ -24,12 +24,6 @@ static oct_status gather_offers(oct_engine *engine, const oct_backend_kind *kind
     return status;
 }
 
-static bool same_device(const oct_backend_offer *a, const oct_backend_offer *b)
-{
-    static const uint8_t none[sizeof a->identity];
-    return memcmp(a->identity, b->identity, sizeof none) == 0 && memcmp(a->identity, none, sizeof none) != 0;
-}
-
 // Ranks that drive one device divide what is free of its memory.
 static void share_devices(oct_engine *engine, const oct_backend_offer *offers)
 {
@@ -37,9 +31,9 @@ static void share_devices(oct_engine *engine, const oct_backend_offer *offers)
     uint64_t sharers = 0;
     engine->shares_devices = false;
     for (int32_t a = 0; a < world->size; a++) {
-        sharers += a == world->rank || same_device(&offers[a], &offers[world->rank]);
+        sharers += a == world->rank || oct_backend_same_device(&offers[a], &offers[world->rank]);
         for (int32_t b = 0; b < a; b++)
-            engine->shares_devices = engine->shares_devices || same_device(&offers[a], &offers[b]);
+            engine->shares_devices = engine->shares_devices || oct_backend_same_device(&offers[a], &offers[b]);
     }
     engine->offer.memory_bytes /= sharers;
 }

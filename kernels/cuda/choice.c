@@ -119,11 +119,6 @@ oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, bool may_share, 
     return describe(devices, device, may_share, offer);
 }
 
-static bool same_device(const oct_backend_offer *a, const oct_backend_offer *b)
-{
-    return memcmp(a->identity, b->identity, sizeof a->identity) == 0;
-}
-
 // Tokens are the same for one architecture; a device that two ranks share gives each half of its bandwidth at best.
 oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_t rank, int32_t asked,
                           int32_t *instructions)
@@ -135,7 +130,7 @@ oct_status oct_cuda_agree(const oct_backend_offer *offers, int32_t ranks, int32_
             return oct_fail(OCT_ERR_MACHINE,
                             "rank %d has a GPU of sm_%d, rank %d one of sm_%d; start on GPUs of one kind", rank,
                             own->instructions, other, offers[other].instructions);
-        const bool same = other != rank && same_device(&offers[other], own);
+        const bool same = other != rank && oct_backend_same_device(&offers[other], own);
         if (same && !own->may_share)
             return oct_fail(OCT_ERR_MACHINE,
                             "ranks %d and %d drive the same GPU; start at most one rank a GPU, and let "
