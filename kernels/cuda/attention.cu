@@ -8,6 +8,7 @@ __global__ void __launch_bounds__(OCT_BLOCK_THREADS, TILES == 1 && DIM <= 192 ? 
 {
     typedef attention_shared<DIM, TILES> block_shared;
     SHARED(block_shared, s);
+    oct_chain();
     oct_attention_body(a, oct_place_of_launch(), s);
 }
 

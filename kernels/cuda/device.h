@@ -33,7 +33,9 @@
 // How a kernel is launched, besides its grid.
 enum {
     OCT_LAUNCH_PLAIN = 0,
-    OCT_LAUNCH_COOPERATIVE = 1 // all blocks are resident: grid barriers are allowed
+    OCT_LAUNCH_COOPERATIVE = 1, // all blocks are resident: grid barriers are allowed
+    OCT_LAUNCH_CHAINED = 2      // blocks may be there before the kernel in front of it in the stream has ended; nobody
+                                // touches what others write before oct_chain() or wait_for_predecessors()
 };
 
 // Launches `kernel` with its arguments; dynamic_bytes of shared memory (allowed beforehand by oct_allow_shared() where
@@ -52,6 +54,10 @@ static inline cudaError_t oct_launch(void (*kernel)(Parameters...), dim3 grid, d
     if (kind == OCT_LAUNCH_COOPERATIVE) {
         attributes[0].id = cudaLaunchAttributeCooperative;
         attributes[0].val.cooperative = 1;
+        configuration.numAttrs = 1;
+    } else if (kind == OCT_LAUNCH_CHAINED) {
+        attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attributes[0].val.programmaticStreamSerializationAllowed = 1;
         configuration.numAttrs = 1;
     }
     return cudaLaunchKernelEx(&configuration, kernel, Parameters(arguments)...);
@@ -76,16 +82,15 @@ OCT_DEVICE float oct_high_bf16(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-// To nearest even; NaN stays a quiet NaN. Denormals are kept.
+// To nearest even; any NaN becomes 0x7fff. Denormals are kept.
 OCT_DEVICE uint32_t oct_to_bf16(float value)
 {
-    const uint32_t bits = __float_as_uint(value), magnitude = bits & 0x7fffffffu;
-    return magnitude > 0x7f800000u ? (bits | 0x00400000u) >> 16 : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return to_bf16x2(value, 0.0f) & 0xffffu;
 }
 
 OCT_DEVICE uint32_t oct_to_bf16_pair(float low, float high)
 {
-    return oct_to_bf16(low) | oct_to_bf16(high) << 16;
+    return to_bf16x2(low, high);
 }
 
 // Loads and stores of another type than that of the array, aligned to T.
@@ -122,6 +127,14 @@ OCT_DEVICE oct_place oct_place_of_launch(void)
 {
     return {static_cast<int32_t>(blockIdx.x), static_cast<int32_t>(blockIdx.y), static_cast<int32_t>(blockIdx.z),
             static_cast<int32_t>(gridDim.x),  static_cast<int32_t>(gridDim.y),  static_cast<int32_t>(gridDim.z)};
+}
+
+// What a kernel of a chain does first: lets the one behind it begin, and waits for those in front of it. The wait is for
+// their ends; so what holds between two neighbours holds along the chain, and nobody may leave without it.
+OCT_DEVICE void oct_chain(void)
+{
+    launch_dependents();
+    wait_for_predecessors();
 }
 
 OCT_DEVICE int oct_lane(void)

@@ -4,6 +4,7 @@
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_embed_kernel(const __grid_constant__ oct_embed_operands e)
 {
+    oct_chain();
     oct_embed_body(e, oct_place_of_launch());
 }
 

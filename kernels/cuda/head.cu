@@ -5,12 +5,14 @@
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_select_kernel(const __grid_constant__ oct_cuda_selection s)
 {
     SHARED(oct_selection_memory, memory);
+    oct_chain();
     oct_select_body(s, oct_place_of_launch(), memory);
 }
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_join_kernel(const __grid_constant__ oct_cuda_selection s)
 {
     SHARED(oct_selection_memory, memory);
+    oct_chain();
     oct_join_body(s, oct_place_of_launch(), memory);
 }
 

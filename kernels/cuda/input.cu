@@ -5,12 +5,13 @@
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_prepare_kernel(const __grid_constant__ oct_cuda_input input)
 {
     DYN_SHARED(float, scratch);
+    oct_chain();
     oct_prepare_body(input, oct_place_of_launch(), scratch);
 }
 
 size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns)
 {
-    const size_t units = static_cast<size_t>(oct_units(width));
+    const size_t units = static_cast<size_t>(oct_cuda_input_shape_of(width).units);
     return units * 64 * static_cast<size_t>(columns) + units * 8 * static_cast<size_t>(oct_columns_by_8(columns));
 }
 
@@ -19,9 +20,11 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
     if (input->prepared == nullptr || input->columns < 1 || input->columns > OCT_CUDA_MAX_COLUMNS)
         return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns to prepare, expected 1 to %d and memory for them",
                         static_cast<int>(input->columns), OCT_CUDA_MAX_COLUMNS);
+    oct_cuda_input shaped = *input;
+    shaped.shape = oct_cuda_input_shape_of(input->width);
     const size_t scratch =
-        input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(oct_norm_leaves(input->width));
+        input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(shaped.shape.norm_leaves);
     return oct_cuda_check(oct_issue(OCT_BODY_PREPARE, oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
-                                    scratch, scratch, stream, *input),
+                                    scratch, scratch, stream, shaped),
                           "launching the preparation of a matrix's input");
 }

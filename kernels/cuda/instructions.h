@@ -163,6 +163,19 @@ OCT_DEVICE void cp_bulk(void *shared, const void *global, uint32_t bytes, uint64
                  : "memory");
 }
 
+// Of kernels that are launched as dependents of the one in front of them (9.7.13.13, griddepcontrol): allows those
+// behind this one to begin when all its blocks have said so or ended; waits until those in front have ended, and
+// their memory is seen. Without such a launch neither does anything.
+OCT_DEVICE void launch_dependents(void)
+{
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
+OCT_DEVICE void wait_for_predecessors(void)
+{
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 // Multicast memory of NVLink switches: the fp32 sum of eight bf16 of every device; a store to every device (9.7.9.13).
 OCT_DEVICE uint4 mm_ld_reduce_bf16x8(const void *multicast)
 {
@@ -195,6 +208,25 @@ OCT_DEVICE uint32_t add_exact_bf16x2(uint32_t a, uint32_t b)
     uint32_t sum;
     asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(a), "r"(0x3f803f80u), "r"(b));
     return sum;
+#endif
+}
+
+// Two fp32 as a pair of bf16, the first in the low half (9.7.9.21, cvt).
+OCT_DEVICE uint32_t to_bf16x2(float low, float high)
+{
+#ifdef OCT_CUDA_EMULATED
+    const float values[2] = {low, high};
+    uint32_t pair = 0;
+    for (int i = 0; i < 2; i++) {
+        const uint32_t bits = __float_as_uint(values[i]);
+        const uint32_t rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+        pair |= ((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fffu : rounded) << 16 * i;
+    }
+    return pair;
+#else
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
 #endif
 }
 

@@ -28,6 +28,7 @@ bool oct_cuda_input_fits(const oct_cuda_device *device, const oct_cuda_projectio
 {
     oct_cuda_projection own = *p;
     own.input.prepared = nullptr;
+    own = oct_cuda_worked_out(own);
     return p->input.columns <= OCT_CUDA_NARROW_COLUMNS &&
            oct_cuda_prepared_bytes(p->input.width, p->input.columns) <= OWN_INPUT_BYTES &&
            kernels_of(p->plan.encoding).fits(device, &own);
@@ -71,8 +72,8 @@ static cudaError_t record(const oct_cuda_projection *p)
 {
     if (p->input.columns > OCT_CUDA_NARROW_COLUMNS)
         return cudaErrorInvalidValue;
-    const dim3 items(static_cast<unsigned>(item_count(p)));
-    return oct_record(OCT_BODY_PROJECT, items, oct_narrow_scratch_make(*p).bytes, p, sizeof *p);
+    const dim3 items(static_cast<unsigned>(p->tiling.items));
+    return oct_record(OCT_BODY_PROJECT, items, p->tiling.scratch_bytes, p, sizeof *p);
 }
 
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
@@ -85,7 +86,9 @@ oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projec
     if (p->input.prepared == nullptr && !oct_cuda_input_fits(device, p))
         return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns of %d is not prepared, and too large for each block",
                         static_cast<int>(p->input.columns), static_cast<int>(p->input.width));
-    return oct_cuda_check(oct_recording(stream) ? record(p) : kernels_of(p->plan.encoding).launch(device, p, stream),
+    const oct_cuda_projection worked_out = oct_cuda_worked_out(*p);
+    return oct_cuda_check(oct_recording(stream) ? record(&worked_out)
+                                                : kernels_of(p->plan.encoding).launch(device, &worked_out, stream),
                           "launching a projection");
 }
 

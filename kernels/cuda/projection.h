@@ -20,6 +20,7 @@ extern "C" {
 #include "runtime/partition.h"
 
 #define OCT_CUDA_SEGMENTS OCT_MAX_GRANULES
+#define OCT_CUDA_NO_SEGMENT 255
 #define OCT_CUDA_ROW_SEGMENTS 16   // of a matrix that is split by rows, at most
 #define OCT_CUDA_NARROW_COLUMNS 16 // more columns take the wide variant
 #define OCT_CUDA_MAX_COLUMNS 256
@@ -28,10 +29,21 @@ extern "C" {
 // A run of K and where its weights lie: tile i at offset + i · tile_bytes from the matrix's first byte.
 typedef struct oct_cuda_segment {
     int32_t first, last; // absolute columns
-    int32_t unit;        // of the input, of 32 columns, where `first` stands
+    int32_t unit, units; // of 32 columns: of the input, where `first` stands; of the segment
     uint32_t tile_bytes;
     uint64_t offset;
 } oct_cuda_segment;
+
+// How the sums of segments are added: the halving tree (partition.h), filled up to a full one whose other leaves are
+// absent: a place without a leaf is −0, which changes nothing. Of a rank with some of the leaves it is the smallest full
+// subtree that holds them, and nodes are what the rank adds of it.
+typedef struct oct_cuda_tree {
+    int32_t level;                         // the full tree has 2^level leaves
+    bool is_full;                          // no leaf is absent: leaf i is segment i
+    uint8_t segment_at[OCT_CUDA_SEGMENTS]; // [2^level] the segment of a leaf; OCT_CUDA_NO_SEGMENT: absent
+    uint8_t node_level[OCT_MAX_NODES];     // node n is the sum of the 2^level leaves …
+    uint8_t node_leaf[OCT_MAX_NODES];      // … from this one on
+} oct_cuda_tree;
 
 // How a matrix is walked; matrices with the same plan can share a launch.
 typedef struct oct_cuda_plan {
@@ -41,6 +53,7 @@ typedef struct oct_cuda_plan {
     uint32_t codebook[4];    // 16 bytes: levels + 1 of encodings that have a codebook
     oct_cuda_segment segments[OCT_CUDA_SEGMENTS];
     uint8_t merges[OCT_CUDA_SEGMENTS]; // as in oct_tree_schedule
+    oct_cuda_tree tree;                // the same tree
 } oct_cuda_plan;
 
 // The plan of a matrix [rows][columns] of a checkpoint's encoding that is split by rows. On the host; LOCAL.
@@ -51,9 +64,17 @@ void oct_cuda_plan_rows(oct_cuda_plan *plan, oct_encoding encoding, int64_t colu
 void oct_cuda_plan_granules(oct_cuda_plan *plan, oct_encoding encoding, int64_t rows, int64_t columns,
                             const oct_partition *partition, oct_run own);
 
+// Numbers of an input that kernels would otherwise work out again and again: oct_cuda_prepare() and oct_cuda_project()
+// set them.
+typedef struct oct_cuda_input_shape {
+    int32_t units;       // of 32 elements
+    int32_t norm_blocks; // of 64 elements, whose squares are summed,
+    int32_t norm_leaves; // and the leaves of the smallest full tree that holds them
+} oct_cuda_input_shape;
+
 // The input of matrices: columns of fp32, normalised where norm weights are given, rounded to bf16.
 typedef struct oct_cuda_input {
-    const float *x;           // [..][stride]
+    const float *x;           // [..][stride], aligned to 8; stride and width are even
     int64_t stride;
     int32_t width;            // elements of a column: K
     int32_t columns;          // 1 … OCT_CUDA_MAX_COLUMNS
@@ -64,6 +85,7 @@ typedef struct oct_cuda_input {
     float epsilon;
     void *prepared; // NULL: made in shared memory by each block; else by oct_cuda_prepare() in
                     // oct_cuda_prepared_bytes(), aligned to 16
+    oct_cuda_input_shape shape; // set by the functions below
 } oct_cuda_input;
 
 size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns);
@@ -92,6 +114,14 @@ typedef struct oct_cuda_matrix {
     float *out;          // [columns][out_stride]
 } oct_cuda_matrix;
 
+// Numbers of a projection that kernels would otherwise work out again and again: oct_cuda_project() sets them.
+typedef struct oct_cuda_tiling {
+    int32_t items;                       // tiles of 16 rows that are worked on: of a pair, of each
+    int32_t tile_end[OCT_CUDA_MATRICES]; // tiles of matrices 0 … m
+    int32_t pieces;                      // sums of segments that an item is added up from
+    uint32_t prepared, scratch_bytes;    // of a narrow block's scratch: where its own input is, and its size
+} oct_cuda_tiling;
+
 // One launch: matrices with one plan and one input. Passed to the kernel by value.
 typedef struct oct_cuda_projection {
     oct_cuda_plan plan;
@@ -101,6 +131,7 @@ typedef struct oct_cuda_projection {
     oct_cuda_epilogue epilogue;
     int64_t out_stride;
     oct_cuda_reduction reduction;
+    oct_cuda_tiling tiling; // set by oct_cuda_project()
 } oct_cuda_projection;
 
 // True where the input is narrow and small enough to be made in shared memory, so that it needs no oct_cuda_prepare().

@@ -1,6 +1,6 @@
 // The kernels of projections. Narrow (1 … 16 columns): a block of 8 warps takes a tile of 16 rows after another; its
-// warps share the segments of K among them, leave a partial sum of each in shared memory, and the block adds them by
-// the tree. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
+// warps share the segments of K among them, leave a partial sum of each in shared memory, and add them by the tree: a
+// lane a leaf. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
 // memory.
 //
 // Weights reach shared memory by bulk copies, a stage (up to 256 columns of 16 rows, which lie together) at a time,
@@ -42,41 +42,49 @@ static inline __host__ __device__ size_t oct_align_16(size_t bytes)
     return (bytes + 15) / 16 * 16;
 }
 
-// Sums that a tile is added up from: two matrices at once have twice as many.
-static inline __host__ __device__ int oct_pieces(const oct_cuda_projection &p)
+// Floats of the partial sums of one tile: [pieces][columns][OCT_PARTIAL_STRIDE].
+static inline __host__ __device__ int oct_partial_floats(const oct_cuda_projection &p)
 {
-    return p.plan.segment_count * (p.epilogue == OCT_CUDA_SILU_MULTIPLY ? 2 : 1);
+    return p.tiling.pieces * p.input.columns * OCT_PARTIAL_STRIDE;
 }
 
-// What a narrow block needs of shared memory beside its rings: partial sums, with which the scratch of the norm takes
-// turns, at 0, and the input where the block makes its own.
-typedef struct oct_narrow_scratch {
-    size_t prepared, bytes;
-} oct_narrow_scratch;
-
-static inline __host__ __device__ oct_narrow_scratch oct_narrow_scratch_make(const oct_cuda_projection &p)
+// A projection with what kernels find worked out. A narrow block needs scratch beside its rings: partial sums of two
+// tiles by turns, so that warps go on to the next tile while others add up, at 0, with which the scratch of the norm
+// takes turns; then the input where the block makes its own.
+static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection &of)
 {
-    const size_t own = p.input.prepared == nullptr ? 1 : 0, units = static_cast<size_t>(oct_units(p.input.width));
-    const size_t norm = own * p.input.columns * oct_norm_leaves(p.input.width) * sizeof(float);
-    const size_t sums = sizeof(float) * oct_pieces(p) * oct_columns_by_8(p.input.columns) * OCT_PARTIAL_STRIDE;
-    oct_narrow_scratch scratch;
-    scratch.prepared = oct_align_16(sums > norm ? sums : norm);
-    scratch.bytes = scratch.prepared + own * units * (64 * p.input.columns + 8 * oct_columns_by_8(p.input.columns));
-    return scratch;
+    oct_cuda_projection p = of;
+    const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
+    p.input.shape = oct_cuda_input_shape_of(p.input.width);
+    p.tiling.items = 0;
+    for (int m = 0; m < p.matrix_count; m++)
+        p.tiling.tile_end[m] = p.tiling.items += static_cast<int32_t>((p.matrices[m].rows + 15) / 16);
+    p.tiling.items = pair ? p.tiling.tile_end[0] : p.tiling.items;
+    p.tiling.pieces = p.plan.segment_count * (pair ? 2 : 1);
+    const size_t columns = static_cast<size_t>(p.input.columns), sums = 2 * sizeof(float) * oct_partial_floats(p);
+    const size_t norm = columns * p.input.shape.norm_leaves * sizeof(float);
+    const size_t prepared = p.input.shape.units * (64 * columns + 8 * oct_columns_by_8(p.input.columns));
+    const bool own = p.input.prepared == nullptr;
+    p.tiling.prepared = static_cast<uint32_t>(oct_align_16(own && norm > sums ? norm : sums));
+    p.tiling.scratch_bytes = static_cast<uint32_t>(p.tiling.prepared + (own ? prepared : 0));
+    return p;
 }
 
 // Where a narrow block's shared memory is.
 typedef struct oct_narrow_shared {
-    size_t barriers, scratch, bytes; // rings at 0
+    int32_t stages;
+    uint32_t ring_bytes, barriers, scratch, bytes; // rings at 0
 } oct_narrow_shared;
 
-template <class Weights>
-static inline __host__ __device__ oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int stages)
+template <class Weights> static inline oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int stages)
 {
     oct_narrow_shared shared;
-    shared.barriers = static_cast<size_t>(OCT_NARROW_WARPS) * stages * oct_stage_bytes<Weights>();
-    shared.scratch = shared.barriers + oct_align_16(static_cast<size_t>(OCT_NARROW_WARPS) * stages * sizeof(uint64_t));
-    shared.bytes = shared.scratch + oct_narrow_scratch_make(p).bytes;
+    shared.stages = stages;
+    shared.ring_bytes = static_cast<uint32_t>(stages * oct_stage_bytes<Weights>());
+    shared.barriers = OCT_NARROW_WARPS * shared.ring_bytes;
+    shared.scratch =
+        shared.barriers + static_cast<uint32_t>(oct_align_16(OCT_NARROW_WARPS * stages * sizeof(uint64_t)));
+    shared.bytes = shared.scratch + p.tiling.scratch_bytes;
     return shared;
 }
 
@@ -97,39 +105,27 @@ typedef struct oct_tile {
 // stand one after another.
 OCT_DEVICE oct_tile oct_tile_of(const oct_cuda_projection &p, int item, int piece)
 {
-    oct_tile tile = {0, item};
-    if (p.epilogue == OCT_CUDA_SILU_MULTIPLY) {
-        tile.matrix = piece / p.plan.segment_count;
-        return tile;
-    }
-    for (; tile.matrix < p.matrix_count - 1; tile.matrix++) {
-        const int tiles = static_cast<int>((p.matrices[tile.matrix].rows + 15) / 16);
-        if (tile.tile < tiles)
-            break;
-        tile.tile -= tiles;
-    }
-    return tile;
+    if (p.epilogue == OCT_CUDA_SILU_MULTIPLY)
+        return {piece < p.plan.segment_count ? 0 : 1, item};
+    int matrix = 0, first = 0;
+#pragma unroll
+    for (int m = 0; m < OCT_CUDA_MATRICES - 1; m++)
+        if (m + 1 < p.matrix_count && item >= p.tiling.tile_end[m]) {
+            matrix = m + 1;
+            first = p.tiling.tile_end[m];
+        }
+    return {matrix, item - first};
 }
 
-OCT_DEVICE int oct_items(const oct_cuda_projection &p)
+OCT_DEVICE const oct_cuda_segment &oct_segment_of(const oct_cuda_projection &p, int piece)
 {
-    int items = 0;
-    for (int m = 0; m < (p.epilogue == OCT_CUDA_SILU_MULTIPLY ? 1 : p.matrix_count); m++)
-        items += static_cast<int>((p.matrices[m].rows + 15) / 16);
-    return items;
+    return p.plan.segments[piece < p.plan.segment_count ? piece : piece - p.plan.segment_count];
 }
 
-// The end of a segment with its padding, and the units of the stage that begins at column `at` of it.
-OCT_DEVICE int oct_segment_end(const oct_cuda_segment &segment)
+// The units of a segment up to the end of its first stage: stages begin at multiples of their columns.
+template <class Weights> OCT_DEVICE int oct_head_units(const oct_cuda_segment &segment)
 {
-    return segment.first + oct_units(segment.last - segment.first) * OCT_UNIT;
-}
-
-template <class Weights> OCT_DEVICE int oct_stage_units(int at, int end)
-{
-    constexpr int COLUMNS = Weights::STAGE_UNITS * OCT_UNIT;
-    const int whole = COLUMNS - at % COLUMNS, left = end - at;
-    return (left < whole ? left : whole) / OCT_UNIT;
+    return Weights::STAGE_UNITS - (segment.first / OCT_UNIT & (Weights::STAGE_UNITS - 1));
 }
 
 // A warp's ring in shared memory. It may be filled for an operation long before that begins, and serves one operation
@@ -146,10 +142,10 @@ typedef struct oct_ring {
 // ring.stages of them are on their way or in the ring.
 template <class Weights> struct oct_stream {
     oct_ring &ring;
-    int items, item_step, pieces, piece_first, piece_step;
-    // Of the next request.
+    int item, item_step, piece_first, piece_step;
+    // Of the next request: units that are left of its piece, 0: there is none; and up to the end of a stage.
     const uint8_t *from;
-    int item, piece, at, end, request_slot;
+    int piece, left, whole, request_slot;
     // Of the next stage that is taken.
     int slot;
 
@@ -157,12 +153,13 @@ template <class Weights> struct oct_stream {
 
     __device__ __forceinline__ void open(const oct_cuda_projection &p)
     {
-        if (item >= items)
+        left = 0;
+        if (item >= p.tiling.items)
             return;
-        const oct_cuda_segment &segment = p.plan.segments[piece % p.plan.segment_count];
+        const oct_cuda_segment &segment = oct_segment_of(p, piece);
         const oct_tile tile = oct_tile_of(p, item, piece);
-        at = segment.first;
-        end = oct_segment_end(segment);
+        left = segment.units;
+        whole = oct_head_units<Weights>(segment);
         from = static_cast<const uint8_t *>(p.matrices[tile.matrix].weights) + segment.offset +
                static_cast<size_t>(tile.tile) * segment.tile_bytes;
     }
@@ -170,9 +167,9 @@ template <class Weights> struct oct_stream {
     // Asks for the next stage, whose place is free for all lanes; not `asking`: it has been asked for before.
     __device__ __forceinline__ void request(const oct_cuda_projection &p, bool asking)
     {
-        if (item >= items)
+        if (left == 0)
             return;
-        const int units = oct_stage_units<Weights>(at, end);
+        const int units = left < whole ? left : whole;
         const uint32_t bytes = static_cast<uint32_t>(Weights::HEADER_BYTES + units * Weights::UNIT_BYTES);
         if (asking && oct_lane() == 0) {
             uint64_t *barrier = &ring.barriers[request_slot];
@@ -181,11 +178,12 @@ template <class Weights> struct oct_stream {
         }
         request_slot = request_slot + 1 == ring.stages ? 0 : request_slot + 1;
         from += bytes;
-        at += units * OCT_UNIT;
-        if (at < end)
+        left -= units;
+        whole = Weights::STAGE_UNITS;
+        if (left > 0)
             return;
         piece += piece_step;
-        if (piece >= pieces) {
+        if (piece >= p.tiling.pieces) {
             piece = piece_first;
             item += item_step;
         }
@@ -197,13 +195,12 @@ template <class Weights> struct oct_stream {
     {
         const bool asking = ring.filled == 0;
         piece = piece_first;
-        request_slot = slot = at = end = 0;
+        request_slot = slot = left = whole = 0;
         from = nullptr;
-        if (piece_first >= pieces)
-            item = items;
-        open(p);
-        for (int i = 0; i < ring.stages; i++) {
-            ring.filled += asking && item < items;
+        if (piece_first < p.tiling.pieces)
+            open(p);
+        for (int i = 0; i < ring.stages && left > 0; i++) {
+            ring.filled += asking;
             request(p, asking);
         }
     }
@@ -227,9 +224,8 @@ template <class Weights> struct oct_stream {
 // Makes the barriers of a ring ready, for the warp that reads it.
 OCT_DEVICE void oct_init_barriers(uint64_t *barriers, int count)
 {
-    if (oct_lane() == 0) {
-        for (int i = 0; i < count; i++)
-            mbar_init(&barriers[i], 1);
+    if (oct_lane() < count) {
+        mbar_init(&barriers[oct_lane()], 1);
         mbar_fence_init();
     }
     __syncwarp();
@@ -241,90 +237,145 @@ OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_seg
                                 oct_stream<Weights> &stream, const uint32_t *codebook, const oct_columns &columns,
                                 float total[N][4])
 {
-    const int end = oct_segment_end(segment);
-    for (int at = segment.first; at < end;) {
-        const int units = oct_stage_units<Weights>(at, end);
+    int left = segment.units, whole = oct_head_units<Weights>(segment), unit = segment.unit;
+    do {
+        const int units = left < whole ? left : whole;
         const uint8_t *stage = stream.take();
-        Weights::template add_stage<N>(stage, units, codebook, columns, segment.unit + (at - segment.first) / OCT_UNIT,
-                                       total);
+        Weights::template add_stage<N>(stage, units, codebook, columns, unit, total);
         stream.release(p);
-        at += units * OCT_UNIT;
-    }
+        left -= units;
+        unit += units;
+        whole = Weights::STAGE_UNITS;
+    } while (left > 0);
 }
 
-// What becomes of the sums of one row (of the tile) and column: the nodes at values[0], values[stride], …, or gate and
-// up.
-OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
-                           const float *values, int stride)
+// What a row and column of `tile` goes on from, where it is added to something.
+OCT_DEVICE float oct_read_out(const oct_cuda_projection &p, const float *out)
 {
-    const int64_t row = static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile;
-    const oct_cuda_matrix &matrix = p.matrices[tile.matrix];
-    if (row >= matrix.rows)
-        return;
-    float *out = matrix.out + column * p.out_stride + row;
+    return p.epilogue == OCT_CUDA_ADD || p.epilogue == OCT_CUDA_SILU_OF_OUT ? *out : 0.0f;
+}
+
+OCT_DEVICE float *oct_out_of(const oct_cuda_projection &p, oct_tile tile, int row_of_tile, int column)
+{
+    return p.matrices[tile.matrix].out + column * p.out_stride + static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS +
+           row_of_tile;
+}
+
+OCT_DEVICE bool oct_is_row(const oct_cuda_projection &p, oct_tile tile, int row_of_tile)
+{
+    return static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile < p.matrices[tile.matrix].rows;
+}
+
+// What becomes of a node of one row (of the tile, and there) and column; `before`: what stood there; `up`: of the second
+// matrix of a pair.
+OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
+                           int node, float value, float before, float up)
+{
+    float *out = oct_out_of(p, tile, row_of_tile, column);
     switch (p.epilogue) {
     case OCT_CUDA_STORE:
-        *out = values[0];
+        *out = value;
         break;
     case OCT_CUDA_SILU_MULTIPLY:
-        *out = oct_silu_multiply(values[0], values[stride]);
+        *out = oct_silu_multiply(value, up);
         break;
     case OCT_CUDA_SILU_OF_OUT:
-        *out = oct_silu_multiply(*out, values[0]);
+        *out = oct_silu_multiply(before, value);
         break;
     case OCT_CUDA_ADD:
-        *out = *out + values[0];
+        *out = before + value;
         break;
     case OCT_CUDA_NODES:
-        for (int node = 0; node < p.plan.nodes; node++)
-            out[node * p.input.columns * p.out_stride] = values[node * stride];
+        out[node * p.input.columns * p.out_stride] = value;
         break;
     case OCT_CUDA_REDUCE:
-        for (int node = 0; node < p.plan.nodes; node++)
-            oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, values[node * stride]);
+        oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, value);
         break;
     }
 }
 
-// Adds the sums of all segments, at values[0], values[stride], …, by the tree; the nodes stay in front. In place: the
-// stack is never longer than what has been read.
-OCT_DEVICE void oct_add_tree(const oct_cuda_projection &p, float *values, int stride)
+// Lanes that add a row and column are 2^this: one leaf each, or two where the tree has more leaves than a warp lanes.
+OCT_DEVICE int oct_tree_lane_level(const oct_cuda_tree &tree)
 {
-    int top = 0;
-    for (int i = 0; i < p.plan.segment_count; i++) {
-        float value = values[i * stride];
-        for (int merge = 0; merge < p.plan.merges[i]; merge++)
-            value = values[--top * stride] + value;
-        values[top++ * stride] = value;
+    return tree.level < 5 ? tree.level : 5;
+}
+
+// The sum of the segment at a leaf; partials: of the row and column, `piece_floats` from piece to piece.
+OCT_DEVICE float oct_leaf(const oct_cuda_tree &tree, const float *partials, int piece_floats, int leaf)
+{
+    if (tree.is_full)
+        return partials[leaf * piece_floats];
+    const int segment = tree.segment_at[leaf];
+    return segment == OCT_CUDA_NO_SEGMENT ? -0.0f : partials[segment * piece_floats];
+}
+
+// The root, by the lanes of a row and column; each gets it.
+OCT_DEVICE float oct_tree_root(const oct_cuda_tree &tree, const float *partials, int piece_floats)
+{
+    const int lanes = 1 << oct_tree_lane_level(tree), lane = oct_lane() & (lanes - 1);
+    if (tree.level <= 5)
+        return oct_add_lanes(oct_leaf(tree, partials, piece_floats, lane), lanes);
+    const float first = oct_leaf(tree, partials, piece_floats, 2 * lane);
+    return oct_add_lanes(first + oct_leaf(tree, partials, piece_floats, 2 * lane + 1), lanes);
+}
+
+// All nodes, by the lanes of a row and column: on each level the lane that has a node's first leaf has its sum.
+OCT_DEVICE void oct_finish_nodes(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row, int column,
+                                 const float *partials, int piece_floats, bool real)
+{
+    const oct_cuda_tree &tree = p.plan.tree;
+    const int lane = oct_lane() & ((1 << oct_tree_lane_level(tree)) - 1), leaves = tree.level > 5 ? 2 : 1; // of a lane
+    float value = 0;
+    for (int level = 0; level <= tree.level; level++) {
+        const int apart = (1 << level) / leaves / 2; // lanes
+        const float second = leaves == 2 ? oct_leaf(tree, partials, piece_floats, 2 * lane + 1) : 0.0f;
+        if (level == 0)
+            value = oct_leaf(tree, partials, piece_floats, leaves * lane);
+        else
+            value += apart == 0 ? second : __shfl_xor_sync(OCT_WARP_MASK, value, apart);
+        for (int node = 0; node < p.plan.nodes; node++) {
+            const int leaf = tree.node_leaf[node];
+            if (real && tree.node_level[node] == level && leaf / leaves == lane)
+                oct_finish(p, turn, tile, row, column, node, leaf % leaves == 0 ? value : second, 0.0f, 0.0f);
+        }
     }
 }
 
-// The block's tile from its partial sums [pieces][8 N][OCT_PARTIAL_STRIDE].
-template <int N>
-OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, float *partials)
+// The block's tile from its partial sums.
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials)
 {
-    constexpr int PIECE = N * 8 * OCT_PARTIAL_STRIDE;
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
     const oct_tile tile = oct_tile_of(p, item, 0);
-    for (int i = static_cast<int>(threadIdx.x); i < OCT_TILE_ROWS * p.input.columns;
-         i += static_cast<int>(blockDim.x)) {
-        const int row = i % OCT_TILE_ROWS, c = i / OCT_TILE_ROWS;
-        float *values = partials + c * OCT_PARTIAL_STRIDE + row;
-        oct_add_tree(p, values, PIECE);
-        if (pair)
-            oct_add_tree(p, values + p.plan.segment_count * PIECE, PIECE);
-        oct_finish(p, turn, tile, row, c, values, pair ? p.plan.segment_count * PIECE : PIECE);
+    const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level, columns = p.input.columns;
+    const int piece_floats = columns * OCT_PARTIAL_STRIDE;
+    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += OCT_NARROW_WARPS * at_once) {
+        const int task = begin + (oct_lane() >> lane_level), row = task % OCT_TILE_ROWS, c = task / OCT_TILE_ROWS;
+        const bool real = c < columns && oct_is_row(p, tile, row);
+        const float *sums = partials + (real ? c * OCT_PARTIAL_STRIDE + row : 0);
+        if (p.plan.nodes > 1) {
+            oct_finish_nodes(p, turn, tile, row, c, sums, piece_floats, real);
+            continue;
+        }
+        const bool writes = real && (oct_lane() & ((1 << lane_level) - 1)) == 0;
+        const float before = writes ? oct_read_out(p, oct_out_of(p, tile, row, c)) : 0.0f;
+        const float root = oct_tree_root(p.plan.tree, sums, piece_floats);
+        const float up =
+            pair ? oct_tree_root(p.plan.tree, sums + p.plan.segment_count * piece_floats, piece_floats) : 0.0f;
+        if (writes)
+            oct_finish(p, turn, tile, row, c, 0, root, before, up);
     }
 }
 
-template <int N> OCT_DEVICE void oct_write_partial(float *partial, const float total[N][4])
+// partial [columns][OCT_PARTIAL_STRIDE]
+template <int N> OCT_DEVICE void oct_write_partial(float *partial, int columns, const float total[N][4])
 {
     const int g = oct_lane() / 4, t = oct_lane() % 4;
 #pragma unroll
     for (int n = 0; n < N; n++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
+            if (n * 8 + 2 * t + i % 2 < columns)
+                partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
 }
 
 OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)
@@ -337,10 +388,8 @@ template <class Weights>
 OCT_DEVICE oct_stream<Weights> oct_narrow_stream(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring)
 {
     oct_stream<Weights> stream(ring);
-    stream.items = oct_items(p);
     stream.item = place.x;
     stream.item_step = place.blocks_x;
-    stream.pieces = oct_pieces(p);
     stream.piece_first = oct_warp();
     stream.piece_step = OCT_NARROW_WARPS;
     return stream;
@@ -352,39 +401,42 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
                                   oct_stream<Weights> &stream, uint8_t *scratch)
 {
     float *partials = reinterpret_cast<float *>(scratch);
-    const int warp = oct_warp(), items = oct_items(p), pieces = oct_pieces(p);
+    const int warp = oct_warp(), items = p.tiling.items, pieces = p.tiling.pieces;
     const bool own = p.input.prepared == nullptr;
-    const oct_prepared x = oct_prepared_at(own ? scratch + oct_narrow_scratch_make(p).prepared : p.input.prepared,
-                                           p.input.width, p.input.columns);
-    if (own)
-        oct_prepare_columns(p.input, 0, p.input.columns, partials, x);
-    __syncthreads();
-    const oct_columns columns = {x, 0};
-    const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
-    for (int item = place.x; item < items; item += place.blocks_x) {
-        for (int piece = warp; piece < pieces; piece += OCT_NARROW_WARPS) {
-            float total[N][4] = {};
-            oct_add_segment<Weights, N>(p, p.plan.segments[piece % p.plan.segment_count], stream, codebook, columns,
-                                        total);
-            oct_write_partial<N>(partials + piece * (N * 8 * OCT_PARTIAL_STRIDE), total);
-        }
-        __syncthreads();
-        oct_finish_tile<N>(p, turn, item, partials);
+    const oct_prepared x =
+        oct_prepared_at(own ? scratch + p.tiling.prepared : p.input.prepared, p.input.shape.units, p.input.columns);
+    if (own) {
+        oct_prepare_columns<Weights::MINIMUM>(p.input, 0, p.input.columns, partials, x);
         __syncthreads();
     }
+    const oct_columns columns = {x, 0};
+    const int tile_floats = oct_partial_floats(p), piece_floats = p.input.columns * OCT_PARTIAL_STRIDE;
+    const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
+    for (int item = place.x, turns = 0; item < items; item += place.blocks_x, turns ^= 1) {
+        float *of_item = partials + turns * tile_floats;
+        for (int piece = warp; piece < pieces; piece += OCT_NARROW_WARPS) {
+            float total[N][4] = {};
+            oct_add_segment<Weights, N>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
+            oct_write_partial<N>(of_item + piece * piece_floats, p.input.columns, total);
+        }
+        __syncthreads();
+        oct_finish_tile(p, turn, item, of_item);
+    }
+    __syncthreads(); // the scratch is free
 }
 
 // The body of narrow projections; the ring is the warp's, filled (oct_narrow_stream() and start()) or empty, and empty
-// again afterwards. scratch: as oct_narrow_scratch_make() says. Of a reduction it sends and announces; what is left
+// again afterwards. scratch: as oct_cuda_worked_out() says. Of a reduction it sends and announces; what is left
 // of it is oct_end_reduction().
 template <class Weights, int N>
 OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring, uint8_t *scratch)
 {
-    const oct_peer_turn turn = oct_turn_of(p);
     oct_stream<Weights> stream = oct_narrow_stream<Weights>(p, place, ring);
     stream.start(p);
     ring.filled = 0;
-    if (place.x < oct_items(p))
+    wait_for_predecessors(); // weights are on their way meanwhile
+    const oct_peer_turn turn = oct_turn_of(p);
+    if (place.x < p.tiling.items)
         oct_project_items<Weights, N>(p, place, turn, stream, scratch);
     if (p.epilogue == OCT_CUDA_REDUCE)
         oct_peer_announce(p.reduction, turn, place.x, place.blocks_x);
@@ -399,15 +451,15 @@ OCT_DEVICE void oct_end_reduction(const oct_cuda_projection &p, const oct_place 
 
 template <class Weights, int N>
 __global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
-    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, int stages)
+    oct_project_narrow(const __grid_constant__ oct_cuda_projection p, const oct_narrow_shared shared)
 {
     DYN_SHARED(uint8_t, memory);
-    const oct_narrow_shared shared = oct_narrow_shared_make<Weights>(p, stages);
+    launch_dependents();
     oct_ring ring = {};
-    ring.memory = memory + static_cast<size_t>(oct_warp()) * stages * oct_stage_bytes<Weights>();
-    ring.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + oct_warp() * stages;
-    ring.stages = stages;
-    oct_init_barriers(ring.barriers, stages);
+    ring.memory = memory + oct_warp() * shared.ring_bytes;
+    ring.barriers = reinterpret_cast<uint64_t *>(memory + shared.barriers) + oct_warp() * shared.stages;
+    ring.stages = shared.stages;
+    oct_init_barriers(ring.barriers, shared.stages);
     oct_project_body<Weights, N>(p, oct_place_of_launch(), ring, memory + shared.scratch);
     oct_end_reduction(p, oct_place_of_launch());
 }
@@ -434,6 +486,17 @@ OCT_DEVICE int oct_push(float *stack, int top, int merges, float total[OCT_WIDE_
     return top + 1;
 }
 
+// What the stack holds in the end of a row and column: nodes, or gate and up.
+OCT_DEVICE void oct_finish_stack(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row, int column,
+                                 const float *stack)
+{
+    constexpr int LEVEL = OCT_WIDE_TILES * OCT_WARP * 4; // floats
+    const float before = oct_read_out(p, oct_out_of(p, tile, row, column));
+    const float up = p.epilogue == OCT_CUDA_SILU_MULTIPLY ? stack[LEVEL] : 0.0f;
+    for (int node = 0; node < p.plan.nodes; node++)
+        oct_finish(p, turn, tile, row, column, node, stack[node * LEVEL], before, up);
+}
+
 template <class Weights>
 __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
     oct_project_wide(const __grid_constant__ oct_cuda_projection p)
@@ -442,32 +505,32 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
     constexpr int RING = OCT_WIDE_STAGES * oct_stage_bytes<Weights>();
     uint8_t *own = memory + oct_warp() * oct_wide_warp_bytes<Weights>(p);
     float *stack = reinterpret_cast<float *>(own + RING + 16 * OCT_WIDE_STAGES);
-    const int warps = static_cast<int>(blockDim.x) / OCT_WARP, items = oct_items(p), pieces = oct_pieces(p);
+    const int warps = static_cast<int>(blockDim.x) / OCT_WARP, items = p.tiling.items, pieces = p.tiling.pieces;
     const int item = static_cast<int>(blockIdx.y) * warps + oct_warp();
     oct_ring ring = {};
     ring.memory = own;
     ring.barriers = reinterpret_cast<uint64_t *>(own + RING);
     ring.stages = OCT_WIDE_STAGES;
     oct_stream<Weights> stream(ring);
-    stream.items = items;
     stream.item = item;
     stream.item_step = items; // this one alone
-    stream.pieces = pieces;
     stream.piece_first = 0;
     stream.piece_step = 1;
+    launch_dependents();
     oct_init_barriers(ring.barriers, OCT_WIDE_STAGES);
     stream.start(p);
+    wait_for_predecessors();
     if (item >= items)
         return;
 
-    const oct_columns columns = {oct_prepared_at(p.input.prepared, p.input.width, p.input.columns),
+    const oct_columns columns = {oct_prepared_at(p.input.prepared, p.input.shape.units, p.input.columns),
                                  static_cast<int>(blockIdx.x) * OCT_WIDE_TILES * 8};
     const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
     int top = 0;
     for (int piece = 0; piece < pieces; piece++) {
-        const int s = piece % p.plan.segment_count;
+        const int s = piece < p.plan.segment_count ? piece : piece - p.plan.segment_count;
         float total[OCT_WIDE_TILES][4] = {};
-        oct_add_segment<Weights, OCT_WIDE_TILES>(p, p.plan.segments[s], stream, codebook, columns, total);
+        oct_add_segment<Weights, OCT_WIDE_TILES>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
         top = oct_push(stack, top, p.plan.merges[s], total);
     }
     const oct_tile tile = oct_tile_of(p, item, 0);
@@ -475,9 +538,9 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
     for (int n = 0; n < OCT_WIDE_TILES; n++)
         for (int i = 0; i < 4; i++) {
             const int c = columns.first + n * 8 + oct_lane() % 4 * 2 + i % 2;
-            if (c < p.input.columns)
-                oct_finish(p, turn, tile, oct_lane() / 4 + i / 2 * 8, c, oct_stack_at(stack, 0, n) + i,
-                           OCT_WIDE_TILES * OCT_WARP * 4);
+            const int row = oct_lane() / 4 + i / 2 * 8;
+            if (c < p.input.columns && oct_is_row(p, tile, row))
+                oct_finish_stack(p, turn, tile, row, c, oct_stack_at(stack, 0, n) + i);
         }
 }
 

@@ -21,14 +21,6 @@ static inline int blocks_that_fit(const oct_cuda_device *device, size_t bytes)
     return device->shared_bytes + RESERVED_BYTES >= 2 * (bytes + RESERVED_BYTES) ? 2 : 1;
 }
 
-static inline int item_count(const oct_cuda_projection *p)
-{
-    int64_t items = 0;
-    for (int m = 0; m < (p->epilogue == OCT_CUDA_SILU_MULTIPLY ? 1 : p->matrix_count); m++)
-        items += oct_tile_count(p->matrices[m].rows);
-    return static_cast<int>(items);
-}
-
 // The largest number of stages for which a narrow block fits, or 0.
 template <class Weights, int N> int narrow_stages(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
@@ -58,16 +50,16 @@ cudaError_t count_resident(const oct_cuda_device *device, bool waits, size_t sha
 template <class Weights, int N>
 cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, int stages, cudaStream_t stream)
 {
-    const size_t shared = oct_narrow_shared_make<Weights>(*p, stages).bytes;
+    const oct_narrow_shared shared = oct_narrow_shared_make<Weights>(*p, stages);
     const bool waits = p->epilogue == OCT_CUDA_REDUCE;
-    const int items = item_count(p);
+    const int items = p->tiling.items;
     int resident;
-    const cudaError_t error = count_resident<Weights, N>(device, waits, shared, &resident);
+    const cudaError_t error = count_resident<Weights, N>(device, waits, shared.bytes, &resident);
     if (error != cudaSuccess)
         return error;
     return oct_launch(oct_project_narrow<Weights, N>, dim3(static_cast<unsigned>(items < resident ? items : resident)),
-                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared, stream,
-                      waits ? OCT_LAUNCH_COOPERATIVE : OCT_LAUNCH_PLAIN, *p, stages);
+                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared.bytes, stream,
+                      waits ? OCT_LAUNCH_COOPERATIVE : OCT_LAUNCH_CHAINED, *p, shared);
 }
 
 // Two stages a warp, and as many warps as fit, at most OCT_WIDE_WARPS; 0: not even one.
@@ -86,10 +78,10 @@ cudaError_t launch_wide(const oct_cuda_device *device, const oct_cuda_projection
     if (warps == 0)
         return cudaErrorInvalidConfiguration;
     const dim3 grid(static_cast<unsigned>((p->input.columns + columns - 1) / columns),
-                    static_cast<unsigned>((item_count(p) + warps - 1) / warps));
+                    static_cast<unsigned>((p->tiling.items + warps - 1) / warps));
     const cudaError_t error =
         oct_launch(oct_project_wide<Weights>, grid, dim3(static_cast<unsigned>(warps * OCT_WARP)),
-                   warps * oct_wide_warp_bytes<Weights>(*p), stream, OCT_LAUNCH_PLAIN, *p);
+                   warps * oct_wide_warp_bytes<Weights>(*p), stream, OCT_LAUNCH_CHAINED, *p);
     return error == cudaSuccess && p->epilogue == OCT_CUDA_REDUCE
                ? oct_cuda_start_reduction(device, &p->reduction, stream)
                : error;

@@ -28,7 +28,7 @@ bool oct_recording(cudaStream_t stream);
 // list is full, or the operands are larger than its entries: a mistake in the program).
 cudaError_t oct_record(oct_body body, dim3 grid, size_t shared_bytes, const void *operands, size_t operand_bytes);
 
-// Launches a kernel whose body is `body`, or records it. dynamic_bytes of shared memory for the kernel, body_bytes for
+// Launches a kernel of a chain (device.h) whose body is `body`, or records it. dynamic_bytes of shared memory for the kernel, body_bytes for
 // the body alone.
 template <class Operands>
 static inline cudaError_t oct_issue(oct_body body, void (*kernel)(const Operands), dim3 grid, size_t dynamic_bytes,
@@ -36,7 +36,7 @@ static inline cudaError_t oct_issue(oct_body body, void (*kernel)(const Operands
 {
     if (oct_recording(stream))
         return oct_record(body, grid, body_bytes, &operands, sizeof operands);
-    return oct_launch(kernel, grid, dim3(OCT_BLOCK_THREADS), dynamic_bytes, stream, OCT_LAUNCH_PLAIN, operands);
+    return oct_launch(kernel, grid, dim3(OCT_BLOCK_THREADS), dynamic_bytes, stream, OCT_LAUNCH_CHAINED, operands);
 }
 
 #endif

@@ -46,6 +46,7 @@ uint64_t oct_cuda_finish_bytes(const oct_cuda_finish *f)
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_hash_kernel(const __grid_constant__ oct_hash_operands h)
 {
     SHARED(oct_warp_hashes, of_warp);
+    oct_chain();
     oct_hash_body(h, oct_place_of_launch(), of_warp);
 }
 

@@ -5,6 +5,7 @@
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_rope_cache_kernel(const __grid_constant__ oct_cuda_attention a)
 {
     SHARED(oct_heads_of_block, heads);
+    oct_chain();
     oct_rope_cache_body(a, oct_place_of_launch(), heads);
 }
 

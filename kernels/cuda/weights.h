@@ -12,13 +12,16 @@ typedef struct oct_columns {
     int first;
 } oct_columns;
 
-// The fragment of column tile n for unit `unit`: registers of two mma's. Columns that are not there are zero.
-OCT_DEVICE uint4 oct_column_fragment(const oct_columns &columns, int unit, int n)
+// The lane's fragments of a unit in the first column tile: registers of two mma's.
+OCT_DEVICE const uint4 *oct_unit_fragments(const oct_columns &columns, int unit)
 {
-    const int c = columns.first + n * 8 + oct_lane() / 4;
-    return c < columns.x.columns
-               ? columns.x.fragments[(static_cast<size_t>(unit) * columns.x.columns + c) * 4 + oct_lane() % 4]
-               : make_uint4(0, 0, 0, 0);
+    return columns.x.fragments + (static_cast<size_t>(unit) * columns.x.columns + columns.first) * 4 + oct_lane();
+}
+
+// That of column tile n. Columns that are not there are zero.
+OCT_DEVICE uint4 oct_column_fragment(const oct_columns &columns, const uint4 *of_unit, int n)
+{
+    return columns.first + n * 8 + oct_lane() / 4 < columns.x.columns ? of_unit[n * 32] : make_uint4(0, 0, 0, 0);
 }
 
 // The sums of half a unit's inputs for the columns 2t and 2t + 1 of column tile n.
@@ -50,7 +53,7 @@ OCT_DEVICE void oct_add_scaled(float total[4], oct_row_pair factor, const float 
 }
 
 struct oct_weights_bf16 {
-    enum { UNIT_BYTES = 1024, STAGE_UNITS = 4, HEADER_BYTES = 0 };
+    enum { UNIT_BYTES = 1024, STAGE_UNITS = 4, HEADER_BYTES = 0, MINIMUM = 0 };
 
     // total += the products of a stage: mma's from zero over all of it.
     template <int N>
@@ -58,14 +61,15 @@ struct oct_weights_bf16 {
                                                      const oct_columns &columns, int unit, float total[N][4])
     {
         float sum[N][4] = {};
-#pragma unroll 2
-        for (int u = 0; u < units; u++) {
+        const uint4 *fragments = oct_unit_fragments(columns, unit);
+#pragma unroll(N == 1 ? 4 : 2)
+        for (int u = 0; u < units; u++, fragments += columns.x.columns * 4) {
             const uint4 *weights = reinterpret_cast<const uint4 *>(stage) + u * 64 + oct_lane();
             const uint4 first = weights[0], second = weights[32];
             const uint32_t a[2][4] = {{first.x, first.y, first.z, first.w}, {second.x, second.y, second.z, second.w}};
 #pragma unroll
             for (int n = 0; n < N; n++) {
-                const uint4 x = oct_column_fragment(columns, unit + u, n);
+                const uint4 x = oct_column_fragment(columns, fragments, n);
                 const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
                 mma_bf16(sum[n], a[0], b[0]);
                 mma_bf16(sum[n], a[1], b[1]);
@@ -223,8 +227,9 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
     {
         const header h = load_header(stage);
         const uint8_t *record = stage + HEADER_BYTES;
-#pragma unroll 2
-        for (int u = 0; u < units; u++, record += UNIT_BYTES) {
+        const uint4 *fragments = oct_unit_fragments(columns, unit);
+#pragma unroll(N == 1 ? 4 : 2)
+        for (int u = 0; u < units; u++, record += UNIT_BYTES, fragments += columns.x.columns * 4) {
             uint32_t a[2][4];
             oct_row_pair scale[32 / GROUP], minimum[32 / GROUP];
             unpack(record, codebook, a);
@@ -233,7 +238,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
                 load_scale(record, group, h, &scale[group], &minimum[group]);
 #pragma unroll
             for (int n = 0; n < N; n++) {
-                const uint4 x = oct_column_fragment(columns, unit + u, n);
+                const uint4 x = oct_column_fragment(columns, fragments, n);
                 const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
 #pragma unroll
                 for (int group = 0; group < 32 / GROUP; group++) {

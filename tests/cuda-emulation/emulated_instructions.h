@@ -52,6 +52,15 @@ static inline uint64_t globaltimer()
     return (uint64_t)cuda_emulation::now_ns();
 }
 
+// griddepcontrol: emulated kernels begin when those in front of them in the stream have ended.
+static inline void launch_dependents()
+{
+}
+
+static inline void wait_for_predecessors()
+{
+}
+
 // --- arithmetic --------------------------------------------------------------------------------------
 // ex2.approx.ftz: the device's result differs from this one in its last bits.
 static inline float ex2(float x)
