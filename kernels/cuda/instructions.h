@@ -211,6 +211,19 @@ OCT_DEVICE uint32_t add_exact_bf16x2(uint32_t a, uint32_t b)
 #endif
 }
 
+// bits & mask | more, in one instruction: ptxas makes two of it where mask and more are constants (9.7.8.6, lop3; 0xea
+// is the table of a & b | c).
+OCT_DEVICE uint32_t and_or(uint32_t bits, uint32_t mask, uint32_t more)
+{
+#ifdef OCT_CUDA_EMULATED
+    return (bits & mask) | more;
+#else
+    uint32_t result;
+    asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(bits), "r"(mask), "r"(more));
+    return result;
+#endif
+}
+
 // Two fp32 as a pair of bf16, the first in the low half (9.7.9.21, cvt).
 OCT_DEVICE uint32_t to_bf16x2(float low, float high)
 {

@@ -12,17 +12,32 @@ typedef struct oct_columns {
     int first;
 } oct_columns;
 
-// The lane's fragments of a unit in the first column tile: registers of two mma's.
-OCT_DEVICE const uint4 *oct_unit_fragments(const oct_columns &columns, int unit)
-{
-    return columns.x.fragments + (static_cast<size_t>(unit) * columns.x.columns + columns.first) * 4 + oct_lane();
-}
+// A lane's fragments of the columns, from one unit on: registers of two mma's for each column tile. Columns that are not
+// there are zero.
+template <int N> struct oct_fragments {
+    const uint4 *at;
+    int step; // from unit to unit
+    bool real[N];
 
-// That of column tile n. Columns that are not there are zero.
-OCT_DEVICE uint4 oct_column_fragment(const oct_columns &columns, const uint4 *of_unit, int n)
-{
-    return columns.first + n * 8 + oct_lane() / 4 < columns.x.columns ? of_unit[n * 32] : make_uint4(0, 0, 0, 0);
-}
+    __device__ __forceinline__ oct_fragments(const oct_columns &columns, int unit)
+    {
+        step = columns.x.columns * 4;
+        at = columns.x.fragments + static_cast<size_t>(unit) * step + columns.first * 4 + oct_lane();
+#pragma unroll
+        for (int n = 0; n < N; n++)
+            real[n] = columns.first + n * 8 + oct_lane() / 4 < columns.x.columns;
+    }
+
+    __device__ __forceinline__ uint4 of_tile(int n) const
+    {
+        return real[n] ? at[n * 32] : make_uint4(0, 0, 0, 0);
+    }
+
+    __device__ __forceinline__ void next(void)
+    {
+        at += step;
+    }
+};
 
 // The sums of half a unit's inputs for the columns 2t and 2t + 1 of column tile n.
 OCT_DEVICE float2 oct_column_sums(const oct_columns &columns, int unit, int half, int n)
@@ -61,15 +76,15 @@ struct oct_weights_bf16 {
                                                      const oct_columns &columns, int unit, float total[N][4])
     {
         float sum[N][4] = {};
-        const uint4 *fragments = oct_unit_fragments(columns, unit);
+        oct_fragments<N> fragments(columns, unit);
 #pragma unroll(N == 1 ? 4 : 2)
-        for (int u = 0; u < units; u++, fragments += columns.x.columns * 4) {
+        for (int u = 0; u < units; u++, fragments.next()) {
             const uint4 *weights = reinterpret_cast<const uint4 *>(stage) + u * 64 + oct_lane();
             const uint4 first = weights[0], second = weights[32];
             const uint32_t a[2][4] = {{first.x, first.y, first.z, first.w}, {second.x, second.y, second.z, second.w}};
 #pragma unroll
             for (int n = 0; n < N; n++) {
-                const uint4 x = oct_column_fragment(columns, fragments, n);
+                const uint4 x = fragments.of_tile(n);
                 const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
                 mma_bf16(sum[n], a[0], b[0]);
                 mma_bf16(sum[n], a[1], b[1]);
@@ -109,12 +124,14 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         }
     }
 
-    // The codes of pair `pair`, in the halves of a word.
-    template <int BITS> static __device__ __forceinline__ uint32_t take_pair(const uint32_t words[4], int pair)
+    // The codes of pair `pair`, in the halves of a word, beside the bits `more`.
+    template <int BITS>
+    static __device__ __forceinline__ uint32_t take_pair(const uint32_t words[4], int pair, uint32_t more = 0)
     {
         constexpr int OF_WORD = BITS == 1 ? 8 : 16 / BITS;
         constexpr uint32_t MASK = ((1u << BITS) - 1) * 0x10001u;
-        return words[pair / OF_WORD] >> pair % OF_WORD * BITS & MASK;
+        const uint32_t bits = words[pair / OF_WORD] >> pair % OF_WORD * BITS;
+        return more == 0 ? bits & MASK : and_or(bits, MASK, more);
     }
 
     // Level + 1 of each of two codes.
@@ -126,7 +143,8 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         return ((low & ~upper) | (high & upper)) & 0x00ff00ffu;
     }
 
-    // value − zero of two codes as two bf16. 128 + code is a bf16 with the code in its low bits, while that is below
+    // value − zero of two codes as two bf16, the codes beside the bits of 128 (but whole bytes and codebooks bare). 128 +
+    // code is a bf16 with the code in its low bits, while that is below
     // 128; larger codes get their top bit back through what is subtracted: 128 instead of 256. Both sums are exact.
     static __device__ __forceinline__ uint32_t to_bf16(uint32_t codes, const uint32_t *codebook)
     {
@@ -137,7 +155,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
             return add_exact_bf16x2((codes & 0x007f007fu) | 0x43004300u, (codes & 0x00800080u) ^ 0xc380c380u);
         } else {
             constexpr uint32_t LESS = 0xc300u + ZERO; // −(128 + zero)
-            return add_exact_bf16x2(codes | 0x43004300u, LESS * 0x10001u);
+            return add_exact_bf16x2(codes, LESS * 0x10001u);
         }
     }
 
@@ -149,7 +167,8 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
             load_plane<HIGH>(record + 64 * LOW, high);
 #pragma unroll
         for (int pair = 0; pair < OCT_CUDA_PAIRS; pair++) {
-            uint32_t codes = take_pair<LOW>(low, pair);
+            constexpr uint32_t ONE = CODEBOOK || LOW + HIGH == 8 ? 0 : 0x43004300u; // as to_bf16() wants it
+            uint32_t codes = take_pair<LOW>(low, pair, ONE);
             if constexpr (HIGH > 0)
                 codes |= take_pair<HIGH>(high, pair) << LOW;
             a[pair / 4][pair % 4] = to_bf16(codes, codebook);
@@ -221,37 +240,52 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         oct_add_scaled(total, minimum, value);
     }
 
+    // total += the products of a unit.
+    template <int N>
+    static __device__ __forceinline__ void add_unit(const uint8_t *record, const header &h, const uint32_t *codebook,
+                                                    const oct_fragments<N> &fragments, const oct_columns &columns,
+                                                    int unit, float total[N][4])
+    {
+        uint32_t a[2][4];
+        oct_row_pair scale[32 / GROUP], minimum[32 / GROUP];
+        unpack(record, codebook, a);
+#pragma unroll
+        for (int group = 0; group < 32 / GROUP; group++)
+            load_scale(record, group, h, &scale[group], &minimum[group]);
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            const uint4 x = fragments.of_tile(n);
+            const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
+#pragma unroll
+            for (int group = 0; group < 32 / GROUP; group++) {
+                float sum[4] = {};
+                mma_bf16(sum, a[group], b[group]);
+                if constexpr (GROUP == 32)
+                    mma_bf16(sum, a[1], b[1]);
+                oct_add_scaled(total[n], scale[group], sum);
+                if constexpr (MINIMUM)
+                    add_minimum(columns, unit, group, n, minimum[group], total[n]);
+            }
+        }
+    }
+
+    // total += the products of a stage; whole ones, of which most matrices are made, without a loop's counting.
     template <int N>
     static __device__ __forceinline__ void add_stage(const uint8_t *stage, int units, const uint32_t *codebook,
                                                      const oct_columns &columns, int unit, float total[N][4])
     {
         const header h = load_header(stage);
         const uint8_t *record = stage + HEADER_BYTES;
-        const uint4 *fragments = oct_unit_fragments(columns, unit);
-#pragma unroll(N == 1 ? 4 : 2)
-        for (int u = 0; u < units; u++, record += UNIT_BYTES, fragments += columns.x.columns * 4) {
-            uint32_t a[2][4];
-            oct_row_pair scale[32 / GROUP], minimum[32 / GROUP];
-            unpack(record, codebook, a);
+        oct_fragments<N> fragments(columns, unit);
+        if (N == 1 && units == STAGE_UNITS) {
 #pragma unroll
-            for (int group = 0; group < 32 / GROUP; group++)
-                load_scale(record, group, h, &scale[group], &minimum[group]);
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                const uint4 x = oct_column_fragment(columns, fragments, n);
-                const uint32_t b[2][2] = {{x.x, x.y}, {x.z, x.w}};
-#pragma unroll
-                for (int group = 0; group < 32 / GROUP; group++) {
-                    float sum[4] = {};
-                    mma_bf16(sum, a[group], b[group]);
-                    if constexpr (GROUP == 32)
-                        mma_bf16(sum, a[1], b[1]);
-                    oct_add_scaled(total[n], scale[group], sum);
-                    if constexpr (MINIMUM)
-                        add_minimum(columns, unit + u, group, n, minimum[group], total[n]);
-                }
-            }
+            for (int u = 0; u < STAGE_UNITS; u++, fragments.next())
+                add_unit<N>(record + u * UNIT_BYTES, h, codebook, fragments, columns, unit + u, total);
+            return;
         }
+#pragma unroll 2
+        for (int u = 0; u < units; u++, record += UNIT_BYTES, fragments.next())
+            add_unit<N>(record, h, codebook, fragments, columns, unit + u, total);
     }
 };
 
