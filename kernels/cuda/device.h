@@ -147,4 +147,10 @@ OCT_DEVICE int oct_warp(void)
     return static_cast<int>(threadIdx.x) / OCT_WARP;
 }
 
+// Of the block.
+OCT_DEVICE int oct_warps(void)
+{
+    return static_cast<int>(blockDim.x) / OCT_WARP;
+}
+
 #endif

@@ -1,4 +1,4 @@
-// The kernels of projections. Narrow (1 … 16 columns): a block of 8 warps takes a tile of 16 rows after another; its
+// The kernels of projections. Narrow (1 … 16 columns): a block of 8 or 16 warps takes a tile of 16 rows after another; its
 // warps share the segments of K among them, leave a partial sum of each in shared memory, and add them by the tree: a
 // lane a leaf. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
 // memory.
@@ -24,6 +24,7 @@ OCT_INTEGER_ENCODINGS(OCT_NAME_WEIGHTS)
 
 enum {
     OCT_NARROW_WARPS = 8,
+    OCT_MANY_WARPS = 16, // of a narrow block, where there are few tiles and many segments
     OCT_WIDE_WARPS = 4,
     OCT_WIDE_TILES = 8,  // of 8 columns
     OCT_WIDE_STAGES = 2, // of a warp's ring
@@ -72,18 +73,20 @@ static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection 
 
 // Where a narrow block's shared memory is.
 typedef struct oct_narrow_shared {
-    int32_t stages;
+    int32_t warps, stages;
     uint32_t ring_bytes, barriers, scratch, bytes; // rings at 0
 } oct_narrow_shared;
 
-template <class Weights> static inline oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int stages)
+template <class Weights>
+static inline oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int warps, int stages)
 {
     oct_narrow_shared shared;
+    shared.warps = warps;
     shared.stages = stages;
     shared.ring_bytes = static_cast<uint32_t>(stages * oct_stage_bytes<Weights>());
-    shared.barriers = OCT_NARROW_WARPS * shared.ring_bytes;
+    shared.barriers = static_cast<uint32_t>(warps) * shared.ring_bytes;
     shared.scratch =
-        shared.barriers + static_cast<uint32_t>(oct_align_16(OCT_NARROW_WARPS * stages * sizeof(uint64_t)));
+        shared.barriers + static_cast<uint32_t>(oct_align_16(static_cast<size_t>(warps) * stages * sizeof(uint64_t)));
     shared.bytes = shared.scratch + p.tiling.scratch_bytes;
     return shared;
 }
@@ -348,7 +351,7 @@ OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn
     const oct_tile tile = oct_tile_of(p, item, 0);
     const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level, columns = p.input.columns;
     const int piece_floats = columns * OCT_PARTIAL_STRIDE;
-    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += OCT_NARROW_WARPS * at_once) {
+    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += oct_warps() * at_once) {
         const int task = begin + (oct_lane() >> lane_level), row = task % OCT_TILE_ROWS, c = task / OCT_TILE_ROWS;
         const bool real = c < columns && oct_is_row(p, tile, row);
         const float *sums = partials + (real ? c * OCT_PARTIAL_STRIDE + row : 0);
@@ -391,7 +394,7 @@ OCT_DEVICE oct_stream<Weights> oct_narrow_stream(const oct_cuda_projection &p, c
     stream.item = place.x;
     stream.item_step = place.blocks_x;
     stream.piece_first = oct_warp();
-    stream.piece_step = OCT_NARROW_WARPS;
+    stream.piece_step = oct_warps();
     return stream;
 }
 
@@ -414,7 +417,7 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
     const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
     for (int item = place.x, turns = 0; item < items; item += place.blocks_x, turns ^= 1) {
         float *of_item = partials + turns * tile_floats;
-        for (int piece = warp; piece < pieces; piece += OCT_NARROW_WARPS) {
+        for (int piece = warp; piece < pieces; piece += oct_warps()) {
             float total[N][4] = {};
             oct_add_segment<Weights, N>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
             oct_write_partial<N>(of_item + piece * piece_floats, p.input.columns, total);
@@ -450,7 +453,7 @@ OCT_DEVICE void oct_end_reduction(const oct_cuda_projection &p, const oct_place 
 }
 
 template <class Weights, int N>
-__global__ void __launch_bounds__(OCT_NARROW_WARPS * OCT_WARP, 2)
+__global__ void __launch_bounds__(OCT_MANY_WARPS * OCT_WARP, 1)
     oct_project_narrow(const __grid_constant__ oct_cuda_projection p, const oct_narrow_shared shared)
 {
     DYN_SHARED(uint8_t, memory);

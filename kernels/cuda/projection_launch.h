@@ -21,44 +21,56 @@ static inline int blocks_that_fit(const oct_cuda_device *device, size_t bytes)
     return device->shared_bytes + RESERVED_BYTES >= 2 * (bytes + RESERVED_BYTES) ? 2 : 1;
 }
 
-// The largest number of stages for which a narrow block fits, or 0.
-template <class Weights, int N> int narrow_stages(const oct_cuda_device *device, const oct_cuda_projection *p)
+// Warps of a narrow block. Where one block a multiprocessor has all tiles, more warps share its segments; but blocks
+// that wait for others are as those of the persistent kernel.
+static inline int narrow_warps(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
-    int stages = OCT_RING_BYTES / oct_stage_bytes<Weights>();
+    const bool many = p->tiling.items <= device->multiprocessors && p->tiling.pieces >= OCT_MANY_WARPS &&
+                      p->epilogue != OCT_CUDA_REDUCE;
+    return many ? OCT_MANY_WARPS : OCT_NARROW_WARPS;
+}
+
+// Where a narrow block's shared memory is, with as many stages as fit; none: it does not fit.
+template <class Weights>
+oct_narrow_shared narrow_shared(const oct_cuda_device *device, const oct_cuda_projection *p)
+{
+    const int warps = narrow_warps(device, p);
+    int stages = OCT_RING_BYTES * OCT_NARROW_WARPS / warps / oct_stage_bytes<Weights>();
     stages = stages < 2 ? 2 : stages > OCT_MAX_STAGES ? OCT_MAX_STAGES : stages;
-    while (stages > 0 && oct_narrow_shared_make<Weights>(*p, stages).bytes > device->shared_bytes)
-        stages--;
-    return stages;
+    oct_narrow_shared shared = oct_narrow_shared_make<Weights>(*p, warps, stages);
+    while (stages > 0 && shared.bytes > device->shared_bytes)
+        shared = oct_narrow_shared_make<Weights>(*p, warps, --stages);
+    return shared;
 }
 
 // Blocks that wait for others have to be there: where the driver counts fewer than what shared memory has room for,
 // its count holds.
 template <class Weights, int N>
-cudaError_t count_resident(const oct_cuda_device *device, bool waits, size_t shared, int *resident)
+cudaError_t count_resident(const oct_cuda_device *device, bool waits, const oct_narrow_shared &shared, int *resident)
 {
     int counted = 0;
-    *resident = blocks_that_fit(device, shared) * device->multiprocessors;
+    *resident = (shared.warps == OCT_MANY_WARPS ? 1 : blocks_that_fit(device, shared.bytes)) * device->multiprocessors;
     if (!waits)
         return cudaSuccess;
     const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &counted, oct_project_narrow<Weights, N>, OCT_NARROW_WARPS * OCT_WARP, shared);
+        &counted, oct_project_narrow<Weights, N>, shared.warps * OCT_WARP, shared.bytes);
     counted *= device->multiprocessors;
     *resident = counted < *resident ? counted : *resident;
     return error;
 }
 
 template <class Weights, int N>
-cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, int stages, cudaStream_t stream)
+cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projection *p, const oct_narrow_shared &shared,
+                          cudaStream_t stream)
 {
-    const oct_narrow_shared shared = oct_narrow_shared_make<Weights>(*p, stages);
     const bool waits = p->epilogue == OCT_CUDA_REDUCE;
     const int items = p->tiling.items;
     int resident;
-    const cudaError_t error = count_resident<Weights, N>(device, waits, shared.bytes, &resident);
+    const cudaError_t error = count_resident<Weights, N>(device, waits, shared, &resident);
     if (error != cudaSuccess)
         return error;
     return oct_launch(oct_project_narrow<Weights, N>, dim3(static_cast<unsigned>(items < resident ? items : resident)),
-                      dim3(OCT_NARROW_WARPS * OCT_WARP), shared.bytes, stream,
+                      dim3(static_cast<unsigned>(shared.warps * OCT_WARP)), shared.bytes, stream,
                       waits ? OCT_LAUNCH_COOPERATIVE : OCT_LAUNCH_CHAINED, *p, shared);
 }
 
@@ -91,19 +103,16 @@ template <class Weights>
 cudaError_t launch(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
 {
     const int32_t columns = p->input.columns;
-    const int narrow = columns <= 8    ? narrow_stages<Weights, 1>(device, p)
-                       : columns <= 16 ? narrow_stages<Weights, 2>(device, p)
-                                       : 0;
-    if (narrow > 0 && columns <= 8)
-        return launch_narrow<Weights, 1>(device, p, narrow, stream);
-    if (narrow > 0)
-        return launch_narrow<Weights, 2>(device, p, narrow, stream);
-    return launch_wide<Weights>(device, p, stream);
+    const oct_narrow_shared narrow = narrow_shared<Weights>(device, p);
+    if (columns > OCT_CUDA_NARROW_COLUMNS || narrow.stages == 0)
+        return launch_wide<Weights>(device, p, stream);
+    return columns <= 8 ? launch_narrow<Weights, 1>(device, p, narrow, stream)
+                        : launch_narrow<Weights, 2>(device, p, narrow, stream);
 }
 
 template <class Weights> bool fits(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
-    return p->input.columns <= 8 ? narrow_stages<Weights, 1>(device, p) > 1 : narrow_stages<Weights, 2>(device, p) > 1;
+    return narrow_shared<Weights>(device, p).stages > 1;
 }
 
 template <class Weights> cudaError_t allow(size_t bytes)
