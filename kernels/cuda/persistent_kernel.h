@@ -89,7 +89,7 @@ template <class Weights> OCT_OPERATION void oct_fill_ring(void)
 {
     oct_ring ring = oct_ring_of_warp();
     const oct_cuda_projection &p = oct_projection().operands.projection;
-    oct_narrow_stream<Weights>(p, oct_place_in_row(), ring).start(p);
+    oct_narrow_stream<Weights>(oct_place_in_row(), ring).start(p);
     oct_keep_ring(ring);
 }
 

@@ -388,7 +388,7 @@ OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)
 
 // What warp oct_warp() of a narrow block reads: items place.x, + place.blocks_x, …
 template <class Weights>
-OCT_DEVICE oct_stream<Weights> oct_narrow_stream(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring)
+OCT_DEVICE oct_stream<Weights> oct_narrow_stream(const oct_place &place, oct_ring &ring)
 {
     oct_stream<Weights> stream(ring);
     stream.item = place.x;
@@ -434,7 +434,7 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
 template <class Weights, int N>
 OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, const oct_place &place, oct_ring &ring, uint8_t *scratch)
 {
-    oct_stream<Weights> stream = oct_narrow_stream<Weights>(p, place, ring);
+    oct_stream<Weights> stream = oct_narrow_stream<Weights>(place, ring);
     stream.start(p);
     ring.filled = 0;
     wait_for_predecessors(); // weights are on their way meanwhile
