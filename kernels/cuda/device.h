@@ -82,12 +82,14 @@ OCT_DEVICE float oct_high_bf16(uint32_t pair)
     return __uint_as_float(pair & 0xffff0000u);
 }
 
-// To nearest even; any NaN becomes 0x7fff. Denormals are kept.
+// To nearest even; NaN stays a quiet NaN, as on the host. Denormals are kept.
 OCT_DEVICE uint32_t oct_to_bf16(float value)
 {
-    return to_bf16x2(value, 0.0f) & 0xffffu;
+    const uint32_t bits = __float_as_uint(value), magnitude = bits & 0x7fffffffu;
+    return magnitude > 0x7f800000u ? (bits | 0x00400000u) >> 16 : (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
 }
 
+// The same in one instruction, but that any NaN becomes 0x7fff.
 OCT_DEVICE uint32_t oct_to_bf16_pair(float low, float high)
 {
     return to_bf16x2(low, high);
