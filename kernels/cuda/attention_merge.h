@@ -158,20 +158,4 @@ OCT_DEVICE void oct_merge_query(const oct_attention_block &b, int32_t q, int32_t
         to[DIM + oct_lane()] = oct_lane() == 0 ? state.maximum : state.sum;
 }
 
-// Says that the block has written its states; true in all threads of the last of `expected` blocks, which sees what the
-// others wrote. The counter is then zero again, for the next launch.
-OCT_DEVICE bool oct_last_to_arrive(uint32_t *counter, int32_t expected, bool *last)
-{
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-        *last = atomicAdd(counter, 1u) == static_cast<uint32_t>(expected) - 1;
-        if (*last)
-            atomicExch(counter, 0u);
-        __threadfence();
-    }
-    __syncthreads();
-    return *last;
-}
-
 #endif

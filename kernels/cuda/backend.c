@@ -126,7 +126,7 @@ static oct_status send(oct_cuda_backend *backend, void *to, const void *from, si
 }
 
 // What is known before the weights are. Attention multiplies positions that nobody has written by zero: the KV cache
-// must hold numbers. Its counters count from zero.
+// must hold numbers. Counters of arrivals count from zero.
 static oct_status fill(oct_cuda_backend *backend, const float *const *vectors, const float *rope)
 {
     const oct_step_program *program = backend->program;
@@ -134,6 +134,9 @@ static oct_status fill(oct_cuda_backend *backend, const float *const *vectors, c
     oct_status status = clear(backend, backend->kv_cache, backend->kv_cache_bytes);
     if (status == OCT_OK)
         status = clear(backend, backend->arrivals, backend->arrivals_bytes);
+    if (status == OCT_OK)
+        status = clear(backend, backend->selection_arrivals,
+                       (size_t)backend->options.max_logit_columns * sizeof *backend->selection_arrivals);
     if (status == OCT_OK)
         status = clear(backend, backend->words.arrived, OCT_CUDA_GRID_WORDS * sizeof *backend->words.arrived);
     for (int32_t i = 0; i < program->vector_count && status == OCT_OK; i++)

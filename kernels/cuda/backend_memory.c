@@ -144,6 +144,7 @@ static void lay_out_buffers(oct_cuda_backend *backend, arena *a)
         lay_out_attention(backend, a, columns);
     backend->selection_scratch =
         take(a, oct_cuda_selection_scratch_bytes((int32_t)program->logits_width, options->max_logit_columns));
+    backend->selection_arrivals = take(a, logit_columns * sizeof *backend->selection_arrivals);
     backend->descriptor = take(a, backend->descriptor_bytes);
     backend->peers.step = (const uint32_t *)(void *)backend->descriptor;
     backend->biases = take(a, (size_t)backend->adjustments.bias_capacity * sizeof *backend->biases);

@@ -90,6 +90,7 @@ typedef struct oct_cuda_backend {
     size_t arrivals_bytes;
     uint32_t *touched; // of touch()
     void *selection_scratch;
+    uint32_t *selection_arrivals; // [max_logit_columns]
     uint8_t *descriptor; // the number of a piece, its sampled columns and its step
     oct_logit_bias *biases;
     oct_cuda_penalty *penalties;
@@ -178,7 +179,7 @@ oct_status oct_cuda_mark(oct_cuda_backend *backend, int kind);
 // Launches the whole program for a piece in the backend's stream. Can be captured.
 oct_status oct_cuda_walk(oct_cuda_backend *backend, const oct_cuda_piece *piece);
 
-// The selection of candidates for columns of the last step; `columns` from the first of the piece on.
+// The selection of candidates for the columns of a piece of the last step, and the hash of their residual.
 oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const oct_cuda_piece *piece);
 
 // Waits for the stream, and looks after the other ranks meanwhile. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.

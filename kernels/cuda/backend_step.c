@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "kernels/cuda/backend_state.h"
-#include "kernels/cuda/reduction.h"
 #include "runtime/progress.h"
 #include "runtime/spin.h"
 

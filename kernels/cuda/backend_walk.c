@@ -4,7 +4,6 @@
 
 #include "kernels/cuda/backend_state.h"
 #include "kernels/cuda/embedding.h"
-#include "kernels/cuda/reduction.h"
 #include "runtime/progress.h"
 
 oct_status oct_cuda_mark(oct_cuda_backend *backend, int kind)
@@ -228,8 +227,13 @@ oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const 
                                 .biases = backend->biases,
                                 .penalties = backend->penalties,
                                 .scratch = backend->selection_scratch,
+                                .arrivals = backend->selection_arrivals,
                                 .candidates = piece->results.candidates,
-                                .maxima = piece->results.maxima};
+                                .maxima = piece->results.maxima,
+                                .hash = {.logit_column = piece->step.logit_column,
+                                         .residual = backend->residual,
+                                         .hidden = program->model.hidden,
+                                         .hashes = piece->results.hashes}};
 }
 
 static oct_status head(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
@@ -239,10 +243,7 @@ static oct_status head(oct_cuda_backend *backend, const oct_operation *operation
     oct_cuda_input input = residual_input(backend, operation, piece->logit_columns);
     input.column_of = piece->step.logit_column;
     const oct_cuda_selection selection = oct_cuda_selection_of(backend, piece);
-    oct_status status = project_rows(backend, operation, &input, piece->logits, backend->program->logits_width);
-    if (status == OCT_OK)
-        status = oct_cuda_hash_columns(&piece->step, backend->residual, backend->program->model.hidden,
-                                       piece->results.hashes, backend->stream);
+    const oct_status status = project_rows(backend, operation, &input, piece->logits, backend->program->logits_width);
     return status == OCT_OK ? oct_cuda_select(&selection, backend->stream) : status;
 }
 

@@ -155,4 +155,18 @@ OCT_DEVICE int oct_warps(void)
     return static_cast<int>(blockDim.x) / OCT_WARP;
 }
 
+// Says that the block has written what others may go on from; true in all threads of the last of `expected` blocks,
+// which sees what the others wrote. The counter is then zero again, for the next launch. `last` is shared memory.
+OCT_DEVICE bool oct_last_to_arrive(uint32_t *counter, int32_t expected, bool *last)
+{
+    __syncthreads(); // what the block's threads wrote comes before thread 0 releases it
+    if (threadIdx.x == 0) {
+        *last = atom_add_acq_rel_gpu(counter, 1) == static_cast<uint32_t>(expected) - 1;
+        if (*last)
+            *counter = 0;
+    }
+    __syncthreads();
+    return *last;
+}
+
 #endif

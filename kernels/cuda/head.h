@@ -1,6 +1,7 @@
 // Behind the vocabulary projection: from a column's logits to its candidates, on the device, by the law of
-// runtime/sampling.h and to its bits. The host describes the columns of a step (a small copy), two kernels make the
-// candidates; where the law needs the whole vocabulary's maximum, a third adds the masses when the ranks agree on it.
+// runtime/sampling.h and to its bits, and the hash of the residual by which ranks are compared. The host describes the
+// columns of a step (a small copy), one kernel makes candidates and hashes; where the law needs the whole vocabulary's
+// maximum, another adds the masses when the ranks agree on it.
 #ifndef OCT_KERNELS_CUDA_HEAD_H
 #define OCT_KERNELS_CUDA_HEAD_H
 
@@ -12,8 +13,6 @@ extern "C" {
 
 #include "runtime/sampling.h"
 #include "runtime/step_program.h"
-
-#define OCT_CUDA_PART_ROWS 2048 // of the vocabulary, that a block looks at
 
 // A token that has occurred, for the penalties.
 typedef struct oct_cuda_penalty {
@@ -46,31 +45,45 @@ typedef struct oct_cuda_adjustments {
 oct_status oct_cuda_describe_column(const oct_column_sampling *column, int32_t first, int32_t rows,
                                     oct_cuda_adjustments *adjustments, oct_cuda_sampled_column *described);
 
+// Operands of the hash: logit column i is column logit_column[i] of the residual, or none (−1).
+typedef struct oct_cuda_residual_hash {
+    const int32_t *logit_column; // [columns of the selection]
+    const float *residual;       // [][hidden], aligned to 16
+    int32_t hidden;              // a multiple of 4
+    uint64_t *hashes;            // [columns of the selection] out: of the column's bits, 0 where there is none
+} oct_cuda_residual_hash;
+
 // Operands of the selection. A graph keeps the pointers; what they point to changes from step to step.
 typedef struct oct_cuda_selection {
     float *logits;  // [columns][stride], tokens first … first + rows − 1; bias and penalties are applied in place
-    int64_t stride;
+    int64_t stride; // a multiple of 4, and logits are aligned to 16
     int32_t first, rows; // first: a multiple of 4
     int32_t columns;
     const oct_cuda_sampled_column *sampled; // [columns]
     const oct_logit_bias *biases;
     const oct_cuda_penalty *penalties;
     void *scratch;              // oct_cuda_selection_scratch_bytes(), aligned to 16
+    uint32_t *arrivals;         // [columns], zero; zero again afterwards
     oct_candidates *candidates; // [columns] out
     float *maxima;              // [columns] out: as oct_sampling_maximum(), of sampled columns
+    oct_cuda_residual_hash hash;
 } oct_cuda_selection;
 
 size_t oct_cuda_selection_scratch_bytes(int32_t rows, int32_t columns);
 
 // Adjusts the logits of sampled columns and makes their maxima and candidates: as oct_candidates_make() does for all
 // rows, but for the masses and the count of broken numbers, which are 0. Writes oct_candidates_bytes(list_size) of
-// each. Moves: the logits once in (and where they are adjusted out), scratch, candidates. Errors: see kernels.h.
+// each. Makes the hashes of all columns. Moves: the logits once in (and where they are adjusted out), scratch,
+// candidates, the columns of the residual, hashes. Errors: see kernels.h.
 oct_status oct_cuda_select(const oct_cuda_selection *selection, cudaStream_t stream);
 uint64_t oct_cuda_select_bytes(const oct_cuda_selection *selection);
 
 // Adds masses and broken numbers to the candidates of the columns that ask for masses: maxima [columns] are the largest
 // logits of the whole vocabulary. Moves the logits once. Errors: see kernels.h.
 oct_status oct_cuda_add_masses(const oct_cuda_selection *selection, const float *maxima, cudaStream_t stream);
+
+// The step's hash from those of its logit columns. On the host; LOCAL.
+uint64_t oct_cuda_join_hashes(const uint64_t *hashes, int32_t count);
 
 #ifdef __cplusplus
 }

@@ -1,228 +1,281 @@
-// Inside head.cu and persistent.cu: the bodies of the selection. A block looks at a part of a column's logits, another
-// body joins the parts. A score's noise is made anew wherever it is needed: it is a function of seed, position and
-// token.
+// Inside head.cu and persistent.cu: the body of the selection. Each block finds what counts in a part of a column's
+// logits; the last of a column to arrive joins the parts and makes the list. One block a column makes the hash of the
+// residual meanwhile.
 #ifndef OCT_KERNELS_CUDA_HEAD_BODY_H
 #define OCT_KERNELS_CUDA_HEAD_BODY_H
 
-#include "kernels/cuda/elementary.h"
-#include "kernels/cuda/head.h"
+#include "kernels/cuda/head_hash.h"
+#include "kernels/cuda/head_list.h"
 #include "runtime/noise_law.h"
-#include "runtime/sampling_numbers.h"
 
-enum { OCT_SORTED_KEYS = OCT_CUDA_PART_ROWS, OCT_SELECT_WARPS = OCT_BLOCK_THREADS / OCT_WARP };
+// Parts are as small as fills a GPU with one block an SM, hashes included, and a column has at least a few: no result
+// depends on where they end.
+enum {
+    OCT_SELECT_WARPS = OCT_BLOCK_THREADS / OCT_WARP,
+    OCT_SELECT_BLOCKS = 128,
+    OCT_MAX_PARTS = OCT_SELECT_BLOCKS - 1, // of a column; a thread of the last block looks at one
+    OCT_MIN_PARTS = 7,
+    OCT_PART_UNIT = 128, // rows of a part are a multiple of it: whole warps of quads
+    OCT_QUADS_AHEAD = 4  // of logits, that a thread has under way
+};
 
 // What is known of a part. Keys are those of oct_law_key(): a larger one stands for a larger number, then a smaller
 // token; 0 stands for no token at all.
 typedef struct oct_part {
-    uint64_t best;                     // of the scores above −infinity
-    uint64_t largest;                  // of the logits
-    uint64_t list[OCT_MAX_CANDIDATES]; // [list_size] of the logits, descending
+    uint64_t largest;   // of the logits
+    uint64_t best;      // of the scores above −infinity
+    float score, logit; // of the best
 } oct_part;
 
-typedef struct oct_sort_memory {
-    uint64_t keys[OCT_SORTED_KEYS];
-} oct_sort_memory;
+typedef struct oct_select_operands {
+    oct_cuda_selection selection;
+    int32_t part_rows;
+} oct_select_operands;
 
 typedef struct oct_warp_keys {
-    uint64_t key[2][OCT_SELECT_WARPS];
+    uint64_t largest[OCT_SELECT_WARPS], best[OCT_SELECT_WARPS];
 } oct_warp_keys;
 
 typedef struct oct_selection_memory {
-    oct_sort_memory sorted;
+    oct_list_memory list;
     oct_warp_keys warps;
+    oct_warp_hashes hashes;
+    bool last;
 } oct_selection_memory;
 
-static inline __host__ __device__ int32_t oct_part_count(int32_t rows)
+// Of so many columns at a time.
+static inline __host__ __device__ int32_t oct_part_rows(int32_t rows, int32_t columns)
 {
-    return (rows + OCT_CUDA_PART_ROWS - 1) / OCT_CUDA_PART_ROWS;
+    const int32_t shared = OCT_SELECT_BLOCKS / columns - 1, parts = shared > OCT_MIN_PARTS ? shared : OCT_MIN_PARTS;
+    const int32_t units = (rows + parts * OCT_PART_UNIT - 1) / (parts * OCT_PART_UNIT);
+    return (units > 1 ? units : 1) * OCT_PART_UNIT;
 }
 
-OCT_DEVICE uint64_t oct_larger(uint64_t a, uint64_t b)
+// Scratch of a column: its parts, then the largest key of each of its groups.
+static inline __host__ __device__ size_t oct_column_scratch_bytes(int32_t rows)
 {
-    return a > b ? a : b;
+    return OCT_MAX_PARTS * sizeof(oct_part) + static_cast<size_t>(oct_group_count(rows)) * sizeof(uint64_t);
 }
 
-// The largest of the block's keys, for thread 0; `which` of the two places.
-OCT_DEVICE uint64_t oct_block_largest(oct_warp_keys &memory, int which, uint64_t key)
+// What a block works on.
+typedef struct oct_selected_column {
+    oct_cuda_sampled_column sampled;
+    float *logits;
+    int32_t first, rows;
+    oct_part *parts;
+    uint64_t *groups;
+} oct_selected_column;
+
+OCT_DEVICE oct_selected_column oct_select_column(const oct_cuda_selection &s, int32_t i)
 {
-    for (int apart = 16; apart > 0; apart /= 2) {
-        const uint32_t high = __shfl_xor_sync(OCT_WARP_MASK, static_cast<uint32_t>(key >> 32), apart);
-        const uint32_t low = __shfl_xor_sync(OCT_WARP_MASK, static_cast<uint32_t>(key), apart);
-        key = oct_larger(key, static_cast<uint64_t>(high) << 32 | low);
+    uint8_t *scratch = static_cast<uint8_t *>(s.scratch) + static_cast<size_t>(i) * oct_column_scratch_bytes(s.rows);
+    oct_selected_column c;
+    c.sampled = s.sampled[i];
+    c.logits = s.logits + i * s.stride;
+    c.first = s.first;
+    c.rows = s.rows;
+    c.parts = reinterpret_cast<oct_part *>(scratch);
+    c.groups = reinterpret_cast<uint64_t *>(c.parts + OCT_MAX_PARTS);
+    return c;
+}
+
+// The largest of the warp's keys, for all lanes.
+OCT_DEVICE uint64_t oct_warp_largest(uint64_t key)
+{
+    const uint32_t high = __reduce_max_sync(OCT_WARP_MASK, static_cast<uint32_t>(key >> 32));
+    const uint32_t mine = static_cast<uint32_t>(key >> 32) == high ? static_cast<uint32_t>(key) : 0;
+    return static_cast<uint64_t>(high) << 32 | __reduce_max_sync(OCT_WARP_MASK, mine);
+}
+
+// The largest of the block's keys, for all threads.
+OCT_DEVICE void oct_block_largest(oct_warp_keys &memory, uint64_t &largest, uint64_t &best)
+{
+    largest = oct_warp_largest(largest);
+    best = oct_warp_largest(best);
+    if (oct_lane() == 0) {
+        memory.largest[oct_warp()] = largest;
+        memory.best[oct_warp()] = best;
     }
-    if (oct_lane() == 0)
-        memory.key[which][oct_warp()] = key;
     __syncthreads();
-    for (int warp = 0; warp < OCT_SELECT_WARPS; warp++)
-        key = oct_larger(key, memory.key[which][warp]);
-    return key;
+    largest = oct_warp_largest(memory.largest[oct_lane() % OCT_SELECT_WARPS]);
+    best = oct_warp_largest(memory.best[oct_lane() % OCT_SELECT_WARPS]);
 }
 
-// Sorts the block's keys, descending (Batcher's bitonic network: Knuth, The Art of Computer Programming 3, 5.3.4). Ends
-// with a barrier.
-OCT_DEVICE void oct_sort_keys(uint64_t *keys)
+// Bias, then penalties, of rows begin … end − 1: as oct_sampling_adjust(). Ends with a barrier where there are any.
+OCT_DEVICE void oct_adjust(const oct_cuda_selection &s, const oct_selected_column &c, int begin, int end)
 {
-    for (int size = 2; size <= OCT_SORTED_KEYS; size *= 2)
-        for (int apart = size / 2; apart > 0; apart /= 2) {
-            __syncthreads();
-            for (int i = static_cast<int>(threadIdx.x); i < OCT_SORTED_KEYS / 2; i += OCT_BLOCK_THREADS) {
-                const int low = i / apart * 2 * apart + i % apart, high = low + apart;
-                const bool descending = (low & size) == 0;
-                const uint64_t a = keys[low], b = keys[high];
-                if ((a < b) == descending) {
-                    keys[low] = b;
-                    keys[high] = a;
-                }
-            }
-        }
-    __syncthreads();
-}
-
-// Bias, then penalties, of the tokens begin … end − 1: as oct_sampling_adjust(). Ends with a barrier.
-OCT_DEVICE void oct_adjust(const oct_cuda_selection &s, const oct_cuda_sampled_column &column, float *logits, int begin,
-                           int end)
-{
+    const oct_cuda_sampled_column &column = c.sampled;
     const int thread = static_cast<int>(threadIdx.x);
-    for (int i = column.bias_begin + thread; i < column.bias_end; i += OCT_BLOCK_THREADS)
-        if (s.biases[i].token >= begin && s.biases[i].token < end)
-            logits[s.biases[i].token - s.first] += s.biases[i].bias;
+    if (column.bias_begin == column.bias_end && column.penalty_begin == column.penalty_end)
+        return;
+    for (int i = column.bias_begin + thread; i < column.bias_end; i += OCT_BLOCK_THREADS) {
+        const oct_logit_bias bias = s.biases[i];
+        if (bias.token - c.first >= begin && bias.token - c.first < end)
+            c.logits[bias.token - c.first] += bias.bias;
+    }
     __syncthreads();
     for (int i = column.penalty_begin + thread; i < column.penalty_end; i += OCT_BLOCK_THREADS) {
         const oct_cuda_penalty penalty = s.penalties[i];
-        if (penalty.token < begin || penalty.token >= end)
+        const int row = penalty.token - c.first;
+        if (row < begin || row >= end)
             continue;
-        float l = logits[penalty.token - s.first];
+        float l = c.logits[row];
         l = l < 0 ? l * column.repetition : oct_divide(l, column.repetition);
         if (penalty.outputs > 0)
             l = l - (column.presence + column.frequency * static_cast<float>(penalty.outputs));
-        logits[penalty.token - s.first] = l;
+        c.logits[row] = l;
     }
     __syncthreads();
 }
 
-OCT_DEVICE void oct_noise_words(const oct_cuda_sampled_column &column, int token, uint32_t words[4])
+// The largest key of the four logits from `row` on, of which those before `end` are there; 0 where none is.
+OCT_DEVICE uint64_t oct_quad_largest(const float4 &logits, int first, int row, int end)
 {
-    const uint32_t counter[4] = {static_cast<uint32_t>(token) / 4, 0, static_cast<uint32_t>(column.position),
-                                 static_cast<uint32_t>(column.position >> 32)};
-    const uint32_t key[2] = {static_cast<uint32_t>(column.seed), static_cast<uint32_t>(column.seed >> 32)};
-    oct_law_philox(counter, key, words);
-}
-
-// The score of a token: its logit, or that and noise. NaN stays what it is.
-OCT_DEVICE float oct_score(const oct_cuda_sampled_column &column, float logit, uint32_t word)
-{
-    return column.greedy ? logit : fmaf(logit, column.inverse_temperature, oct_law_gumbel(word));
-}
-
-// Block (part, column).
-OCT_DEVICE void oct_select_body(const oct_cuda_selection &s, const oct_place &place, oct_selection_memory &memory)
-{
-    const oct_cuda_sampled_column &column = s.sampled[place.y];
-    if (!column.sampled)
-        return;
-    float *logits = s.logits + place.y * s.stride;
-    const int thread = static_cast<int>(threadIdx.x);
-    const int begin = s.first + place.x * OCT_CUDA_PART_ROWS;
-    const int left = s.first + s.rows - begin, end = begin + (left < OCT_CUDA_PART_ROWS ? left : OCT_CUDA_PART_ROWS);
-    oct_adjust(s, column, logits, begin, end);
-    uint64_t best = 0, largest = 0;
-    for (int quad = thread; quad < OCT_CUDA_PART_ROWS / 4; quad += OCT_BLOCK_THREADS) {
-        uint32_t words[4] = {0, 0, 0, 0};
-        if (!column.greedy && begin + quad * 4 < end)
-            oct_noise_words(column, begin + quad * 4, words);
+    const float four[4] = {logits.x, logits.y, logits.z, logits.w};
+    float largest = oct_law_logit(four[0]);
+    int at = 0;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int token = begin + quad * 4 + i;
-            const bool real = token < end;
-            const float logit = real ? logits[token - s.first] : 0.0f, score = oct_score(column, logit, words[i]);
-            const uint64_t key = real ? oct_law_key(logit, token) : 0;
+    for (int i = 1; i < 4; i++) {
+        const float logit = row + i < end ? oct_law_logit(four[i]) : -INFINITY;
+        at = logit > largest ? i : at;
+        largest = logit > largest ? logit : largest;
+    }
+    return row < end ? oct_law_key(largest, first + row + at) : 0;
+}
+
+// The thread's largest key of rows begin … end − 1; where there is a list, leaves that of each group of them. `begin` is
+// a multiple of a group, and a group is eight lanes' quads.
+OCT_DEVICE uint64_t oct_find_largest(const oct_selected_column &c, int begin, int end)
+{
+    const int stride = 4 * OCT_BLOCK_THREADS, lane = oct_lane();
+    uint64_t largest = 0;
+    for (int row = begin + 4 * static_cast<int>(threadIdx.x); row - 4 * lane < end; row += OCT_QUADS_AHEAD * stride) {
+        float4 quads[OCT_QUADS_AHEAD];
+#pragma unroll
+        for (int k = 0; k < OCT_QUADS_AHEAD; k++)
+            if (row + k * stride < end)
+                quads[k] = oct_load<float4>(c.logits + row + k * stride);
+#pragma unroll
+        for (int k = 0; k < OCT_QUADS_AHEAD; k++) {
+            if (row - 4 * lane + k * stride >= end)
+                break; // the warp
+            uint64_t key = oct_quad_largest(quads[k], c.first, row + k * stride, end);
             largest = oct_larger(largest, key);
-            best = real && score > -INFINITY ? oct_larger(best, oct_law_key(score, token)) : best;
-            memory.sorted.keys[quad * 4 + i] = key;
+            if (c.sampled.list_size == 0)
+                continue;
+            for (int apart = 4; apart > 0; apart /= 2)
+                key = oct_larger(key, __shfl_xor_sync(OCT_WARP_MASK, key, apart));
+            if (lane % 8 == 0 && row + k * stride < end)
+                c.groups[(row + k * stride) / OCT_GROUP_TOKENS] = key;
         }
     }
-    oct_part &part = static_cast<oct_part *>(s.scratch)[place.y * place.blocks_x + place.x];
-    best = oct_block_largest(memory.warps, 0, best);
-    largest = oct_block_largest(memory.warps, 1, largest);
-    if (thread == 0) {
-        part.best = best;
-        part.largest = largest;
-    }
-    if (column.list_size == 0)
-        return;
-    oct_sort_keys(memory.sorted.keys);
-    for (int i = thread; i < column.list_size; i += OCT_BLOCK_THREADS)
-        part.list[i] = memory.sorted.keys[i];
+    return largest;
 }
 
-// The best token from its key: the first one where no score is above −infinity.
-OCT_DEVICE oct_best oct_best_of_key(const oct_cuda_selection &s, const oct_cuda_sampled_column &column,
-                                    const float *logits, uint64_t key)
+typedef struct oct_scored {
+    uint64_t key; // of the score, 0: none is above −infinity
+    float score, logit;
+} oct_scored;
+
+// The thread's best of rows begin … end − 1 by logits and noise.
+OCT_DEVICE oct_scored oct_find_noisy(const oct_selected_column &c, int begin, int end)
 {
-    if (s.rows == 0)
+    const oct_cuda_sampled_column &column = c.sampled;
+    const uint32_t seed[2] = {static_cast<uint32_t>(column.seed), static_cast<uint32_t>(column.seed >> 32)};
+    oct_scored best = {0, -INFINITY, 0.0f};
+    int best_row = -1;
+    for (int row = begin + 4 * static_cast<int>(threadIdx.x); row < end; row += 4 * OCT_BLOCK_THREADS) {
+        const uint32_t counter[4] = {static_cast<uint32_t>(c.first + row) / 4, 0,
+                                     static_cast<uint32_t>(column.position),
+                                     static_cast<uint32_t>(column.position >> 32)};
+        const float4 logits = oct_load<float4>(c.logits + row);
+        const float four[4] = {logits.x, logits.y, logits.z, logits.w};
+        uint32_t words[4];
+        oct_law_philox(counter, seed, words);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float score = fmaf(four[i], column.inverse_temperature, oct_law_gumbel(words[i]));
+            if (row + i < end && score > best.score) {
+                best.score = score;
+                best.logit = four[i];
+                best_row = row + i;
+            }
+        }
+    }
+    if (best_row >= 0)
+        best.key = oct_law_key(best.score, c.first + best_row);
+    return best;
+}
+
+// Block (part, column): what the part has.
+OCT_DEVICE void oct_select_part(const oct_selected_column &c, int begin, int end, oct_part &part, oct_warp_keys &memory)
+{
+    uint64_t largest = oct_find_largest(c, begin, end);
+    oct_scored mine = {oct_law_key_logit(largest) > -INFINITY ? largest : 0, 0.0f, 0.0f};
+    if (!c.sampled.greedy)
+        mine = oct_find_noisy(c, begin, end);
+    uint64_t best = mine.key;
+    oct_block_largest(memory, largest, best);
+    if (best == 0 ? threadIdx.x != 0 : mine.key != best)
+        return;
+    if (c.sampled.greedy && best != 0)
+        mine.score = mine.logit = c.logits[oct_law_key_token(best) - c.first];
+    part = {largest, best, mine.score, mine.logit};
+}
+
+// The best token, of a column with a part's best, or 0: the first one where no score is above −infinity.
+OCT_DEVICE oct_best oct_best_of_part(const oct_selected_column &c, const oct_part &part)
+{
+    if (c.rows == 0)
         return {-1, -INFINITY, -INFINITY};
-    if (key == 0)
-        return {s.first, -INFINITY, column.greedy ? -INFINITY : oct_law_logit(logits[0])};
-    const int token = oct_law_key_token(key);
-    uint32_t words[4] = {0, 0, 0, 0};
-    if (!column.greedy)
-        oct_noise_words(column, token, words);
-    const float logit = logits[token - s.first];
-    const uint32_t word = token % 4 == 0 ? words[0] : token % 4 == 1 ? words[1] : token % 4 == 2 ? words[2] : words[3];
-    return {token, oct_score(column, logit, word), oct_law_logit(logit)};
+    if (part.best == 0)
+        return {c.first, -INFINITY, c.sampled.greedy ? -INFINITY : oct_law_logit(c.logits[0])};
+    return {oct_law_key_token(part.best), part.score, oct_law_logit(part.logit)};
 }
 
-// The largest list_size keys of all parts, sorted, in the first places: what is kept and what is new are sorted
-// together until nothing is left.
-OCT_DEVICE void oct_join_lists(const oct_part *parts, int count, int list_size, uint64_t *keys)
+// From the parts to the candidates, by the column's last block.
+OCT_DEVICE void oct_join_parts(const oct_selected_column &c, int parts, float &maximum, oct_candidates &candidates,
+                               oct_selection_memory &memory)
 {
-    const int total = count * list_size;
-    int kept = 0, taken = 0;
-    do {
-        const int room = OCT_SORTED_KEYS - kept, take = total - taken < room ? total - taken : room;
-        __syncthreads();
-        for (int i = static_cast<int>(threadIdx.x); i < room; i += OCT_BLOCK_THREADS)
-            keys[kept + i] = i < take ? parts[(taken + i) / list_size].list[(taken + i) % list_size] : 0;
-        oct_sort_keys(keys);
-        taken += take;
-        kept = list_size;
-    } while (taken < total);
-}
-
-// A column a block.
-OCT_DEVICE void oct_join_body(const oct_cuda_selection &s, const oct_place &place, oct_selection_memory &memory)
-{
-    const oct_cuda_sampled_column &column = s.sampled[place.x];
-    if (!column.sampled)
-        return;
-    const int count = oct_part_count(s.rows);
-    const oct_part *parts = static_cast<const oct_part *>(s.scratch) + place.x * count;
-    const int thread = static_cast<int>(threadIdx.x);
-    uint64_t best = 0, largest = 0;
-    for (int i = thread; i < count; i += OCT_BLOCK_THREADS) {
-        best = oct_larger(best, parts[i].best);
-        largest = oct_larger(largest, parts[i].largest);
-    }
-    best = oct_block_largest(memory.warps, 0, best);
-    largest = oct_block_largest(memory.warps, 1, largest);
-    oct_candidates &candidates = s.candidates[place.x];
+    const int thread = static_cast<int>(threadIdx.x), list_size = c.sampled.list_size;
+    oct_part part = {};
+    if (thread < parts)
+        part = c.parts[thread];
+    uint64_t largest = part.largest, best = part.best;
+    oct_block_largest(memory.warps, largest, best);
+    if (best == 0 ? thread == 0 : part.best == best)
+        candidates.best = oct_best_of_part(c, part);
     if (thread == 0) {
-        s.maxima[place.x] = largest == 0 ? -INFINITY : oct_law_key_logit(largest);
+        maximum = largest == 0 ? -INFINITY : oct_law_key_logit(largest);
         candidates.residual_hash = 0;
         candidates.mass = candidates.unit_mass = 0;
-        candidates.best = oct_best_of_key(s, column, s.logits + place.x * s.stride, best);
         candidates.not_numbers = 0;
-        candidates.whole = s.rows <= column.list_size;
-        candidates.count = s.rows < column.list_size ? s.rows : column.list_size;
+        candidates.whole = c.rows <= list_size;
+        candidates.count = c.rows < list_size ? c.rows : list_size;
     }
-    if (column.list_size == 0)
+    if (list_size > 0)
+        oct_make_list(c.logits, c.first, c.rows, c.groups, list_size, candidates.list, memory.list);
+}
+
+// Block (part, column), and behind the parts of a column (hash, column).
+OCT_DEVICE void oct_select_body(const oct_select_operands &operands, const oct_place &place,
+                                oct_selection_memory &memory)
+{
+    const oct_cuda_selection &s = operands.selection;
+    const int parts = place.blocks_x - 1;
+    if (place.x == parts) {
+        oct_hash_column(s.hash, place.y, memory.hashes);
         return;
-    oct_join_lists(parts, count, column.list_size, memory.sorted.keys);
-    for (int i = thread; i < column.list_size; i += OCT_BLOCK_THREADS) {
-        const uint64_t key = memory.sorted.keys[i];
-        candidates.list[i].token = i < s.rows ? oct_law_key_token(key) : 0;
-        candidates.list[i].logit = i < s.rows ? oct_law_key_logit(key) : 0.0f;
     }
+    const oct_selected_column c = oct_select_column(s, place.y);
+    if (!c.sampled.sampled)
+        return;
+    const int begin = place.x * operands.part_rows, left = c.rows - begin;
+    const int end = begin + (left < operands.part_rows ? left : operands.part_rows);
+    oct_adjust(s, c, begin, end);
+    oct_select_part(c, begin, end, c.parts[place.x], memory.warps);
+    if (oct_last_to_arrive(&s.arrivals[place.y], parts, &memory.last))
+        oct_join_parts(c, parts, s.maxima[place.y], s.candidates[place.y], memory);
 }
 
 #endif

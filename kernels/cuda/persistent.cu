@@ -47,10 +47,9 @@ cudaError_t oct_record(oct_body body, dim3 grid, size_t shared_bytes, const void
 static int32_t most_records(oct_operation_kind kind)
 {
     switch (kind) {
-    case OCT_OP_HEAD:
-        return 5;
     case OCT_OP_QKV:
         return 4;
+    case OCT_OP_HEAD:
     case OCT_OP_GATE_UP:
     case OCT_OP_OUTPUT:
     case OCT_OP_DOWN:

@@ -192,24 +192,10 @@ OCT_OPERATION void oct_run_end_of_reduction(void)
     oct_end_reduction(oct_shared().projection[oct_shared().ran].operands.projection, oct_place_in_row());
 }
 
-OCT_OPERATION void oct_run_hash(void)
-{
-    oct_play([](const oct_operands &operands, const oct_place &place) {
-        oct_hash_body(operands.hash, place, oct_scratch<oct_warp_hashes>());
-    });
-}
-
 OCT_OPERATION void oct_run_select(void)
 {
     oct_play([](const oct_operands &operands, const oct_place &place) {
-        oct_select_body(operands.selection, place, oct_scratch<oct_selection_memory>());
-    });
-}
-
-OCT_OPERATION void oct_run_join(void)
-{
-    oct_play([](const oct_operands &operands, const oct_place &place) {
-        oct_join_body(operands.selection, place, oct_scratch<oct_selection_memory>());
+        oct_select_body(operands.select, place, oct_scratch<oct_selection_memory>());
     });
 }
 
@@ -232,12 +218,8 @@ template <int N, bool WIDE> OCT_DEVICE void oct_run_operation(int32_t body)
         return oct_run_reduce();
     case OCT_BODY_EXCHANGE_ROWS:
         return oct_run_exchange_rows();
-    case OCT_BODY_HASH:
-        return oct_run_hash();
     case OCT_BODY_SELECT:
         return oct_run_select();
-    case OCT_BODY_JOIN:
-        return oct_run_join();
     }
 }
 

@@ -9,7 +9,6 @@
 #include "kernels/cuda/persistent.h"
 #include "kernels/cuda/projection_kernels.h"
 #include "kernels/cuda/record.h"
-#include "kernels/cuda/reduction_body.h"
 #include "kernels/cuda/rotation_body.h"
 
 typedef union oct_operands {
@@ -19,8 +18,7 @@ typedef union oct_operands {
     oct_cuda_attention attention;
     oct_cuda_reduction reduction;
     oct_cuda_row_exchange rows;
-    oct_hash_operands hash;
-    oct_cuda_selection selection;
+    oct_select_operands select;
 } oct_operands;
 
 // An operation of a recorded step, in global memory.

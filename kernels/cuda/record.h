@@ -16,9 +16,7 @@ typedef enum oct_body {
     OCT_BODY_ATTENTION_WIDE, // several
     OCT_BODY_REDUCE,        // these two wait for other ranks, and each block of the grid has a part of them
     OCT_BODY_EXCHANGE_ROWS,
-    OCT_BODY_HASH,
-    OCT_BODY_SELECT,
-    OCT_BODY_JOIN
+    OCT_BODY_SELECT
 } oct_body;
 
 // Is this stream recorded? By the calling thread, which is the only one that uses the stream.

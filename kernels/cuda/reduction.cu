@@ -1,7 +1,6 @@
-// The end of a reduction on the device, and the hash of the residual.
+// The end of a reduction on the device.
 #include <string.h>
 
-#include "kernels/cuda/record.h"
 #include "kernels/cuda/reduction_body.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_finish_kernel(const __grid_constant__ oct_cuda_finish f)
@@ -41,37 +40,4 @@ uint64_t oct_cuda_finish_bytes(const oct_cuda_finish *f)
 {
     return static_cast<uint64_t>(f->nodes + 2) * static_cast<uint64_t>(f->columns) * static_cast<uint64_t>(f->hidden) *
            sizeof(float);
-}
-
-__global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_hash_kernel(const __grid_constant__ oct_hash_operands h)
-{
-    SHARED(oct_warp_hashes, of_warp);
-    oct_chain();
-    oct_hash_body(h, oct_place_of_launch(), of_warp);
-}
-
-oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residual, int32_t hidden, uint64_t *hashes,
-                                 cudaStream_t stream)
-{
-    if (step->logit_columns == 0)
-        return OCT_OK;
-    const dim3 grid(static_cast<unsigned>(step->logit_columns));
-    const oct_hash_operands operands = {step->logit_column, residual, hidden, hashes};
-    return oct_cuda_check(
-        oct_issue(OCT_BODY_HASH, oct_hash_kernel, grid, 0, sizeof(oct_warp_hashes), stream, operands),
-        "starting the hash of the residual");
-}
-
-uint64_t oct_cuda_hash_bytes(const oct_cuda_step *step, int32_t hidden)
-{
-    return static_cast<uint64_t>(step->logit_columns) *
-           (static_cast<uint64_t>(hidden) * sizeof(float) + sizeof(uint64_t));
-}
-
-uint64_t oct_cuda_join_hashes(const uint64_t *hashes, int32_t count)
-{
-    uint64_t joined = 0;
-    for (int32_t i = 0; i < count; i++)
-        joined = oct_scatter(joined ^ hashes[i]);
-    return joined;
 }

@@ -1,11 +1,9 @@
 // The end of a reduction on the device: the nodes of all ranks, gathered or in their symmetric memory, are added by the
-// fixed tree (runtime/partition.h) and the root to the residual; and the hash of the residual by which ranks are
-// compared.
+// fixed tree (runtime/partition.h) and the root to the residual.
 #ifndef OCT_KERNELS_CUDA_REDUCTION_H
 #define OCT_KERNELS_CUDA_REDUCTION_H
 
 #include "kernels/cuda/kernels.h"
-#include "kernels/cuda/step.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -32,15 +30,6 @@ void oct_cuda_plan_finish(oct_cuda_finish *finish, const oct_tree_finish *tree, 
 // residual = residual + root. Moves (nodes + 2) · columns · hidden · 4 bytes. Errors: see kernels.h.
 oct_status oct_cuda_finish_tree(const oct_cuda_finish *finish, cudaStream_t stream);
 uint64_t oct_cuda_finish_bytes(const oct_cuda_finish *finish);
-
-// hashes [logit_columns]: a hash of the bits of each column of the residual [columns][hidden] that needs logits, 0
-// where there is none. Moves oct_cuda_hash_bytes(). Errors: see kernels.h.
-oct_status oct_cuda_hash_columns(const oct_cuda_step *step, const float *residual, int32_t hidden, uint64_t *hashes,
-                                 cudaStream_t stream);
-uint64_t oct_cuda_hash_bytes(const oct_cuda_step *step, int32_t hidden);
-
-// The step's hash from those of its logit columns. On the host; LOCAL.
-uint64_t oct_cuda_join_hashes(const uint64_t *hashes, int32_t count);
 
 #ifdef __cplusplus
 }

@@ -1,4 +1,4 @@
-// Inside reduction.cu and persistent.cu: the bodies of the end of a reduction and of the hash of the residual.
+// Inside reduction.cu: the body of the end of a reduction.
 #ifndef OCT_KERNELS_CUDA_REDUCTION_BODY_H
 #define OCT_KERNELS_CUDA_REDUCTION_BODY_H
 
@@ -39,46 +39,6 @@ OCT_DEVICE void oct_finish_body(const oct_cuda_finish &f, const oct_place &place
             }
     }
     oct_store(f.residual + at, oct_add_four(before, stack[0][threadIdx.x]));
-}
-
-// The finaliser of splitmix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
-static __host__ __device__ __forceinline__ uint64_t oct_scatter(uint64_t z)
-{
-    z += 0x9e3779b97f4a7c15u;
-    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-    return z ^ z >> 31;
-}
-
-typedef uint64_t oct_warp_hashes[OCT_BLOCK_THREADS / OCT_WARP];
-
-typedef struct oct_hash_operands {
-    const int32_t *logit_column;
-    const float *residual;
-    int32_t hidden;
-    uint64_t *hashes;
-} oct_hash_operands;
-
-// A logit column a block: the sum of a number for each element that depends on its place and its bits, in any order, so
-// by all threads.
-OCT_DEVICE void oct_hash_body(const oct_hash_operands &h, const oct_place &place, oct_warp_hashes &of_warp)
-{
-    const int32_t column = h.logit_column[place.x];
-    uint64_t hash = 0;
-    for (int32_t i = static_cast<int32_t>(threadIdx.x); column >= 0 && i < h.hidden; i += OCT_BLOCK_THREADS) {
-        const float value = h.residual[static_cast<int64_t>(column) * h.hidden + i];
-        hash += oct_scatter(static_cast<uint64_t>(i) << 32 | __float_as_uint(value));
-    }
-    for (int offset = OCT_WARP / 2; offset > 0; offset /= 2)
-        hash += __shfl_xor_sync(OCT_WARP_MASK, hash, offset);
-    if (oct_lane() == 0)
-        of_warp[oct_warp()] = hash;
-    __syncthreads();
-    if (threadIdx.x != 0)
-        return;
-    for (int w = 1; w < OCT_BLOCK_THREADS / OCT_WARP; w++)
-        hash += of_warp[w];
-    h.hashes[place.x] = hash;
 }
 
 #endif

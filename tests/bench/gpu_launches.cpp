@@ -10,7 +10,7 @@
 
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/embedding_body.h"
-#include "kernels/cuda/head.h"
+#include "kernels/cuda/head_body.h"
 #include "kernels/cuda/layout.h"
 #include "kernels/cuda/projection.h"
 #include "kernels/cuda/reduction_body.h"
@@ -141,12 +141,9 @@ void count_bytes(void **arguments, gpu_launch &launch)
         launch.other_bytes = oct_cuda_reduce_bytes(static_cast<oct_cuda_reduction *>(arguments[0]));
     else if (is("oct_exchange_rows_kernel"))
         launch.other_bytes = oct_cuda_exchange_rows_bytes(static_cast<oct_cuda_row_exchange *>(arguments[0]));
-    else if (is("oct_hash_kernel")) {
-        const oct_cuda_step step = oct_cuda_step_place(nullptr, 0, recording->piece->logit_columns);
-        launch.other_bytes = oct_cuda_hash_bytes(&step, static_cast<oct_hash_operands *>(arguments[0])->hidden);
-    } else if (is("oct_select_kernel"))
-        launch.other_bytes = oct_cuda_select_bytes(static_cast<oct_cuda_selection *>(arguments[0]));
-    else if (!is("oct_join_kernel")) // counted with the selection
+    else if (is("oct_select_kernel"))
+        launch.other_bytes = oct_cuda_select_bytes(&static_cast<oct_select_operands *>(arguments[0])->selection);
+    else
         stop(kernel.c_str(), "nothing is known of this kernel's bytes");
 }
 
@@ -212,7 +209,7 @@ void make_backend(recorder &r, walk &w, int32_t multiprocessors)
     b.kv_cache = somewhere<uint8_t>();
     b.queries = somewhere<uint16_t>();
     b.prepared = b.selection_scratch = somewhere<void>();
-    b.arrivals = somewhere<uint32_t>();
+    b.arrivals = b.selection_arrivals = somewhere<uint32_t>();
     cuda_emulation::settings.processors = multiprocessors; // cooperative launches are checked
     must(oct_cuda_device_read(&b.device), "the device");
     must(oct_cuda_projection_load(&b.device), "loading");

@@ -106,7 +106,7 @@ struct on_device {
     Array<float> norm, rope, residual, qkv_out, attended, inner, logits, states, maxima;
     Array<uint16_t> cache, queries;
     Array<uint8_t> prepared, scratch, candidates;
-    Array<uint32_t> arrivals;
+    Array<uint32_t> arrivals, chosen;
     Array<uint64_t> hashes;
     Array<oct_cuda_sampled_column> sampled;
     Array<int32_t> logit_column;
@@ -145,8 +145,8 @@ struct on_device {
           states(columns * HEADS * 16 * (size_t)(l.head_dim + 8)), maxima(columns), cache(l.cache),
           queries(columns * hidden), prepared(oct_cuda_prepared_bytes(l.hidden, l.columns)),
           scratch(oct_cuda_selection_scratch_bytes(VOCABULARY, l.columns)),
-          candidates(columns * sizeof(oct_candidates)), arrivals(std::vector<uint32_t>(columns * 8)), hashes(columns),
-          sampled(describe(l)), logit_column(count_up(l.columns))
+          candidates(columns * sizeof(oct_candidates)), arrivals(std::vector<uint32_t>(columns * 8)),
+          chosen(std::vector<uint32_t>(columns)), hashes(columns), sampled(describe(l)), logit_column(count_up(l.columns))
     {
         attention.step = oct_cuda_step_place(descriptor.at, l.columns, 0);
         attention.cache = {cache.at, 1, KV_HEADS, l.head_dim};
@@ -217,10 +217,6 @@ struct on_device {
         p.input.norm = norm.at;
         p.input.column_of = logit_column.at;
         must(oct_cuda_project(&device, &p, stream), "head");
-        oct_cuda_step step = attention.step;
-        step.logit_columns = of.columns;
-        step.logit_column = logit_column.at;
-        must(oct_cuda_hash_columns(&step, residual.at, of.hidden, hashes.at, stream), "hash");
         select(stream);
     }
 
@@ -235,6 +231,8 @@ struct on_device {
         s.scratch = scratch.at;
         s.candidates = reinterpret_cast<oct_candidates *>(candidates.at);
         s.maxima = maxima.at;
+        s.arrivals = chosen.at;
+        s.hash = {logit_column.at, residual.at, of.hidden, hashes.at};
         must(oct_cuda_select(&s, stream), "selection");
     }
 
@@ -248,7 +246,7 @@ struct on_device {
             all.insert(all.end(), bytes, bytes + values.size() * sizeof values[0]);
         };
         add(residual), add(qkv_out), add(attended), add(inner), add(logits), add(cache), add(hashes), add(candidates),
-            add(maxima), add(arrivals);
+            add(maxima), add(arrivals), add(chosen);
         return all;
     }
 };

@@ -1,5 +1,5 @@
 // The residual on the device: embedding rows of every encoding, the choice of the owner's row, the end of a reduction
-// for many trees and numbers of ranks (the bits of the whole tree), and the hash by which ranks are compared.
+// for many trees and numbers of ranks (the bits of the whole tree).
 #include "kernel_test.h"
 
 #include "kernels/cuda/embedding.h"
@@ -188,51 +188,6 @@ void test_finish(void)
     for (int32_t granules : {1, 2, 3, 8, 9, 28, 48, 63, 64})
         check_finish(granules, 1 + random_below(3), 4 * (1 + random_below(200)));
 }
-
-std::vector<uint64_t> hash(const std::vector<float> &residual, int32_t hidden, const std::vector<int32_t> &columns)
-{
-    const Array<float> device(residual);
-    const Array<int32_t> list(columns);
-    Array<uint64_t> hashes(columns.size());
-    oct_cuda_step step = {};
-    step.logit_columns = (int32_t)columns.size();
-    step.logit_column = list.at;
-    shuffle();
-    must(oct_cuda_hash_columns(&step, device.at, hidden, hashes.at, nullptr), "hash");
-    return hashes.values();
-}
-
-void test_hash(void)
-{
-    enum { COLUMNS = 3, HIDDEN = 576 };
-    std::vector<float> residual;
-    for (int i = 0; i < COLUMNS * HIDDEN; i++)
-        residual.push_back(random_number());
-    const std::vector<uint64_t> all = hash(residual, HIDDEN, {0, 1, 2, -1});
-    if (hash(residual, HIDDEN, {2, 0, -1, 1}) != std::vector<uint64_t>{all[2], all[0], 0, all[1]} || all[3] != 0)
-        fail("a column's hash depends on its place");
-    if (all[0] == all[1] || all[1] == all[2])
-        fail("different columns have one hash");
-    for (int round = 0; round < 20; round++) {
-        std::vector<float> other = residual;
-        const size_t at = (size_t)random_below(COLUMNS * HIDDEN), column = at / HIDDEN;
-        uint32_t bits;
-        memcpy(&bits, &other[at], sizeof bits);
-        bits ^= 1u << random_below(32);
-        memcpy(&other[at], &bits, sizeof bits);
-        const std::vector<uint64_t> changed = hash(other, HIDDEN, {0, 1, 2});
-        for (size_t c = 0; c < COLUMNS; c++)
-            if ((changed[c] == all[c]) == (c == column))
-                fail("a bit of column %zu: the hash of column %zu is %s", column, c,
-                     c == column ? "the same" : "another");
-        std::swap(other[column * HIDDEN], other[column * HIDDEN + 1]);
-        if (hash(other, HIDDEN, {(int32_t)column})[0] == changed[column])
-            fail("two elements can be exchanged without another hash");
-    }
-    if (oct_cuda_join_hashes(all.data(), 2) == oct_cuda_join_hashes(all.data(), 3) ||
-        oct_cuda_join_hashes(all.data(), 2) != oct_cuda_join_hashes(all.data(), 2))
-        fail("joined hashes do not tell columns apart");
-}
 } // namespace
 
 int main()
@@ -241,6 +196,5 @@ int main()
     test_embedding();
     test_choice_of_rows();
     test_finish();
-    test_hash();
     return end_tests("residual");
 }
