@@ -5,7 +5,7 @@
 #include "kernels/cuda/record.h"
 
 template <int DIM, int TILES>
-__global__ void __launch_bounds__(OCT_BLOCK_THREADS, TILES == 1 && DIM <= 192 ? 2 : 1)
+__global__ void __launch_bounds__(OCT_BLOCK_THREADS, TILES == 1 && DIM <= 64 ? 2 : 1)
     oct_attention_kernel(const __grid_constant__ oct_attention_operands operands)
 {
     typedef attention_shared<DIM, TILES> block_shared;

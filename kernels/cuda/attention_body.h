@@ -16,21 +16,21 @@ OCT_DEVICE void store_unit(const oct_attention_block &b, const attention_shared<
     for (int n = 0; n < TILES; n++)
 #pragma unroll
         for (int j = 0; j < 2; j++) {
-            const int q = n * 8 + score_query(j);
-            if (q >= b.queries || oct_warp() >= HALF_WARPS)
+            const int q = n * 8 + score_query(b, j);
+            if (q >= b.queries || b.warp >= HALF_WARPS)
                 continue;
             float *to = out ? oct_query_out<DIM>(b, q) : oct_query_state<DIM>(b, q, state);
 #pragma unroll
             for (int i = 0; i < values.SQUARES; i++)
 #pragma unroll
                 for (int e = j; e < 4; e += 2) {
-                    const int d = (oct_warp() + i * HALF_WARPS) * SQUARE + score_position(e);
+                    const int d = (b.warp + i * HALF_WARPS) * SQUARE + score_position(b, e);
                     const float value = values.at[i][n][e];
                     if (d < DIM)
                         to[d] = out ? oct_attention_result(value, s.sum[q]) : value;
                 }
         }
-    const int q = static_cast<int>(threadIdx.x);
+    const int q = b.warp * OCT_WARP + b.lane;
     if (!out && q < b.queries) {
         oct_query_state<DIM>(b, q, state)[DIM] = s.maximum[q];
         oct_query_state<DIM>(b, q, state)[DIM + 1] = s.sum[q];
@@ -42,27 +42,28 @@ template <int DIM, int TILES>
 OCT_DEVICE void merge_units(const oct_attention_block &b, attention_shared<DIM, TILES> &s, int32_t split)
 {
     const int32_t stretch = split / OCT_CUDA_STRETCH_SPLITS;
-    if (b.operands->unit_splits == 1) {
+    if (oct_unit_splits<TILES>(*b.operands) == 1) {
         const int32_t left = b.splits - stretch * OCT_CUDA_STRETCH_SPLITS;
         if (!oct_last_to_arrive(b.arrivals + stretch, left < OCT_CUDA_STRETCH_SPLITS ? left : OCT_CUDA_STRETCH_SPLITS,
                                 &s.last))
             return;
-        for (int32_t q = oct_warp(); q < b.queries; q += WARPS)
+        for (int32_t q = b.warp; q < b.queries; q += WARPS)
             oct_merge_query<DIM>(b, q, s.position[q], stretch);
     }
     if (b.stretches == 1 ||
         !oct_last_to_arrive(b.arrivals + b.operands->max_stretches, b.stretches, &s.last))
         return;
-    for (int32_t q = oct_warp(); q < b.queries; q += WARPS)
+    for (int32_t q = b.warp; q < b.queries; q += WARPS)
         oct_merge_query<DIM>(b, q, s.position[q], -1);
 }
 
 // The splits of a unit from `split` on, of which the first one's pages are there.
 template <int DIM, int TILES>
-OCT_DEVICE void attend_unit(const oct_attention_block &b, attention_shared<DIM, TILES> &s, int32_t split,
+OCT_DEVICE void attend_unit(const oct_attention_block &of, attention_shared<DIM, TILES> &s, int32_t split,
                             attention_pages pages, bool is_first)
 {
-    const int32_t unit_splits = b.operands->unit_splits;
+    const oct_attention_block b = in_this_turn(of);
+    const int32_t unit_splits = oct_unit_splits<TILES>(*b.operands);
     const int32_t end = split + unit_splits < b.splits ? split + unit_splits : b.splits;
     const bool alone = b.splits <= unit_splits;
     attention_values<DIM, TILES> values = {};
@@ -83,28 +84,30 @@ OCT_DEVICE void attend_unit(const oct_attention_block &b, attention_shared<DIM, 
 
 // The block's queries of the run, in shared memory's groups of s.QUERIES: place.y says which key-value head, and which
 // group where one head's queries of a column are more than fit.
-template <int DIM, int QUERIES>
+template <int DIM, int TILES>
 OCT_DEVICE oct_attention_block make_block(const oct_attention_operands &operands, const oct_place &place,
                                           const oct_cuda_run &run, const int32_t *pages)
 {
     const oct_cuda_attention &a = operands.launch;
     oct_attention_block b = {};
     b.operands = &operands;
+    b.warp = oct_warp();
+    b.lane = oct_lane();
     b.run = run;
     b.pages = pages;
-    b.kv_head = operands.parts == 1 ? place.y : place.y / operands.parts;
+    b.kv_head = TILES == 1 || operands.parts == 1 ? place.y : place.y / operands.parts;
     b.keys = a.cache.memory +
              static_cast<int64_t>(a.layer * a.cache.kv_heads + b.kv_head) * (2 * OCT_PAGE_POSITIONS * DIM);
-    const int32_t part = place.y - b.kv_head * operands.parts;
+    const int32_t part = TILES == 1 ? 0 : place.y - b.kv_head * operands.parts;
     const oct_run heads = oct_queries_of_head(&a.heads, b.kv_head);
     b.first_head = heads.begin;
     b.group = heads.end - heads.begin;
     b.of_group = operands.of_group[b.kv_head == 0 ? 0 : b.kv_head < a.cache.kv_heads - 1 ? 1 : 2];
-    b.first_query = part * QUERIES;
+    b.first_query = part * 8 * TILES;
     const int32_t left = run.columns * b.group - b.first_query;
-    b.queries = left < QUERIES ? left : QUERIES;
+    b.queries = left < 8 * TILES ? left : 8 * TILES;
     b.tiles = oct_ceiling(b.queries, 8);
-    b.cached = operands.unit_splits == 1 ? run.positions - run.fresh : run.positions;
+    b.cached = oct_unit_splits<TILES>(operands) == 1 ? run.positions - run.fresh : run.positions;
     b.written_from = part == 0 ? run.positions - run.columns : run.positions;
     b.splits = oct_ceiling(run.positions, OCT_SPLIT_POSITIONS);
     b.stretches = oct_ceiling(b.splits, OCT_CUDA_STRETCH_SPLITS);
@@ -115,8 +118,9 @@ OCT_DEVICE oct_attention_block make_block(const oct_attention_operands &operands
 
 template <int DIM> OCT_DEVICE void clear_queries(const oct_attention_block &b)
 {
-    for (int32_t q = oct_warp(); q < b.queries; q += WARPS)
-        for (int32_t d = oct_lane(); d < DIM; d += OCT_WARP)
+#pragma unroll 1
+    for (int32_t q = b.warp; q < b.queries; q += WARPS)
+        for (int32_t d = b.lane; d < DIM; d += OCT_WARP)
             oct_query_out<DIM>(b, q)[d] = 0.0f;
 }
 
@@ -127,13 +131,13 @@ OCT_DEVICE void oct_attention_body(const oct_attention_operands &operands, const
                                    attention_shared<DIM, TILES> &s)
 {
     const oct_cuda_step &step = operands.launch.step;
-    const int32_t unit_splits = operands.unit_splits, first = place.z * unit_splits;
+    const int32_t unit_splits = oct_unit_splits<TILES>(operands), first = place.z * unit_splits;
     const int32_t *pages = step.pages + (place.x == 0 ? 0 : step.runs[place.x].pages);
     attention_pages of_split = load_pages(pages, first);
     const oct_cuda_run run = step.runs[place.x];
     if (run.columns == 0 || (first > 0 && first * OCT_SPLIT_POSITIONS >= run.positions))
         return;
-    const oct_attention_block b = make_block<DIM, 8 * TILES>(operands, place, run, pages);
+    const oct_attention_block b = make_block<DIM, TILES>(operands, place, run, pages);
     if (b.queries <= 0)
         return;
     if (run.positions == 0)

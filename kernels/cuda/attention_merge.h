@@ -31,10 +31,17 @@ static __host__ __device__ __forceinline__ oct_run oct_queries_of_head(const oct
     return {begin > 0 ? begin : 0, end < heads->heads ? end : heads->heads};
 }
 
+// Splits of a unit. With one tile of queries launches are narrow.
+template <int TILES> OCT_DEVICE int32_t oct_unit_splits(const oct_attention_operands &operands)
+{
+    return TILES == 1 ? 1 : operands.unit_splits;
+}
+
 // What a block works on: queries of a run that share a key-value head. Query q is head first_head + q % group of the
 // run's column q / group, beginning with query first_query of them.
 typedef struct oct_attention_block {
     const oct_attention_operands *operands;
+    int32_t warp, lane;
     oct_cuda_run run;
     const int32_t *pages; // of the run's sequence
     uint16_t *keys;       // of the layer and the key-value head in page 0; values are behind them
@@ -46,6 +53,17 @@ typedef struct oct_attention_block {
     int32_t splits, stretches;
     uint32_t *arrivals; // of each stretch, then of all
 } oct_attention_block;
+
+// The block in this turn of a loop. That warp and lane are the same in all of them is hidden, for what follows from them
+// would be computed before the first turn and fill the registers.
+OCT_DEVICE oct_attention_block in_this_turn(const oct_attention_block &b)
+{
+    oct_attention_block same = b;
+    const uint32_t thread = hide(threadIdx.x);
+    same.warp = static_cast<int32_t>(thread / OCT_WARP);
+    same.lane = static_cast<int32_t>(thread % OCT_WARP);
+    return same;
+}
 
 // n / group, where n is a query of a block (n < group + 32): right, because n · group is less than 2^20.
 OCT_DEVICE int32_t oct_divide_by_group(const oct_attention_block &b, int32_t n)
@@ -123,7 +141,7 @@ template <int DIM> OCT_DEVICE void oct_merge_some(oct_warp_state<DIM> &to, const
     }
     const float previous = __shfl_up_sync(OCT_WARP_MASK, larger, 1);
     const float a = oct_exp((oct_lane() == 0 ? to.maximum : previous) - larger), b = oct_exp(maximum - larger);
-#pragma unroll 8
+#pragma unroll 4
     for (int i = 0; i < count; i++) {
         const float old_factor = __shfl_sync(OCT_WARP_MASK, a, i), new_factor = __shfl_sync(OCT_WARP_MASK, b, i);
         to.sum = fmaf(__shfl_sync(OCT_WARP_MASK, sum, i), new_factor, to.sum * old_factor);
@@ -157,13 +175,10 @@ OCT_DEVICE void oct_merge_query(const oct_attention_block &b, int32_t q, int32_t
     const int32_t left = splits - first, first_stretch = oct_first_stretch_state(b);
     if (left <= 0)
         return;
+    const int32_t of_stretch = left < OCT_CUDA_STRETCH_SPLITS ? left : OCT_CUDA_STRETCH_SPLITS;
     oct_warp_state<DIM> state;
-    if (stretch < 0)
-        oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, first_stretch),
-                              oct_ceiling(splits, OCT_CUDA_STRETCH_SPLITS));
-    else
-        oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, first),
-                              left < OCT_CUDA_STRETCH_SPLITS ? left : OCT_CUDA_STRETCH_SPLITS);
+    oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, stretch < 0 ? first_stretch : first),
+                          stretch < 0 ? oct_ceiling(splits, OCT_CUDA_STRETCH_SPLITS) : of_stretch);
     const bool out = stretch < 0 || b.stretches == 1;
     float *to = out ? oct_query_out<DIM>(b, q) : oct_query_state<DIM>(b, q, first_stretch + stretch);
     for (int k = 0; k < DIM / OCT_WARP; k++)

@@ -138,12 +138,11 @@ typedef struct oct_rope_scratch {
     alignas(4) uint16_t finished[OCT_CUDA_MAX_HEAD_DIM];
 } oct_rope_scratch;
 
-// A query to `queries`, or a key to its place in a page.
-OCT_DEVICE void oct_rope_store(const oct_cuda_attention &a, const uint16_t *x, uint16_t *to, int32_t position,
-                               bool is_key)
+// A key that is finished to its place in a page.
+OCT_DEVICE void oct_rope_store_key(const uint16_t *key, int32_t head_dim, uint16_t *keys, int32_t place)
 {
-    for (int32_t d = oct_lane() * 2; d < a.cache.head_dim; d += 2 * OCT_WARP)
-        oct_store(to + (is_key ? oct_cuda_key_place(a.cache.head_dim, position, d) : d), oct_load<uint32_t>(x + d));
+    for (int32_t d = oct_lane() * 2; d < head_dim; d += 2 * OCT_WARP)
+        oct_store(keys + oct_cuda_key_place(head_dim, place, d), oct_load<uint32_t>(key + d));
 }
 
 // A head of a column a warp.
@@ -169,9 +168,12 @@ OCT_DEVICE void oct_rope_cache_body(const oct_cuda_attention &a, const oct_place
     oct_rope_load(a, head, from, position, x);
     oct_rope_finish(a, x, scratch.squares, scratch.finished);
     __syncwarp();
-    uint16_t *to = part == 0 ? a.queries + (static_cast<int64_t>(column) * q + head) * head_dim
-                             : oct_cuda_cache_keys(&a.cache, page, a.layer, head);
-    oct_rope_store(a, scratch.finished, to, position % OCT_PAGE_POSITIONS, part == 1);
+    if (part == 1)
+        return oct_rope_store_key(scratch.finished, head_dim, oct_cuda_cache_keys(&a.cache, page, a.layer, head),
+                                  position % OCT_PAGE_POSITIONS);
+    uint16_t *to = a.queries + (static_cast<int64_t>(column) * q + head) * head_dim;
+    for (int32_t d = oct_lane() * 2; d < head_dim; d += 2 * OCT_WARP)
+        oct_store(to + d, oct_load<uint32_t>(scratch.finished + d));
 }
 
 #endif
