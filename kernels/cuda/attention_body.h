@@ -124,8 +124,8 @@ template <int DIM> OCT_DEVICE void clear_queries(const oct_attention_block &b)
             oct_query_out<DIM>(b, q)[d] = 0.0f;
 }
 
-// Block (run, key-value head, unit and every blocks_z'th behind it). Page ids of the first run are asked for before
-// anything is known of it.
+// Block (run, key-value head, unit and every blocks_z'th behind it). The first run, whose pages are the first ones, is
+// never empty: what its first block needs is asked for before anything is known of it.
 template <int DIM, int TILES>
 OCT_DEVICE void oct_attention_body(const oct_attention_operands &operands, const oct_place &place,
                                    attention_shared<DIM, TILES> &s)
@@ -135,13 +135,11 @@ OCT_DEVICE void oct_attention_body(const oct_attention_operands &operands, const
     const int32_t *pages = step.pages + (place.x == 0 ? 0 : step.runs[place.x].pages);
     attention_pages of_split = load_pages(pages, first);
     const oct_cuda_run run = step.runs[place.x];
-    if (run.columns == 0 || (first > 0 && first * OCT_SPLIT_POSITIONS >= run.positions))
+    if ((place.x > 0 && run.columns == 0) || (place.z > 0 && first * OCT_SPLIT_POSITIONS >= run.positions))
         return;
     const oct_attention_block b = make_block<DIM, TILES>(operands, place, run, pages);
-    if (b.queries <= 0)
+    if (TILES > 1 && b.queries <= 0)
         return;
-    if (run.positions == 0)
-        clear_queries<DIM>(b);
     for (int32_t split = first; split < b.splits; split += place.blocks_z * unit_splits) {
         if (split > first) {
             of_split = load_pages(pages, split);
@@ -149,6 +147,8 @@ OCT_DEVICE void oct_attention_body(const oct_attention_operands &operands, const
         }
         attend_unit(b, s, split, of_split, split == first);
     }
+    if (run.positions == 0)
+        clear_queries<DIM>(b);
 }
 
 #endif

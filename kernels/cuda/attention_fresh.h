@@ -121,10 +121,15 @@ OCT_DEVICE void rotate_heads(const oct_attention_block &b, attention_shared<DIM,
                              int32_t begin)
 {
     const int32_t end = b.queries + count_fresh(b, split), first = first_fresh(b, split);
-    for (int32_t i = begin + b.warp; i < end; i += WARPS) {
-        attention_head<DIM> head;
+    for (int32_t i = begin + b.warp; i < end; i += 2 * WARPS) {
+        const bool are_two = i + WARPS < end;
+        attention_head<DIM> head, other;
         load_head(b, i, first, head);
+        if (are_two)
+            load_head(b, i + WARPS, first, other);
         finish_head(b, s, i, head);
+        if (are_two)
+            finish_head(b, s, i + WARPS, other);
     }
 }
 

@@ -30,7 +30,9 @@ struct attention_pages {
 
 OCT_DEVICE attention_pages load_pages(const int32_t *pages, int32_t split)
 {
-    const int32_t *of_split = pages + split * OCT_SPLIT_PAGES, half = oct_warp() / HALF_WARPS;
+    // Volatile, so that they are asked for here and not where they are needed.
+    const volatile int32_t *of_split = pages + split * OCT_SPLIT_PAGES;
+    const int32_t half = oct_warp() / HALF_WARPS;
     return {{of_split[half], of_split[half + 2]}, {of_split[half * 2], of_split[half * 2 + 1]}};
 }
 
