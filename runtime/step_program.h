@@ -97,7 +97,8 @@ typedef struct oct_column_sampling {
     uint64_t position;      // of the token to be chosen
 } oct_column_sampling;
 
-// One step: which tokens go through the model. Built by the coordinator, the same on every rank.
+// One step: which tokens go through the model. Built by the coordinator, the same on every rank. Columns of a sequence
+// stand side by side, at positions that follow each other.
 typedef struct oct_step {
     int32_t columns;
     const int32_t *tokens;       // [columns]

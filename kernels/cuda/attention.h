@@ -26,6 +26,7 @@ extern "C" {
 
 #define OCT_CUDA_MAX_HEAD_DIM 256
 #define OCT_CUDA_STRETCH_SPLITS 16
+#define OCT_CUDA_NARROW_COLUMNS 16 // launches of up to so many columns are narrow
 
 // The heads of a rank: `heads` query heads, of which the first is the first_in_group'th of the `group` query heads that
 // share its key-value head.
@@ -35,7 +36,7 @@ typedef struct oct_cuda_heads {
 
 oct_cuda_heads oct_cuda_heads_of(const oct_step_program *program);
 
-// One layer of the rank. Both launches read it; passed to the kernels by value.
+// One layer of the rank. Both launches read it.
 typedef struct oct_cuda_attention {
     oct_cuda_step step; // on the device
     oct_cuda_cache cache;
@@ -50,7 +51,8 @@ typedef struct oct_cuda_attention {
     const float *rope;     // [context][rope_dims / 2][2] cosines and sines
     int32_t rope_dims;
     oct_rope_convention rope_convention;
-    uint16_t *queries;     // [columns][heads][head_dim] bf16, aligned to 16: from the first launch to the second
+    uint16_t *queries;     // [columns][heads][head_dim] bf16, aligned to 16: from the first launch to the second, where
+                           // there are two
     float *out;            // [columns][out_stride], heads · head_dim of each
     int64_t out_stride;
     float *states;         // oct_cuda_attention_states_bytes()
@@ -64,13 +66,26 @@ int32_t oct_cuda_run_columns(const oct_cuda_heads *heads, int32_t head_dim, int3
 size_t oct_cuda_attention_states_bytes(const oct_cuda_attention *attention, int32_t columns);
 size_t oct_cuda_attention_arrivals(const oct_cuda_attention *attention, int32_t columns);
 
+// Whether oct_cuda_attend() does itself what OCT_OP_ROPE_CACHE stands for. In narrow launches it does: a block makes the
+// queries and the new keys and values that it needs, several blocks the same ones, and one of them writes keys and
+// values to the cache. The bits are the same. LOCAL, pure.
+static inline bool oct_cuda_attention_rotates(int32_t columns)
+{
+    return columns <= OCT_CUDA_NARROW_COLUMNS;
+}
+
+// OCT_OK, or OCT_ERR_INTERNAL for heads that the kernels are not made for. LOCAL.
+oct_status oct_cuda_attention_check(const oct_cuda_attention *attention);
+
 // OCT_OP_ROPE_CACHE: bias, head norm and rotation of the columns of the step; queries → queries, keys and values →
-// cache. Moves columns · (heads + 2 · kv_heads) · head_dim · 6 bytes. Errors: see kernels.h.
+// cache. Launches nothing where the attention does it. Moves columns · (heads + 2 · kv_heads) · head_dim · 6 bytes.
+// Errors: see kernels.h.
 oct_status oct_cuda_rope_cache(const oct_cuda_attention *attention, cudaStream_t stream);
 uint64_t oct_cuda_rope_cache_bytes(const oct_cuda_attention *attention);
 
-// OCT_OP_ATTENTION: queries, cache → out. Each key and value is read once for all queries of a run that share its head
-// (16 or 32 at a time). Moves oct_cuda_attention_bytes() for runs of so many positions in all. Errors: see kernels.h.
+// OCT_OP_ATTENTION: queries, cache → out; narrow: qkv, cache → out, cache. Each key and value is read once for all
+// queries of a run that share its head (16 or 32 at a time). Moves oct_cuda_attention_bytes() for runs of so many
+// positions in all. Errors: see kernels.h.
 oct_status oct_cuda_attend(const oct_cuda_device *device, const oct_cuda_attention *attention, cudaStream_t stream);
 uint64_t oct_cuda_attention_bytes(const oct_cuda_attention *attention, int64_t positions);
 

@@ -5,9 +5,6 @@
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/elementary.h"
 
-// Launches of up to so many columns have units of one split, those of more columns units of a stretch.
-#define OCT_SPLIT_COLUMNS_MAX 16
-
 enum { OCT_STATE_PADDING = 8 }; // a state is [head_dim] values, maximum, sum; whole sectors of 32 bytes
 
 static __host__ __device__ __forceinline__ int32_t oct_ceiling(int32_t a, int32_t b)
@@ -15,74 +12,109 @@ static __host__ __device__ __forceinline__ int32_t oct_ceiling(int32_t a, int32_
     return (a + b - 1) / b;
 }
 
-static __host__ __device__ __forceinline__ int32_t oct_max_splits(const oct_cuda_attention *a)
+// What the kernels are given: the launch, and what follows from it, so that no thread has to divide.
+typedef struct oct_attention_operands {
+    oct_cuda_attention launch;
+    int32_t parts; // blocks that share the queries of a run and key-value head
+    int32_t unit_splits, query_states, max_stretches;
+    uint32_t of_group[3]; // 2^20 / queries of the group, rounded up: of the first key-value head, of others, of the last
+    float scale;          // head_dim^-0.5
+    int32_t page_elements; // of the cache
+} oct_attention_operands;
+
+enum { OCT_GROUP_SHIFT = 20, OCT_MOST_GROUP = 512 };
+
+// The query heads [begin, end) of this rank that share a key-value head.
+static __host__ __device__ __forceinline__ oct_run oct_queries_of_head(const oct_cuda_heads *heads, int32_t kv_head)
 {
-    return oct_ceiling(a->context, OCT_SPLIT_POSITIONS);
+    const int32_t begin = kv_head * heads->group - heads->first_in_group, end = begin + heads->group;
+    return {begin > 0 ? begin : 0, end < heads->heads ? end : heads->heads};
 }
 
-static __host__ __device__ __forceinline__ int32_t oct_max_stretches(const oct_cuda_attention *a)
+// Splits of a unit. With one tile of queries launches are narrow.
+template <int TILES> OCT_DEVICE int32_t oct_unit_splits(const oct_attention_operands &operands)
 {
-    return oct_ceiling(oct_max_splits(a), OCT_CUDA_STRETCH_SPLITS);
-}
-
-// Splits of a unit.
-static __host__ __device__ __forceinline__ int32_t oct_unit_splits(const oct_cuda_attention *a)
-{
-    return a->step.columns > OCT_SPLIT_COLUMNS_MAX ? OCT_CUDA_STRETCH_SPLITS : 1;
-}
-
-// States of a query: of its splits, where those are units, then of its stretches.
-static __host__ __device__ __forceinline__ int32_t oct_query_states(const oct_cuda_attention *a)
-{
-    return (oct_unit_splits(a) == 1 ? oct_max_splits(a) : 0) + oct_max_stretches(a);
+    return TILES == 1 ? 1 : operands.unit_splits;
 }
 
 // What a block works on: queries of a run that share a key-value head. Query q is head first_head + q % group of the
 // run's column q / group, beginning with query first_query of them.
 typedef struct oct_attention_block {
-    const oct_cuda_attention *attention;
+    const oct_attention_operands *operands;
+    int32_t warp, lane;
     oct_cuda_run run;
     const int32_t *pages; // of the run's sequence
+    uint16_t *keys;       // of the layer and the key-value head in page 0; values are behind them
     int32_t kv_head, first_head, group, first_query;
-    int32_t queries, tiles; // tiles of 8 queries
+    uint32_t of_group;
+    int32_t queries, tiles;     // tiles of 8 queries
+    int32_t cached;             // positions of the sequence whose keys and values the cache has; the block makes others
+    int32_t written_from;       // and writes those from here on
     int32_t splits, stretches;
-    float attention_scale;
     uint32_t *arrivals; // of each stretch, then of all
 } oct_attention_block;
 
+// The block in this turn of a loop. That warp and lane are the same in all of them is hidden, for what follows from them
+// would be computed before the first turn and fill the registers.
+OCT_DEVICE oct_attention_block in_this_turn(const oct_attention_block &b)
+{
+    oct_attention_block same = b;
+    const uint32_t thread = hide(threadIdx.x);
+    same.warp = static_cast<int32_t>(thread / OCT_WARP);
+    same.lane = static_cast<int32_t>(thread % OCT_WARP);
+    return same;
+}
+
+// n / group, where n is a query of a block (n < group + 32): right, because n · group is less than 2^20.
+OCT_DEVICE int32_t oct_divide_by_group(const oct_attention_block &b, int32_t n)
+{
+    return static_cast<int32_t>(static_cast<uint32_t>(n) * b.of_group >> OCT_GROUP_SHIFT);
+}
+
 OCT_DEVICE int32_t oct_query_column(const oct_attention_block &b, int32_t q)
 {
-    return b.run.column + (b.first_query + q) / b.group;
+    return b.run.column + oct_divide_by_group(b, b.first_query + q);
 }
 
 OCT_DEVICE int32_t oct_query_head(const oct_attention_block &b, int32_t q)
 {
-    return b.first_head + (b.first_query + q) % b.group;
+    const int32_t n = b.first_query + q;
+    return b.first_head + n - oct_divide_by_group(b, n) * b.group;
+}
+
+// Of a column of the run's sequence.
+OCT_DEVICE int32_t oct_position_of_column(const oct_attention_block &b, int32_t column)
+{
+    return b.run.positions - (b.run.column + b.run.columns - column);
+}
+
+OCT_DEVICE int32_t oct_column_of_position(const oct_attention_block &b, int32_t position)
+{
+    return b.run.column + b.run.columns - (b.run.positions - position);
 }
 
 // Among the queries of all columns.
 OCT_DEVICE int64_t oct_query_index(const oct_attention_block &b, int32_t q)
 {
-    return static_cast<int64_t>(oct_query_column(b, q)) * b.attention->heads.heads + oct_query_head(b, q);
+    return static_cast<int64_t>(oct_query_column(b, q)) * b.operands->launch.heads.heads + oct_query_head(b, q);
 }
 
-OCT_DEVICE float *oct_query_out(const oct_attention_block &b, int32_t q)
+template <int DIM> OCT_DEVICE float *oct_query_out(const oct_attention_block &b, int32_t q)
 {
-    const oct_cuda_attention &a = *b.attention;
-    return a.out + oct_query_column(b, q) * a.out_stride +
-           static_cast<int64_t>(oct_query_head(b, q)) * a.cache.head_dim;
+    const oct_cuda_attention &a = b.operands->launch;
+    return a.out + oct_query_column(b, q) * a.out_stride + oct_query_head(b, q) * DIM;
 }
 
 template <int DIM> OCT_DEVICE float *oct_query_state(const oct_attention_block &b, int32_t q, int32_t i)
 {
-    const oct_cuda_attention &a = *b.attention;
-    return a.states + (oct_query_index(b, q) * oct_query_states(&a) + i) * (DIM + OCT_STATE_PADDING);
+    return b.operands->launch.states +
+           (oct_query_index(b, q) * b.operands->query_states + i) * (DIM + OCT_STATE_PADDING);
 }
 
 // Where the states of stretches begin among a query's.
 OCT_DEVICE int32_t oct_first_stretch_state(const oct_attention_block &b)
 {
-    return oct_query_states(b.attention) - oct_max_stretches(b.attention);
+    return b.operands->query_states - b.operands->max_stretches;
 }
 
 OCT_DEVICE float oct_attention_result(float value, float sum)
@@ -143,15 +175,12 @@ OCT_DEVICE void oct_merge_query(const oct_attention_block &b, int32_t q, int32_t
     const int32_t left = splits - first, first_stretch = oct_first_stretch_state(b);
     if (left <= 0)
         return;
+    const int32_t of_stretch = left < OCT_CUDA_STRETCH_SPLITS ? left : OCT_CUDA_STRETCH_SPLITS;
     oct_warp_state<DIM> state;
-    if (stretch < 0)
-        oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, first_stretch),
-                              oct_ceiling(splits, OCT_CUDA_STRETCH_SPLITS));
-    else
-        oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, first),
-                              left < OCT_CUDA_STRETCH_SPLITS ? left : OCT_CUDA_STRETCH_SPLITS);
+    oct_merge_states<DIM>(state, oct_query_state<DIM>(b, q, stretch < 0 ? first_stretch : first),
+                          stretch < 0 ? oct_ceiling(splits, OCT_CUDA_STRETCH_SPLITS) : of_stretch);
     const bool out = stretch < 0 || b.stretches == 1;
-    float *to = out ? oct_query_out(b, q) : oct_query_state<DIM>(b, q, first_stretch + stretch);
+    float *to = out ? oct_query_out<DIM>(b, q) : oct_query_state<DIM>(b, q, first_stretch + stretch);
     for (int k = 0; k < DIM / OCT_WARP; k++)
         to[k * OCT_WARP + oct_lane()] = out ? oct_attention_result(state.values[k], state.sum) : state.values[k];
     if (!out && oct_lane() < 2)

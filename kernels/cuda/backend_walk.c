@@ -103,17 +103,24 @@ static const float *heads_of_vector(const oct_cuda_backend *backend, int32_t i, 
     return i < 0 ? NULL : backend->vectors[i] + (int64_t)heads.begin * backend->program->model.head_dim;
 }
 
-static oct_cuda_attention attention_of(const oct_cuda_backend *backend, int32_t layer, const oct_cuda_piece *piece)
+// The attention of a layer and, in front of it, its rotation, with the vectors of `rotation`.
+static oct_cuda_attention attention_of(const oct_cuda_backend *backend, const oct_operation *rotation,
+                                       const oct_cuda_piece *piece)
 {
     const oct_step_program *program = backend->program;
     const oct_model *model = &program->model;
     return (oct_cuda_attention){.step = piece->step,
                                 .cache = oct_cuda_cache_of(backend),
                                 .heads = oct_cuda_heads_of(program),
-                                .layer = layer,
+                                .layer = rotation->layer,
                                 .context = backend->options.context,
                                 .qkv = backend->qkv,
                                 .qkv_stride = program->qkv_width,
+                                .bias = {heads_of_vector(backend, rotation->vectors[0], program->heads),
+                                         heads_of_vector(backend, rotation->vectors[1], program->kv_heads),
+                                         heads_of_vector(backend, rotation->vectors[2], program->kv_heads)},
+                                .norm = {vector_of(backend, rotation->vectors[3]),
+                                         vector_of(backend, rotation->vectors[4])},
                                 .norm_epsilon = model->norm_epsilon,
                                 .rope = backend->rope,
                                 .rope_dims = model->rope_dims,
@@ -127,15 +134,9 @@ static oct_cuda_attention attention_of(const oct_cuda_backend *backend, int32_t 
 
 static oct_status rope_cache(oct_cuda_backend *backend, const oct_operation *operation, const oct_cuda_piece *piece)
 {
-    const oct_step_program *program = backend->program;
-    if (program->attention_width == 0)
+    if (backend->program->attention_width == 0)
         return OCT_OK;
-    oct_cuda_attention a = attention_of(backend, operation->layer, piece);
-    a.bias[0] = heads_of_vector(backend, operation->vectors[0], program->heads);
-    a.bias[1] = heads_of_vector(backend, operation->vectors[1], program->kv_heads);
-    a.bias[2] = heads_of_vector(backend, operation->vectors[2], program->kv_heads);
-    a.norm[0] = vector_of(backend, operation->vectors[3]);
-    a.norm[1] = vector_of(backend, operation->vectors[4]);
+    const oct_cuda_attention a = attention_of(backend, operation, piece);
     return oct_cuda_rope_cache(&a, backend->stream);
 }
 
@@ -143,7 +144,7 @@ static oct_status attend(oct_cuda_backend *backend, const oct_operation *operati
 {
     if (backend->program->attention_width == 0)
         return OCT_OK;
-    const oct_cuda_attention a = attention_of(backend, operation->layer, piece);
+    const oct_cuda_attention a = attention_of(backend, operation - 1, piece); // directly behind its OCT_OP_ROPE_CACHE
     return oct_cuda_attend(&backend->device, &a, backend->stream);
 }
 

@@ -116,6 +116,15 @@ template <class T> OCT_DEVICE void oct_store(void *at, T value)
 #endif
 }
 
+// The same number, but nothing that the compiler knows of it.
+OCT_DEVICE uint32_t hide(uint32_t value)
+{
+#ifndef OCT_CUDA_EMULATED
+    asm volatile("" : "+r"(value));
+#endif
+    return value;
+}
+
 // The place of a block among those that share an operation's work. Every operation of a step is a function of its
 // operands, a place and shared memory (its body): a kernel of its own calls it with the place that its launch gives it,
 // a grid that stays (persistent.cu) with one place after another. A body leaves nothing in flight, and may return

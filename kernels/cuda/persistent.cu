@@ -56,6 +56,8 @@ static int32_t most_records(oct_operation_kind kind)
         return 3;
     case OCT_OP_EMBED:
         return 2;
+    case OCT_OP_ROPE_CACHE:
+        return 0; // a part of the attention
     default:
         return 1;
     }

@@ -140,7 +140,7 @@ template <int DIM, int TILES> OCT_OPERATION void oct_run_attention(void)
 
 template <bool WIDE> OCT_DEVICE void oct_run_attentions(void)
 {
-    switch (oct_shared().next.operands.attention.cache.head_dim) {
+    switch (oct_shared().next.operands.attention.launch.cache.head_dim) {
 #define OCT_CASE(dim)                                                                                                  \
     case dim:                                                                                                          \
         oct_run_attention<dim, WIDE ? attention_wide_tiles(dim) : 1>();                                                \
@@ -166,13 +166,6 @@ OCT_OPERATION void oct_run_prepare(void)
 {
     oct_play([](const oct_operands &operands, const oct_place &place) {
         oct_prepare_body(operands.input, place, &oct_scratch<float>());
-    });
-}
-
-OCT_OPERATION void oct_run_rope_cache(void)
-{
-    oct_play([](const oct_operands &operands, const oct_place &place) {
-        oct_rope_cache_body(operands.attention, place, oct_scratch<oct_heads_of_block>());
     });
 }
 
@@ -209,8 +202,6 @@ template <int N, bool WIDE> OCT_DEVICE void oct_run_operation(int32_t body)
         return oct_run_prepare();
     case OCT_BODY_PROJECT:
         return oct_run_projections<N>();
-    case OCT_BODY_ROPE_CACHE:
-        return oct_run_rope_cache();
     case OCT_BODY_ATTENTION:
     case OCT_BODY_ATTENTION_WIDE:
         return oct_run_attentions<WIDE>();

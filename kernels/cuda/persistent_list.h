@@ -9,13 +9,12 @@
 #include "kernels/cuda/persistent.h"
 #include "kernels/cuda/projection_kernels.h"
 #include "kernels/cuda/record.h"
-#include "kernels/cuda/rotation_body.h"
 
 typedef union oct_operands {
     oct_embed_operands embed;
     oct_cuda_input input;
     oct_cuda_projection projection;
-    oct_cuda_attention attention;
+    oct_attention_operands attention;
     oct_cuda_reduction reduction;
     oct_cuda_row_exchange rows;
     oct_select_operands select;

@@ -11,7 +11,6 @@ typedef enum oct_body {
     OCT_BODY_EMBED,
     OCT_BODY_PREPARE,
     OCT_BODY_PROJECT,
-    OCT_BODY_ROPE_CACHE,
     OCT_BODY_ATTENTION,      // one tile of queries
     OCT_BODY_ATTENTION_WIDE, // several
     OCT_BODY_REDUCE,        // these two wait for other ranks, and each block of the grid has a part of them

@@ -1,12 +1,12 @@
 // OCT_OP_ROPE_CACHE on the device: its kernel and its launch.
-#include "kernels/cuda/record.h"
 #include "kernels/cuda/rotation_body.h"
 
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_rope_cache_kernel(const __grid_constant__ oct_cuda_attention a)
 {
-    SHARED(oct_heads_of_block, heads);
+    typedef oct_rope_scratch scratch_of_block[OCT_ROPE_WARPS];
+    SHARED(scratch_of_block, scratch);
     oct_chain();
-    oct_rope_cache_body(a, oct_place_of_launch(), heads);
+    oct_rope_cache_body(a, oct_place_of_launch(), scratch[oct_warp()]);
 }
 
 static int64_t heads_of(const oct_cuda_attention *a)
@@ -16,13 +16,14 @@ static int64_t heads_of(const oct_cuda_attention *a)
 
 oct_status oct_cuda_rope_cache(const oct_cuda_attention *a, cudaStream_t stream)
 {
-    const int32_t head_dim = a->cache.head_dim;
-    if (head_dim % 32 != 0 || head_dim > OCT_CUDA_MAX_HEAD_DIM || a->rope_dims % 2 != 0 || a->rope_dims > head_dim)
-        return oct_fail(OCT_ERR_INTERNAL, "heads of %d elements, %d rotated, are not what the kernels are made for",
-                        head_dim, a->rope_dims);
+    if (oct_cuda_attention_rotates(a->step.columns))
+        return OCT_OK;
+    const oct_status status = oct_cuda_attention_check(a);
+    if (status != OCT_OK)
+        return status;
     const dim3 grid(static_cast<unsigned>((heads_of(a) + OCT_ROPE_WARPS - 1) / OCT_ROPE_WARPS));
     return oct_cuda_check(
-        oct_issue(OCT_BODY_ROPE_CACHE, oct_rope_cache_kernel, grid, 0, sizeof(oct_heads_of_block), stream, *a),
+        oct_launch(oct_rope_cache_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *a),
         "starting the rotation");
 }
 

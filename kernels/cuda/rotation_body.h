@@ -1,5 +1,5 @@
-// Inside rotation.cu and persistent.cu: the body of OCT_OP_ROPE_CACHE: bias, head norm and rotation, and what goes to
-// the KV cache. A warp has one head of one column; heads are few and short, the launch is what this costs.
+// Inside rotation.cu, attention.cu and persistent.cu: bias, head norm and rotation of a head, by a warp; and the body of
+// OCT_OP_ROPE_CACHE.
 #ifndef OCT_KERNELS_CUDA_ROTATION_BODY_H
 #define OCT_KERNELS_CUDA_ROTATION_BODY_H
 
@@ -7,9 +7,6 @@
 #include "kernels/cuda/elementary.h"
 
 enum { OCT_ROPE_WARPS = OCT_BLOCK_THREADS / OCT_WARP, OCT_ROPE_BLOCK = 64 /* elements of a sum of squares */ };
-
-typedef float oct_head[OCT_CUDA_MAX_HEAD_DIM];
-typedef oct_head oct_heads_of_block[OCT_ROPE_WARPS];
 
 // The sum of squares of n <= 256 elements: blocks of 64, the halving tree (docs/numbers.md). A half of the warp has a
 // block: lane j its elements j, j + 16, j + 32, j + 48. Every lane gets the sum.
@@ -30,97 +27,153 @@ OCT_DEVICE float oct_rope_sum_of_squares(const float *x, int32_t n)
     return __shfl_sync(OCT_WARP_MASK, total, 0);
 }
 
-// x = (x · r) · weight.
-OCT_DEVICE void oct_rope_normalise(float *x, const float *weight, int32_t n, float epsilon)
+// A query or key head on its way through a warp, for heads of up to 64 · PAIRS elements: lane l has the pairs l, l + 32,
+// … of elements that are rotated together; what is not rotated goes by neighbours.
+template <int PAIRS> struct oct_rope_head {
+    int32_t part, head_dim; // part 0: a query, 1: a key
+    float first[PAIRS], second[PAIRS];
+    float2 turn[PAIRS]; // cosine and sine
+};
+
+// The elements of a pair. Rotated dimensions are an even number.
+OCT_DEVICE int32_t oct_rope_first(const oct_cuda_attention &a, int32_t pair)
 {
-    const float sum = oct_rope_sum_of_squares(x, n);
-    const float r = oct_divide(1.0f, oct_square_root(oct_divide(sum, static_cast<float>(n)) + epsilon));
-    __syncwarp(); // shuffles do not order memory: all lanes have read x
-    for (int32_t i = oct_lane(); i < n; i += OCT_WARP)
-        x[i] = (x[i] * r) * weight[i];
-    __syncwarp();
+    return a.rope_convention == OCT_ROPE_HALVES && pair < a.rope_dims / 2 ? pair : 2 * pair;
 }
 
-OCT_DEVICE void oct_rope_rotate(float *x, const float *table, int32_t dims, oct_rope_convention convention)
+OCT_DEVICE int32_t oct_rope_second(const oct_cuda_attention &a, int32_t pair)
 {
-    for (int32_t i = oct_lane(); i < dims / 2; i += OCT_WARP) {
-        float *a = convention == OCT_ROPE_PAIRS ? x + 2 * i : x + i;
-        float *b = convention == OCT_ROPE_PAIRS ? a + 1 : a + dims / 2;
-        const float cosine = table[2 * i], sine = table[2 * i + 1];
-        const float turned = fmaf(*a, cosine, -(*b * sine));
-        *b = fmaf(*b, cosine, *a * sine);
-        *a = turned;
+    return a.rope_convention == OCT_ROPE_HALVES && pair < a.rope_dims / 2 ? pair + a.rope_dims / 2 : 2 * pair + 1;
+}
+
+// Head `head` of x.part, with its bias, and what it is rotated by. All loads are asked for before one is used.
+template <int PAIRS>
+OCT_DEVICE void oct_rope_load(const oct_cuda_attention &a, int32_t head, const float *from, int32_t position,
+                              oct_rope_head<PAIRS> &x)
+{
+    const float *bias = x.part == 0 ? a.bias[0] : a.bias[1];
+    const float *table = a.rope + static_cast<int64_t>(position) * a.rope_dims;
+    float biases[PAIRS][2] = {};
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++) {
+        const int32_t pair = oct_lane() + i * OCT_WARP;
+        x.first[i] = x.second[i] = 0.0f;
+        x.turn[i] = {1.0f, 0.0f};
+        if (pair >= x.head_dim / 2)
+            continue;
+        const int32_t first = oct_rope_first(a, pair), second = oct_rope_second(a, pair);
+        x.first[i] = from[first];
+        x.second[i] = from[second];
+        if (bias != NULL) {
+            biases[i][0] = bias[head * x.head_dim + first];
+            biases[i][1] = bias[head * x.head_dim + second];
+        }
+        if (pair < a.rope_dims / 2)
+            x.turn[i] = oct_load<float2>(table + 2 * pair);
     }
-    __syncwarp();
+    if (bias == NULL)
+        return;
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++) {
+        x.first[i] = x.first[i] + biases[i][0];
+        x.second[i] = x.second[i] + biases[i][1];
+    }
 }
 
-// To bf16, and what is not finite to the largest finite number.
-OCT_DEVICE uint16_t oct_rope_to_finite_bf16(float value)
+// x = (x · r) · weight. squares: memory of the warp's own.
+template <int PAIRS>
+OCT_DEVICE void oct_rope_normalise(const oct_cuda_attention &a, const float *weight, float *squares,
+                                   oct_rope_head<PAIRS> &x)
 {
-    const uint32_t rounded = oct_to_bf16(value);
+    const int32_t n = x.head_dim;
+    __syncwarp(); // what the warp has left there is read
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++)
+        if (oct_lane() + i * OCT_WARP < n / 2) {
+            squares[oct_rope_first(a, oct_lane() + i * OCT_WARP)] = x.first[i];
+            squares[oct_rope_second(a, oct_lane() + i * OCT_WARP)] = x.second[i];
+        }
+    __syncwarp();
+    const float sum = oct_rope_sum_of_squares(squares, n);
+    const float r = oct_divide(1.0f, oct_square_root(oct_divide(sum, static_cast<float>(n)) + a.norm_epsilon));
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++)
+        if (oct_lane() + i * OCT_WARP < n / 2) {
+            x.first[i] = (x.first[i] * r) * weight[oct_rope_first(a, oct_lane() + i * OCT_WARP)];
+            x.second[i] = (x.second[i] * r) * weight[oct_rope_second(a, oct_lane() + i * OCT_WARP)];
+        }
+}
+
+// Norm and rotation of a head that is loaded, and its rounding to bf16: to `to`, [head_dim].
+template <int PAIRS>
+OCT_DEVICE void oct_rope_finish(const oct_cuda_attention &a, oct_rope_head<PAIRS> &x, float *squares, uint16_t *to)
+{
+    const float *norm = x.part == 0 ? a.norm[0] : a.norm[1];
+    if (norm != NULL)
+        oct_rope_normalise(a, norm, squares, x);
+#pragma unroll
+    for (int i = 0; i < PAIRS; i++) {
+        const int32_t pair = oct_lane() + i * OCT_WARP;
+        if (pair >= x.head_dim / 2)
+            continue;
+        const bool rotated = pair < a.rope_dims / 2;
+        const float first = fmaf(x.first[i], x.turn[i].x, -(x.second[i] * x.turn[i].y));
+        const float second = fmaf(x.second[i], x.turn[i].x, x.first[i] * x.turn[i].y);
+        to[oct_rope_first(a, pair)] = static_cast<uint16_t>(oct_to_bf16(rotated ? first : x.first[i]));
+        to[oct_rope_second(a, pair)] = static_cast<uint16_t>(oct_to_bf16(rotated ? second : x.second[i]));
+    }
+}
+
+// A value of head `head`: bias and its rounding to bf16; what is not finite becomes the largest finite number.
+OCT_DEVICE uint16_t oct_rope_value(const oct_cuda_attention &a, int32_t head, const float *from, int32_t d)
+{
+    const float *bias = a.bias[2];
+    const uint32_t rounded = oct_to_bf16(bias == NULL ? from[d] : from[d] + bias[head * a.cache.head_dim + d]);
     return static_cast<uint16_t>((rounded & 0x7f80u) == 0x7f80u ? (rounded & 0x8000u) | 0x7f7fu : rounded);
 }
 
-// A key (a value) of a position to its page.
-OCT_DEVICE void oct_rope_store_key(const oct_cuda_attention *a, uint16_t *page, int32_t position, const float *x)
-{
-    for (int32_t d = oct_lane() * 2; d < a->cache.head_dim; d += 2 * OCT_WARP) {
-        const uint32_t pair = oct_to_bf16_pair(x[d], x[d + 1]);
-        oct_store(page + oct_cuda_key_place(a->cache.head_dim, position, d), pair);
-    }
-}
+// What a warp has for a head.
+typedef struct oct_rope_scratch {
+    float squares[OCT_CUDA_MAX_HEAD_DIM];
+    alignas(4) uint16_t finished[OCT_CUDA_MAX_HEAD_DIM];
+} oct_rope_scratch;
 
-OCT_DEVICE void oct_rope_store_value(const oct_cuda_attention *a, uint16_t *page, int32_t position, const float *x)
+// A key that is finished to its place in a page.
+OCT_DEVICE void oct_rope_store_key(const uint16_t *key, int32_t head_dim, uint16_t *keys, int32_t place)
 {
-    for (int32_t d = oct_lane(); d < a->cache.head_dim; d += OCT_WARP)
-        page[oct_cuda_value_place(position, d)] = oct_rope_to_finite_bf16(x[d]);
-}
-
-OCT_DEVICE void oct_rope_store_query(const oct_cuda_attention *a, int32_t column, int32_t head, const float *x)
-{
-    uint16_t *to = a->queries + (static_cast<size_t>(column) * a->heads.heads + head) * a->cache.head_dim;
-    for (int32_t d = oct_lane() * 2; d < a->cache.head_dim; d += 2 * OCT_WARP)
-        oct_store(to + d, oct_to_bf16_pair(x[d], x[d + 1]));
-}
-
-// Head `head` of part 0 (q), 1 (k) or 2 (v), without what its part lacks, to x.
-OCT_DEVICE void oct_rope_finish_head(const oct_cuda_attention *a, int32_t part, int32_t head, const float *from,
-                            int32_t position, float *x)
-{
-    const int32_t head_dim = a->cache.head_dim;
-    const float *bias = a->bias[part];
-    for (int32_t d = oct_lane(); d < head_dim; d += OCT_WARP)
-        x[d] = bias == NULL ? from[d] : from[d] + bias[head * head_dim + d];
-    __syncwarp();
-    if (part == 2)
-        return;
-    if (a->norm[part] != NULL)
-        oct_rope_normalise(x, a->norm[part], head_dim, a->norm_epsilon);
-    oct_rope_rotate(x, a->rope + static_cast<size_t>(position) * a->rope_dims, a->rope_dims, a->rope_convention);
+    for (int32_t d = oct_lane() * 2; d < head_dim; d += 2 * OCT_WARP)
+        oct_store(keys + oct_cuda_key_place(head_dim, place, d), oct_load<uint32_t>(key + d));
 }
 
 // A head of a column a warp.
-OCT_DEVICE void oct_rope_cache_body(const oct_cuda_attention &a, const oct_place &place, oct_heads_of_block &heads)
+OCT_DEVICE void oct_rope_cache_body(const oct_cuda_attention &a, const oct_place &place, oct_rope_scratch &scratch)
 {
-    float *x = heads[oct_warp()];
-    const int32_t q = a.heads.heads, kv = a.cache.kv_heads, all = q + 2 * kv;
-    const int32_t task = place.x * OCT_ROPE_WARPS + oct_warp(), column = task / all, h = task % all;
+    const int32_t q = a.heads.heads, kv = a.cache.kv_heads, head_dim = a.cache.head_dim, all = q + 2 * kv;
+    const int32_t task = place.x * OCT_ROPE_WARPS + oct_warp(), column = task / all, h = task - column * all;
     const int32_t position = column < a.step.columns ? a.step.positions[column] : -1;
     if (position < 0)
         return;
-    const int32_t part = h < q ? 0 : h < q + kv ? 1 : 2, head = part == 0 ? h : (h - q) % kv;
-    const float *from = a.qkv + column * a.qkv_stride + static_cast<int64_t>(h) * a.cache.head_dim;
-    oct_rope_finish_head(&a, part, head, from, position, x);
-    if (part == 0) {
-        oct_rope_store_query(&a, column, head, x);
+    const int32_t part = h < q ? 0 : h < q + kv ? 1 : 2, head = part == 0 ? h : part == 1 ? h - q : h - q - kv;
+    const float *from = a.qkv + column * a.qkv_stride + static_cast<int64_t>(h) * head_dim;
+    const int32_t page = part == 0 ? 0 : a.step.pages[a.step.page_lists[column] + position / OCT_PAGE_POSITIONS];
+    if (part == 2) {
+        uint16_t *values = oct_cuda_cache_values(&a.cache, page, a.layer, head);
+        for (int32_t d = oct_lane(); d < head_dim; d += OCT_WARP)
+            values[oct_cuda_value_place(position % OCT_PAGE_POSITIONS, d)] = oct_rope_value(a, head, from, d);
         return;
     }
-    const int32_t page = a.step.pages[a.step.page_lists[column] + position / OCT_PAGE_POSITIONS];
+    oct_rope_head<OCT_CUDA_MAX_HEAD_DIM / 64> x;
+    x.part = part;
+    x.head_dim = head_dim;
+    oct_rope_load(a, head, from, position, x);
+    oct_rope_finish(a, x, scratch.squares, scratch.finished);
+    __syncwarp();
     if (part == 1)
-        oct_rope_store_key(&a, oct_cuda_cache_keys(&a.cache, page, a.layer, head), position % OCT_PAGE_POSITIONS, x);
-    else
-        oct_rope_store_value(&a, oct_cuda_cache_values(&a.cache, page, a.layer, head), position % OCT_PAGE_POSITIONS,
-                             x);
+        return oct_rope_store_key(scratch.finished, head_dim, oct_cuda_cache_keys(&a.cache, page, a.layer, head),
+                                  position % OCT_PAGE_POSITIONS);
+    uint16_t *to = a.queries + (static_cast<int64_t>(column) * q + head) * head_dim;
+    for (int32_t d = oct_lane() * 2; d < head_dim; d += 2 * OCT_WARP)
+        oct_store(to + d, oct_load<uint32_t>(scratch.finished + d));
 }
 
 #endif

@@ -14,7 +14,8 @@ static size_t fixed_bytes(int32_t columns, int32_t logit_columns)
 
 size_t oct_cuda_step_bytes(int32_t columns, int32_t logit_columns, int32_t context)
 {
-    return fixed_bytes(columns, logit_columns) + (size_t)columns * (size_t)oct_page_count(context) * sizeof(int32_t);
+    const size_t pages = (size_t)columns * (size_t)oct_page_count(context) + OCT_SPLIT_PAGES - 1;
+    return fixed_bytes(columns, logit_columns) + pages * sizeof(int32_t);
 }
 
 oct_cuda_step oct_cuda_step_place(void *memory, int32_t columns, int32_t logit_columns)
@@ -37,13 +38,10 @@ static int32_t count_neighbours(const oct_step *step, int32_t begin)
     return end - begin;
 }
 
-// The positions that the columns [begin, begin + columns) look at.
+// The positions that the columns [begin, begin + columns) of a sequence look at.
 static int32_t positions_of(const oct_step *step, int32_t begin, int32_t columns)
 {
-    int32_t positions = 0;
-    for (int32_t c = begin; c < begin + columns; c++)
-        positions = step->positions[c] >= positions ? step->positions[c] + 1 : positions;
-    return positions;
+    return step->positions[begin + columns - 1] + 1;
 }
 
 // Columns of one sequence: their page ids, and their runs, the next of which is `run`. Returns the run behind them.
@@ -53,13 +51,14 @@ static int32_t write_sequence(const oct_cuda_step *to, const oct_step *step, int
     const int32_t count = oct_page_count(positions_of(step, begin, columns));
     memcpy(to->pages + pages, step->pages[begin], (size_t)count * sizeof *to->pages);
     for (int32_t c = begin; c < begin + columns; c++) {
+        assert(step->positions[c] == step->positions[begin] + c - begin);
         to->tokens[c] = step->tokens[c];
         to->positions[c] = step->positions[c];
         to->page_lists[c] = pages;
     }
     for (int32_t c = begin; c < begin + columns; c += run_columns) {
         const int32_t left = begin + columns - c, length = left < run_columns ? left : run_columns;
-        to->runs[run++] = (oct_cuda_run){c, length, positions_of(step, c, length), pages};
+        to->runs[run++] = (oct_cuda_run){c, length, positions_of(step, c, length), pages, c + length - begin};
     }
     return run;
 }

@@ -18,7 +18,8 @@ extern "C" {
 typedef struct oct_cuda_run {
     int32_t column, columns; // the first one, and how many; 0 behind the last run
     int32_t positions;       // of the last column, and one more; 0: an empty column
-    int32_t pages;           // where the page ids of the sequence begin in oct_cuda_step.pages
+    int32_t pages;           // where the page ids of the sequence begin in oct_cuda_step.pages; 0 of the first run
+    int32_t fresh;           // the last of these positions that columns of this step have, of this run or in front of it
 } oct_cuda_run;
 
 typedef struct oct_cuda_step {
@@ -31,7 +32,8 @@ typedef struct oct_cuda_step {
     int32_t *pages;                 // page ids by position / 64, sequence after sequence
 } oct_cuda_step;
 
-// Bytes of a descriptor for so many columns of sequences of up to `context` positions. LOCAL.
+// Bytes of a descriptor for so many columns of sequences of up to `context` positions. Kernels may read the page ids of
+// a whole split before they know how many there are. LOCAL.
 size_t oct_cuda_step_bytes(int32_t columns, int32_t logit_columns, int32_t context);
 
 // The parts of a descriptor at `memory`, aligned to 16: on the host and on the device alike. LOCAL.

@@ -8,7 +8,7 @@
 #include <cxxabi.h>
 #include <dlfcn.h>
 
-#include "kernels/cuda/attention.h"
+#include "kernels/cuda/attention_merge.h"
 #include "kernels/cuda/embedding_body.h"
 #include "kernels/cuda/head_body.h"
 #include "kernels/cuda/layout.h"
@@ -128,7 +128,7 @@ void count_bytes(void **arguments, gpu_launch &launch)
     if (is("oct_embed_kernel"))
         return count_embedding(static_cast<oct_embed_operands *>(arguments[0])->embedding, launch);
     if (is("oct_attention_kernel"))
-        return count_attention(*static_cast<oct_cuda_attention *>(arguments[0]), launch);
+        return count_attention(static_cast<oct_attention_operands *>(arguments[0])->launch, launch);
     if (is("oct_prepare_kernel"))
         return count_preparation(*static_cast<oct_cuda_input *>(arguments[0]), launch);
     if (is("oct_choose_rows_kernel"))

@@ -125,22 +125,26 @@ void add_last(std::vector<column> &columns, const setting &s, int32_t sequence, 
 }
 
 // Launches made for `launched` columns, on a device of so many multiprocessors, with memory of exactly the size needed.
+// Narrow ones get queries, keys and values of the columns as qkv that is not rotated, and find a cache without these
+// keys and values; others get bf16 queries and a whole cache.
 struct attention_launch {
     const setting &s;
     int32_t launched;
-    size_t width;
+    size_t width, qkv_width;
     oct_cuda_device device;
     Array<uint8_t> descriptor;
     Array<uint16_t> cache, queries;
-    Array<float> out;
+    Array<float> qkv, out;
     oct_cuda_attention a;
     Array<float> states;
     Array<uint32_t> arrivals;
+    bool is_written = false; // the cache is as in the setting when all is over
 
     attention_launch(const setting &of, int32_t columns, int32_t multiprocessors)
-        : s(of), launched(columns), width((size_t)of.heads.heads * of.head_dim), device{multiprocessors, 0},
+        : s(of), launched(columns), width((size_t)of.heads.heads * of.head_dim),
+          qkv_width(width + 2 * (size_t)(of.kv_heads * of.head_dim)), device{multiprocessors, 0},
           descriptor(oct_cuda_step_bytes(columns, 0, of.context)), cache(of.cache), queries((size_t)columns * width),
-          out((size_t)columns * (width + 8)), a(operands()),
+          qkv((size_t)columns * (qkv_width + 4)), out((size_t)columns * (width + 8)), a(operands()),
           states(oct_cuda_attention_states_bytes(&a, columns) / sizeof(float)),
           arrivals(std::vector<uint32_t>(oct_cuda_attention_arrivals(&a, columns), 0))
     {
@@ -157,25 +161,60 @@ struct attention_launch {
         all.layer = s.layer;
         all.context = s.context;
         all.queries = queries.at;
+        all.qkv = qkv.at;
+        all.qkv_stride = (int64_t)qkv_width + 4;
         all.out = out.at;
         all.out_stride = (int64_t)width + 8;
         return all;
     }
 
-    // Another step; nothing of the last one is left.
+    // Nothing of the last step is left.
+    void clear()
+    {
+        queries.poison();
+        qkv.poison();
+        out.poison();
+        states.poison();
+    }
+
+    // What column c is made from.
+    void put_column(size_t c, const column &of, std::vector<uint16_t> &before)
+    {
+        const sequence &from = s.sequences[(size_t)of.sequence];
+        const size_t of_position = (size_t)(s.kv_heads * s.head_dim), at = (size_t)of.position * of_position;
+        if (!oct_cuda_attention_rotates(launched))
+            return queries.put(c * width, of.queries.data(), width);
+        std::vector<float> row;
+        for (uint16_t q : of.queries)
+            row.push_back(oct_bf16_to_f32(q));
+        for (const std::vector<uint16_t> *list : {&from.keys, &from.values})
+            for (size_t i = 0; i < of_position; i++)
+                row.push_back(oct_bf16_to_f32((*list)[at + i]));
+        qkv.put(c * (qkv_width + 4), row.data(), row.size());
+        const oct_cuda_cache all = cache_of(s, before.data());
+        const int32_t page = from.pages[(size_t)(of.position / 64)];
+        for (int32_t i = 0; i < s.kv_heads * s.head_dim; i++) {
+            const int32_t kv = i / s.head_dim, d = i % s.head_dim, p = of.position % 64;
+            oct_cuda_cache_keys(&all, page, s.layer, kv)[oct_cuda_key_place(s.head_dim, p, d)] = 0xffff;
+            oct_cuda_cache_values(&all, page, s.layer, kv)[oct_cuda_value_place(p, d)] = 0xffff;
+        }
+    }
+
+    // Another step.
     void write(const std::vector<column> &columns)
     {
         std::vector<int32_t> tokens, positions;
         std::vector<const int32_t *> pages;
-        queries.poison();
-        out.poison();
-        states.poison();
+        std::vector<uint16_t> before = s.cache;
+        clear();
         for (size_t c = 0; c < columns.size(); c++) {
             tokens.push_back(1);
             positions.push_back(columns[c].position);
             pages.push_back(s.sequences[(size_t)columns[c].sequence].pages.data());
-            queries.put(c * width, columns[c].queries.data(), width);
+            put_column(c, columns[c], before);
         }
+        cache.put(0, before.data(), before.size());
+        is_written = true;
         send({(int32_t)columns.size(), tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr});
     }
 
@@ -199,6 +238,8 @@ struct attention_launch {
         for (uint32_t arrived : arrivals.values())
             if (arrived != 0)
                 fail("an arrival is %u, not zero again", arrived);
+        if (is_written && cache.values() != s.cache)
+            fail("%d columns, head_dim %d: the cache is not what it should be", launched, s.head_dim);
         return all;
     }
 };
@@ -350,7 +391,7 @@ void test_ragged_steps(void)
     check_columns(s, columns, narrow);
     check_alone(s, columns, narrow);
     const size_t before = columns.size();
-    add_last(columns, s, 1, 60);
+    add_last(columns, s, 3, 60);
     shuffle();
     const std::vector<float> wide = attend(s, columns, 80, 2);
     check_columns(s, columns, wide);
@@ -360,6 +401,27 @@ void test_ragged_steps(void)
         const size_t width = (size_t)(s.heads.heads) * s.head_dim;
         check_same_bits(attend(s, {columns[pick]}, 1, 4),
                         part(wide, pick * width, (pick + 1) * width), "a column of a chunk alone");
+    }
+}
+
+// Many columns of a sequence in a narrow step: several runs of them, each of which makes what those in front of it have;
+// across a page, a split, a stretch. Heads, group, first in its group, head_dim; then positions and columns.
+void test_drafts(void)
+{
+    static const int32_t shapes[][6] = {{16, 8, 0, 64, 262, 16},  {9, 8, 5, 64, 66, 9},   {40, 40, 0, 32, 257, 3},
+                                        {3, 3, 0, 96, 70, 13},    {24, 24, 0, 128, 258, 5}, {4, 2, 1, 160, 260, 7},
+                                        {16, 16, 0, 256, 130, 4}, {2, 2, 0, 32, 4100, 8}};
+    for (const int32_t *of : shapes) {
+        const setting s = make_setting(of[0], of[1], of[2], of[3], 8192, {of[4], 20});
+        std::vector<column> columns;
+        add_last(columns, s, 0, of[5]);
+        shuffle();
+        check_alone(s, columns, attend(s, columns, of[5], 4));
+        add_last(columns, s, 1, 2);
+        shuffle();
+        const std::vector<float> out = attend(s, columns, columns.size() > 16 ? 20 : 16, 4);
+        check_columns(s, columns, out);
+        check_alone(s, columns, out);
     }
 }
 
@@ -392,10 +454,13 @@ void test_replayed_graph(void)
     launch.run(stream);
     must(cudaStreamEndCapture(stream, &graph), "cudaStreamEndCapture");
     must(cudaGraphInstantiate(&replay, graph, 0), "cudaGraphInstantiate");
-    for (const std::vector<int32_t> &step : {std::vector<int32_t>{0, 0, 1}, {2, 2, 2, 2}, {}, {1}, {2, 0, 1, 0}}) {
+    for (const std::vector<int32_t> &step : {std::vector<int32_t>{0, 0, 1}, {2, 2, 2, 2}, {}, {1}, {2, 0, 1, 1}}) {
         std::vector<column> columns;
-        for (int32_t sequence : step)
-            columns.push_back(make_column(s, sequence, random_below(s.sequences[(size_t)sequence].positions)));
+        for (int32_t sequence : step) {
+            const bool follows = !columns.empty() && columns.back().sequence == sequence;
+            const int32_t most = s.sequences[(size_t)sequence].positions - 4;
+            columns.push_back(make_column(s, sequence, follows ? columns.back().position + 1 : random_below(most)));
+        }
         launch.write(columns);
         must(cudaGraphLaunch(replay, stream), "cudaGraphLaunch");
         const std::vector<float> replayed = launch.result();
@@ -424,7 +489,7 @@ std::vector<float> run_in_chunks(const setting &s, const std::vector<float> &qkv
     std::vector<float> all;
     for (int32_t begin = 0; begin < positions; begin += chunk) {
         const int32_t count = positions - begin < chunk ? positions - begin : chunk;
-        launch.write(std::vector<column>((size_t)count, {0, 0, std::vector<uint16_t>(width, 0xffff)}));
+        launch.clear();
         std::vector<int32_t> tokens((size_t)count, 1), places;
         const std::vector<const int32_t *> pages((size_t)count, s.sequences[0].pages.data());
         for (int32_t c = 0; c < count; c++)
@@ -476,6 +541,9 @@ void test_extremes(void)
     const std::vector<float> before = attend(s, columns, 4, 4);
     const oct_cuda_cache cache = cache_of(s, s.cache.data());
     const int32_t page = s.sequences[0].pages[298 / 64];
+    sequence &broken = s.sequences[0];
+    std::fill_n(broken.values.begin() + 298 * 32, 32, (uint16_t)0xff7f);
+    std::fill_n(broken.keys.begin() + 298 * 32, 32, (uint16_t)0x7fc0);
     for (int32_t d = 0; d < 32; d++) {
         oct_cuda_cache_values(&cache, page, s.layer, 0)[oct_cuda_value_place(298 % 64, d)] = 0xff7f;
         oct_cuda_cache_keys(&cache, page, s.layer, 0)[oct_cuda_key_place(32, 298 % 64, d)] = 0x7fc0;
@@ -498,6 +566,7 @@ int main()
             test_borders(head_dim);
     }
     test_ragged_steps();
+    test_drafts();
     test_long_contexts();
     test_extremes();
     test_replayed_graph();

@@ -1,5 +1,6 @@
 // Bias, head norm, rotation and the KV cache on the device: against double precision with a derived
-// bound; what no column writes stays as it is; a column has the same bits whatever stands beside it.
+// bound; what no column writes stays as it is; a column has the same bits whatever stands beside it, and where the
+// attention does all that itself.
 #include <algorithm>
 
 #include "kernel_test.h"
@@ -14,7 +15,7 @@ struct shape {
     bool bias, norm;
 };
 
-enum { CONTEXT = 300, LAYERS = 3, LAYER = 1, SEQUENCES = 3 };
+enum { CONTEXT = 300, LAYERS = 3, LAYER = 1, SEQUENCES = 3, NARROW = 8, WIDE = OCT_CUDA_NARROW_COLUMNS + 1 };
 
 struct setting {
     shape of;
@@ -62,20 +63,33 @@ setting make_setting(const shape &of)
     return s;
 }
 
-// What launches leave: queries [launched][heads][head_dim] and the whole cache, both poisoned before.
+// What launches leave: queries [launched][heads][head_dim], attention [launched][heads · head_dim] and the whole cache.
+// Queries and attention are poisoned before.
 struct outcome {
     std::vector<uint16_t> queries, cache;
+    std::vector<float> attended;
 };
 
-outcome run(const setting &s, const std::vector<column> &columns, int32_t launched)
+size_t cache_elements(const setting &s)
+{
+    oct_cuda_cache cache = {};
+    cache.layers = LAYERS;
+    cache.kv_heads = s.kv_heads;
+    cache.head_dim = s.of.head_dim;
+    return oct_cuda_cache_bytes(&cache, s.page_count) / sizeof(uint16_t);
+}
+
+outcome run(const setting &s, const std::vector<column> &columns, int32_t launched,
+            const std::vector<uint16_t> &cached)
 {
     Array<uint8_t> descriptor(oct_cuda_step_bytes(launched, 0, CONTEXT));
     oct_cuda_attention a = {};
     a.cache.layers = LAYERS;
     a.cache.kv_heads = s.kv_heads;
     a.cache.head_dim = s.of.head_dim;
-    Array<uint16_t> cache(oct_cuda_cache_bytes(&a.cache, s.page_count) / sizeof(uint16_t));
+    Array<uint16_t> cache(cached);
     Array<uint16_t> queries((size_t)launched * s.of.heads * s.of.head_dim);
+    Array<float> attended(queries.count);
     const int64_t stride = s.width + 4;
     Array<float> qkv((size_t)(launched * stride)), rope(s.rope);
     const Array<float> bias[3] = {Array<float>(s.bias[0]), Array<float>(s.bias[1]), Array<float>(s.bias[2])};
@@ -89,9 +103,9 @@ outcome run(const setting &s, const std::vector<column> &columns, int32_t launch
     }
     const oct_step step = {(int32_t)columns.size(), tokens.data(), positions.data(), pages.data(), 0, nullptr, nullptr};
     a.step = oct_cuda_step_place(descriptor.at, launched, 0);
-    send_step(descriptor, launched, step, 4);
     a.cache.memory = cache.at;
     a.heads = {s.of.heads, s.of.group, s.of.first_in_group};
+    send_step(descriptor, launched, step, oct_cuda_run_columns(&a.heads, s.of.head_dim, launched));
     a.layer = LAYER;
     a.context = CONTEXT;
     a.qkv = qkv.at;
@@ -105,8 +119,41 @@ outcome run(const setting &s, const std::vector<column> &columns, int32_t launch
     a.rope_dims = s.of.rope_dims;
     a.rope_convention = s.of.convention;
     a.queries = queries.at;
+    a.out = attended.at;
+    a.out_stride = s.of.heads * s.of.head_dim;
+    const Array<float> states(oct_cuda_attention_states_bytes(&a, launched) / sizeof(float));
+    const Array<uint32_t> arrivals(std::vector<uint32_t>(oct_cuda_attention_arrivals(&a, launched), 0));
+    a.states = states.at;
+    a.arrivals = arrivals.at;
+    const oct_cuda_device device = {4, 0};
     must(oct_cuda_rope_cache(&a, nullptr), "rotation");
-    return {queries.values(), cache.values()};
+    must(oct_cuda_attend(&device, &a, nullptr), "attention");
+    return {queries.values(), cache.values(), attended.values()};
+}
+
+// The rotation by itself, from an empty cache.
+outcome rotate_columns(const setting &s, const std::vector<column> &columns)
+{
+    return run(s, columns, WIDE, std::vector<uint16_t>(cache_elements(s), 0xffff));
+}
+
+// A narrow step, whose attention rotates, leaves the same bits as the two launches of a wide one.
+void check_narrow(const setting &s, const std::vector<column> &columns)
+{
+    std::vector<uint16_t> cached(cache_elements(s));
+    for (uint16_t &number : cached)
+        number = oct_f32_to_bf16(random_number());
+    const outcome apart = run(s, columns, WIDE, cached);
+    shuffle();
+    const outcome together = run(s, columns, NARROW, cached);
+    if (together.cache != apart.cache)
+        fail("head_dim %d: the attention writes other keys or values", s.of.head_dim);
+    for (size_t i = 0; i < columns.size() * (size_t)(s.of.heads * s.of.head_dim); i++)
+        if (!same_bits(together.attended[i], apart.attended[i])) {
+            fail("head_dim %d: an attention that rotates differs (%zu: %.9g, %.9g)", s.of.head_dim, i,
+                 together.attended[i], apart.attended[i]);
+            break;
+        }
 }
 
 // A number and how far off the device may be, in front of its rounding to bf16.
@@ -208,7 +255,7 @@ void check_shape(const shape &of)
     columns.push_back(make_column(s, 0, 0));
     columns.push_back(make_column(s, 2, random_below(CONTEXT)));
     shuffle();
-    const outcome together = run(s, columns, 8);
+    const outcome together = rotate_columns(s, columns);
     outcome rest = together;
     for (size_t c = 0; c < columns.size(); c++)
         check_column(s, columns[c], c, rest);
@@ -218,15 +265,20 @@ void check_shape(const shape &of)
                 fail("head_dim %d: something was written where nothing belongs (%zu)", of.head_dim, i);
                 break;
             }
-    const outcome alone = run(s, {columns[3]}, 1);
-    const size_t width = (size_t)(of.heads * of.head_dim);
-    if (!std::equal(alone.queries.begin(), alone.queries.end(), together.queries.begin() + (std::ptrdiff_t)(3 * width)))
+    const outcome alone = rotate_columns(s, {columns[3]});
+    const std::ptrdiff_t width = of.heads * of.head_dim;
+    if (!std::equal(alone.queries.begin(), alone.queries.begin() + width, together.queries.begin() + 3 * width))
         fail("head_dim %d: a column alone has other queries", of.head_dim);
     for (size_t i = 0; i < alone.cache.size(); i++)
         if (alone.cache[i] != 0xffff && alone.cache[i] != together.cache[i]) {
             fail("head_dim %d: a column alone has other keys or values", of.head_dim);
             break;
         }
+    check_narrow(s, columns);
+    columns.resize(1);
+    for (int32_t position : {254, 255, 256, 257, 258})
+        columns.push_back(make_column(s, 0, position));
+    check_narrow(s, columns);
 }
 
 void test_shapes(void)
@@ -252,7 +304,7 @@ void test_broken_numbers(void)
     for (int i = 0; i < 5; i++)
         c.qkv[(size_t)(64 + i)] = broken[i];
     c.qkv[32] = NAN;
-    outcome found = run(s, {c}, 1);
+    outcome found = rotate_columns(s, {c});
     const oct_cuda_cache cache = cache_at(s, found.cache.data());
     for (int i = 0; i < 5; i++) {
         const uint16_t value = oct_cuda_cache_values(&cache, s.pages[0][0], LAYER, 0)[oct_cuda_value_place(7, i)];
@@ -262,6 +314,9 @@ void test_broken_numbers(void)
     const uint16_t key = oct_cuda_cache_keys(&cache, s.pages[0][0], LAYER, 0)[oct_cuda_key_place(32, 7, 0)];
     if (!std::isnan(oct_bf16_to_f32(key)))
         fail("a key that is not a number became one");
+    const outcome narrow = run(s, {c}, 1, std::vector<uint16_t>(cache_elements(s), 0xffff));
+    if (narrow.cache != found.cache)
+        fail("an attention that rotates keeps other broken numbers");
 }
 
 // Runs: every column in one, neighbours of one sequence only, no longer than asked for; the page ids that they need.
@@ -275,8 +330,9 @@ void test_descriptor(void)
     const oct_cuda_step s = oct_cuda_step_place(memory.data(), 9, 4);
     if (oct_cuda_step_write(&s, &step, 3) != (size_t)((uint8_t *)(s.pages + 6) - memory.data()))
         fail("the descriptor is not as long as it has to be");
-    static const oct_cuda_run runs[] = {{0, 3, 65, 0}, {3, 1, 66, 0}, {4, 1, 6, 2}, {5, 1, 1, 3}, {6, 1, 101, 4},
-                                        {7, 1, 0, 0},  {8, 1, 0, 0},  {0, 0, 0, 0}, {0, 0, 0, 0}};
+    static const oct_cuda_run runs[] = {{0, 3, 65, 0, 3},  {3, 1, 66, 0, 4}, {4, 1, 6, 2, 1},
+                                        {5, 1, 1, 3, 1},   {6, 1, 101, 4, 1}, {7, 1, 0, 0, 0},
+                                        {8, 1, 0, 0, 0},   {0, 0, 0, 0, 0},  {0, 0, 0, 0, 0}};
     static const int32_t ids[] = {7, 3, 1, 9, 7, 3}, begins[] = {0, 0, 0, 0, 2, 3, 4, 0, 0};
     static const int32_t wanted[] = {3, 6, -1, -1};
     if (memcmp(s.runs, runs, sizeof runs) != 0)
