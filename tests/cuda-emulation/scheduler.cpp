@@ -4,6 +4,7 @@
 #include "scheduler.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -163,6 +164,22 @@ void report_waiting_threads()
                 place.first.first.c_str(), place.first.second);
 }
 
+// Fibers, queues and captures have no locks: another thread of the host than the first that calls the runtime would
+// find that one in the middle of them.
+static bool is_other_host_thread()
+{
+    static std::atomic<const char *> first{nullptr};
+    static thread_local char own;
+    const char *nobody = nullptr;
+    return !first.compare_exchange_strong(nobody, &own) && nobody != &own;
+}
+
+void check_host_thread()
+{
+    if (is_other_host_thread())
+        die("a second thread of the host calls the runtime, and the emulation is for one (octet: --threads 1)");
+}
+
 void die(const char *format, ...)
 {
     char message[2000], where[200] = "";
@@ -170,14 +187,16 @@ void die(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    if (cur != &host) {
+    const bool knows_where = !is_other_host_thread(); // else what follows is the first one's
+    if (knows_where && cur != &host) {
         uint3 thread = cur->index, block = cur->block->index;
         snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n",
                  thread.x, thread.y, thread.z, block.x, block.y, block.z);
     }
     std::string text = std::string("cuda_emulation: error: ") + message + "\n" + where;
     fputs(text.c_str(), stderr); // at once: other ranks may write too
-    report_waiting_threads();
+    if (knows_where)
+        report_waiting_threads();
     fflush(stderr);
     _exit(DIE_CODE);
 }

@@ -73,6 +73,9 @@ extern Thread *cur;
 // Ends the process with code 86 and a message: what, in which thread, and where all threads of the grid wait.
 [[noreturn]] void die(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+// For what the host calls: ends the process (die) where it is another thread of the host than the first that called.
+void check_host_thread();
+
 // Waits in barrier `id` (0…15) of the block until `count` threads have come; 0 is all that have not left the
 // kernel, and then all must wait at the same place of the source.
 void block_barrier(const char *operation, int id, unsigned count, const char *file, int line);

@@ -90,6 +90,7 @@ static bool run_operation(size_t i)
 // Finishes one operation that may run; lets others run where all wait for other processes.
 static void run_one()
 {
+    check_host_thread();
     if (running)
         die("work on a stream, or a host function, waits for a stream");
     std::vector<size_t> ready;
@@ -150,6 +151,7 @@ cudaError_t submit(cudaStream_t stream, std::function<void()> body, Chain *chain
 
 cudaError_t submit_work(cudaStream_t handle, Work work, Chain *chain)
 {
+    check_host_thread();
     CUstream_st *stream = stream_of(handle);
     if (stream->position.capture)
         return capture_node(stream, std::move(work), chain);

@@ -8,6 +8,10 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
 #include "test_support.h"
 
 enum { N = 64, ROUNDS = 20 };
@@ -354,6 +358,38 @@ static void host_functions_run_in_order(void **state)
     cuda_emulation_configure("fifo", 1, "eager");
 }
 
+// In a process of its own, which that ends: what it says is in `said`; its exit status.
+static int call_from_two_threads(char *said, size_t bytes)
+{
+    int ends[2], status = 0;
+    assert_int_equal(pipe(ends), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], STDERR_FILENO);
+        Work work;
+        std::thread([&work] { square(work.to.at, work.from.at, work.a.handle); }).join();
+        _exit(0);
+    }
+    close(ends[1]);
+    size_t length = 0;
+    for (ssize_t more = 1; more > 0 && length + 1 < bytes; length += more > 0 ? (size_t)more : 0)
+        more = read(ends[0], said + length, bytes - 1 - length);
+    said[length] = 0;
+    close(ends[0]);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    return status;
+}
+
+static void a_second_thread_of_the_host_is_told(void **state)
+{
+    (void)state;
+    char said[1000];
+    const int status = call_from_two_threads(said, sizeof said);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 86);
+    assert_non_null(strstr(said, "a second thread of the host calls the runtime"));
+}
+
 int main()
 {
     const CMUnitTest tests[] = {
@@ -365,6 +401,7 @@ int main()
         cmocka_unit_test(captures_refuse_what_cuda_refuses),
         cmocka_unit_test(memory_is_the_device_s_or_not),
         cmocka_unit_test(host_functions_run_in_order),
+        cmocka_unit_test(a_second_thread_of_the_host_is_told),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }
