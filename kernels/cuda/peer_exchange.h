@@ -60,9 +60,12 @@ typedef struct oct_peer_turn {
     bool stopped; // this rank has given up in an earlier exchange
 } oct_peer_turn;
 
+// By whole warps. What lane 0 has read holds for its warp: another block may give up at this very time, and a warp some
+// of whose lanes had seen it would wait for them for ever where it joins.
 OCT_DEVICE oct_peer_turn oct_peer_begin(const oct_cuda_reduction &r)
 {
-    return {*r.peers.step * r.peers.exchanges + r.number + 1u, ld_acquire_gpu(oct_peer_stopped(r.peers)) != 0};
+    const uint32_t stopped = __shfl_sync(OCT_WARP_MASK, ld_acquire_gpu(oct_peer_stopped(r.peers)), 0);
+    return {*r.peers.step * r.peers.exchanges + r.number + 1u, stopped != 0};
 }
 
 OCT_DEVICE float *oct_peer_half(const oct_cuda_reduction &r, int rank, uint32_t epoch)
