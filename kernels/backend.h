@@ -59,6 +59,7 @@ typedef struct oct_backend_options {
     int32_t loaders;      // threads that call place() and accept()
     size_t piece_bytes;   // that they load at a time, at most
     const oct_device_exchange *device_exchange; // NULL: one rank, or the kind has no use for it
+    uint64_t patience_ns; // how long a kernel of a device waits for another rank before it gives up; 0: for ever
     oct_backend *companion; // of the same kind; runs by turns with this one and may share what a rank has only once
                             // (threads: as many; a stream); it lives longer. Or NULL
     oct_executor executor;  // of the CUDA backend

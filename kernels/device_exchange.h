@@ -33,8 +33,7 @@ typedef struct oct_device_exchange {
 
     // Where memory is symmetric and kernels shall exchange by themselves (kernels/cuda/peers.h); abort is NULL where
     // they cannot. Never written by the backend's host.
-    uint32_t *abort;      // as above, pinned, at this address for the device too
-    uint64_t patience_ns; // how long a kernel waits for another rank; 0: for ever
+    uint32_t *abort; // as above, pinned, at this address for the device too
 
     // Allocates memory for gathers, aligned to 256, zeroed. COLLECTIVE, the same bytes on every rank, in the same
     // order; never while a stream is captured. The exchange owns it and frees it when it is closed. Errors:

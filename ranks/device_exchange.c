@@ -11,16 +11,8 @@
 #include "ranks/monitor.h"
 
 // A trial moves a node of a column of 8192 elements several times in a row. At ten microseconds a gather all trials
-// take two milliseconds; where ranks wait for a core there are fewer of them. Kernels wait a little longer than the
-// monitor, which can say more of a rank that is stuck.
-enum {
-    MEMORIES = 16,
-    TRIAL_BYTES = 32 << 10,
-    LEAST_TRIALS = 3,
-    MOST_TRIALS = 20,
-    TRIAL_GATHERS = 10,
-    BEYOND_DEADLINE_S = 1
-};
+// take two milliseconds; where ranks wait for a core there are fewer of them.
+enum { MEMORIES = 16, TRIAL_BYTES = 32 << 10, LEAST_TRIALS = 3, MOST_TRIALS = 20, TRIAL_GATHERS = 10 };
 static const int64_t TRIALS_NS = 100000000;
 
 typedef struct memory {
@@ -236,8 +228,6 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
         return status;
     exchange->abort = state->abort;
     oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
-    const double deadline_s = state->world->options.deadline_s;
-    exchange->patience_ns = deadline_s > 0 ? (uint64_t)((deadline_s + BEYOND_DEADLINE_S) * 1e9) : 0;
     return OCT_OK;
 }
 

@@ -96,6 +96,7 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
         .loaders = engine->figures.threads,
         .piece_bytes = OCT_LOAD_PIECE_BYTES,
         .device_exchange = engine->device_exchange,
+        .patience_ns = oct_world_patience_ns(engine->world),
         .companion = options->companion != NULL ? options->companion->backend : NULL,
         .executor = options->executor,
         .cpu = {.threads = engine->placement.threads,

@@ -12,7 +12,7 @@
 #include "ranks/wait.h"
 #include "runtime/fault.h"
 
-enum { FAILURE_BYTES = 2048, NEVER_SENT_TAG = 1 };
+enum { FAILURE_BYTES = 2048, NEVER_SENT_TAG = 1, BEYOND_DEADLINE_S = 1 };
 
 oct_world_options oct_world_options_default(void)
 {
@@ -22,6 +22,12 @@ oct_world_options oct_world_options_default(void)
 oct_world_options oct_world_options_deadline(double seconds)
 {
     return (oct_world_options){.deadline_s = seconds, .start_deadline_s = seconds};
+}
+
+uint64_t oct_world_patience_ns(const oct_world *world)
+{
+    const double deadline_s = world->options.deadline_s;
+    return deadline_s > 0 ? (uint64_t)((deadline_s + BEYOND_DEADLINE_S) * 1e9) : 0;
 }
 
 // Completes a collective at start-up; there is nobody to agree with where it fails.

@@ -47,6 +47,10 @@ typedef struct oct_world {
 // OCT_ERR_MACHINE: the launch is unfit (see ranks/launch_check.h); OCT_ERR_USAGE: a malformed OCTET_FAULT.
 oct_status oct_world_init(oct_world *world, const oct_world_options *options);
 
+// How long a kernel of a device waits while decoding before it gives up by itself: a little longer than the deadline,
+// since the monitor can say more of a rank that is stuck; 0: for ever. LOCAL, pure.
+uint64_t oct_world_patience_ns(const oct_world *world);
+
 // Makes the ranks agree on the worst status of any of them. COLLECTIVE over `all`. Each rank gives its own
 // status (its text is the kept failure, oct_failure_text()); every rank gets the worst one, and rank 0 prints
 // its text once, with the rank and the host where it began (the lowest of several); the kept failure is then

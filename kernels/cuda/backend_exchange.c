@@ -62,7 +62,7 @@ static oct_status allocate_peers(oct_cuda_backend *backend, int32_t columns)
                                       .hidden = program->model.hidden,
                                       .exchanges = 1 + 2 * (uint32_t)program->model.layers,
                                       .abort = exchange->abort,
-                                      .patience_ns = exchange->patience_ns,
+                                      .patience_ns = backend->options.patience_ns,
                                       .layout = layout};
     for (int32_t rank = 0; rank < exchange->ranks; rank++)
         backend->peers.memory[rank] = memory.of_rank[rank];

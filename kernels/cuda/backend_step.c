@@ -17,7 +17,7 @@ static int32_t smaller(int32_t a, int32_t b)
 }
 
 // How often the stream is asked before the other ranks are looked after.
-enum { QUERIES_A_CHECK = 64 };
+enum { QUERIES_A_CHECK = 64, BEYOND_PATIENCE_NS = 1000000000 };
 
 static oct_status wait_for_stream(oct_cuda_backend *backend, const char *doing)
 {
@@ -163,6 +163,13 @@ static oct_status capture(oct_cuda_backend *backend, int g)
                : status;
 }
 
+// At a barrier blocks wait a little longer than one of them may wait for another rank, which can say more.
+static uint64_t barrier_limit_ns(const oct_cuda_backend *backend)
+{
+    const uint64_t patience_ns = backend->options.patience_ns;
+    return patience_ns > 0 ? patience_ns + BEYOND_PATIENCE_NS : 0;
+}
+
 // The same walk, recorded for the persistent kernel.
 static oct_status record(oct_cuda_backend *backend, int g)
 {
@@ -171,6 +178,7 @@ static oct_status record(oct_cuda_backend *backend, int g)
     *program = (oct_cuda_program){
         .capacity = backend->record_capacity,
         .columns = piece.columns,
+        .limit_ns = barrier_limit_ns(backend),
         .on_device = backend->records + (size_t)g * (size_t)backend->record_capacity * oct_cuda_program_record_bytes(),
         .words = backend->words};
     oct_status status = oct_cuda_program_begin(program, backend->stream);

@@ -6,10 +6,6 @@
 
 #include "kernels/cuda/persistent_list.h"
 
-// How long a block waits for the others at a barrier. A block that waits for another rank has a deadline of its own,
-// and the host ends the process when a rank is lost; this ends a kernel that nobody ends.
-static const uint64_t LIMIT_NS = 600000000000;
-
 // The recording that is under way: as with the capture of a graph one stream is recorded at a time.
 static struct {
     oct_cuda_program *program;
@@ -196,7 +192,7 @@ oct_status oct_cuda_program_launch(const oct_cuda_program *program, cudaStream_t
     operands.first_projection = program->first_projection;
     operands.ring_bytes = static_cast<uint32_t>(program->ring_bytes);
     operands.words = program->words;
-    operands.limit_ns = LIMIT_NS;
+    operands.limit_ns = program->limit_ns;
     return oct_cuda_check(oct_launch(kernel_of(program->variant), dim3(static_cast<unsigned>(program->blocks)),
                                      dim3(OCT_BLOCK_THREADS), program->shared_bytes, stream, OCT_LAUNCH_COOPERATIVE,
                                      operands),
@@ -207,5 +203,6 @@ oct_status oct_cuda_program_check(const oct_cuda_grid_words *words)
 {
     if (words->gave_up == nullptr || *words->gave_up == 0)
         return OCT_OK;
-    return oct_fail(OCT_ERR_LOST, "the blocks of a step on the GPU have given up to wait for each other");
+    return oct_fail(OCT_ERR_LOST, "the blocks of a step on the GPU have waited in vain for each other; the job ends "
+                                  "(--deadline changes how long that may take)");
 }

@@ -26,6 +26,7 @@ typedef struct oct_cuda_grid_words {
 typedef struct oct_cuda_program {
     int32_t count, capacity; // of operations
     int32_t columns;
+    uint64_t limit_ns;       // that a block waits for the others at a barrier; 0: for ever
     void *records;           // on the host, until end(); owned
     void *on_device;         // [capacity] of oct_cuda_program_record_bytes(), the caller's
     int32_t variant;         // of the kernel
@@ -40,10 +41,10 @@ typedef struct oct_cuda_program {
 int32_t oct_cuda_program_capacity(const oct_step_program *program);
 size_t oct_cuda_program_record_bytes(void);
 
-// From now on what is launched in the stream, which this thread alone uses, is recorded. capacity, columns, on_device
-// and words are set. end(): it is no longer; unless `status` says that recording has failed, lays out shared memory,
-// finds how many blocks the device holds at once and copies the list to it. Errors: status; OCT_ERR_MACHINE where an
-// operation does not fit the device's shared memory (the text says of how many columns).
+// From now on what is launched in the stream, which this thread alone uses, is recorded. capacity, columns, limit_ns,
+// on_device and words are set. end(): it is no longer; unless `status` says that recording has failed, lays out shared
+// memory, finds how many blocks the device holds at once and copies the list to it. Errors: status; OCT_ERR_MACHINE
+// where an operation does not fit the device's shared memory (the text says of how many columns).
 oct_status oct_cuda_program_begin(oct_cuda_program *program, cudaStream_t stream);
 oct_status oct_cuda_program_end(oct_cuda_program *program, const oct_cuda_device *device, cudaStream_t stream,
                                 oct_status status);

@@ -222,15 +222,20 @@ OCT_DEVICE void oct_arrive(const oct_persistent_operands &of)
         atom_add_acq_rel_gpu(&of.words.arrived[0], 1);
 }
 
-// Thread 0: waits until `expected` blocks have come. False where other ranks are not waited for any more, or after
-// limit_ns.
+// Whether a wait at a barrier that began at began_ns is over without the others: other ranks are not waited for any
+// more, or it took longer than limit_ns.
+OCT_DEVICE bool oct_gives_up(const oct_persistent_operands &of, uint64_t began_ns)
+{
+    const bool told = of.words.abort != nullptr && ld_acquire_sys(of.words.abort) != OCT_DEVICE_WAITS;
+    return told || (of.limit_ns != 0 && globaltimer() - began_ns > of.limit_ns);
+}
+
+// Thread 0: waits until `expected` blocks have come; false: given up.
 OCT_DEVICE bool oct_poll_arrivals(const oct_persistent_operands &of, uint32_t expected)
 {
     const uint64_t began_ns = globaltimer();
     for (uint32_t polls = 1; ld_acquire_gpu(&of.words.arrived[0]) < expected; polls++)
-        if (polls % OCT_POLLS_A_LOOK == 0 &&
-            ((of.words.abort != nullptr && ld_acquire_sys(of.words.abort) != OCT_DEVICE_WAITS) ||
-             globaltimer() - began_ns > of.limit_ns))
+        if (polls % OCT_POLLS_A_LOOK == 0 && oct_gives_up(of, began_ns))
             return false;
     return true;
 }

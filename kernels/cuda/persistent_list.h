@@ -34,7 +34,7 @@ typedef struct oct_persistent_operands {
     int32_t count, first_projection; // −1: none
     uint32_t ring_bytes;             // of a warp, a multiple of 16
     oct_cuda_grid_words words;
-    uint64_t limit_ns;               // that a block waits for the others at a barrier
+    uint64_t limit_ns;               // that a block waits for the others at a barrier; 0: for ever
 } oct_persistent_operands;
 
 // In front of the rings. Between operations the state of a warp's ring is here.

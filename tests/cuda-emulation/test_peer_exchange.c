@@ -39,7 +39,7 @@ static void make_bench(bench *b, const oct_device_exchange *exchange, const char
     *b = (bench){.exchange = exchange,
                  .unwaited = strcmp(mistake, "unwaited") == 0,
                  .unalternated = strcmp(mistake, "unalternated") == 0,
-                 .patience_ns = strcmp(mistake, "late") == 0 ? 1000000000 : exchange->patience_ns};
+                 .patience_ns = strcmp(mistake, "late") == 0 ? 1000000000 : oct_world_patience_ns(&world)};
     const oct_cuda_peer_layout layout =
         oct_cuda_peer_layout_make(exchange->ranks, OCT_MAX_GRANULES, MOST_COLUMNS, MOST_HIDDEN);
     const size_t nodes = (size_t)OCT_MAX_GRANULES * MOST * sizeof(float);
