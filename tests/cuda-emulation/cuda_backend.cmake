@@ -21,6 +21,6 @@ if(NOT OCTET_CUDA)
   foreach(check cuda-backend persistent-executor)
     add_test(NAME emulation.${check} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/check-${check})
     set_tests_properties(emulation.${check} PROPERTIES LABELS emulation TIMEOUT 600 SKIP_RETURN_CODE 77 ENVIRONMENT
-      "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR};EMULATED_RANKS=${emulated_ranks}")
+      "OCTET=$<TARGET_FILE:octet-emulated>;OCTET_SOURCE=${PROJECT_SOURCE_DIR};RANKS=${emulated_ranks}")
   endforeach()
 endif()

@@ -17,8 +17,6 @@ enum {
     CAPABILITY_MINOR = 0,
     THREADS_OF_PROCESSOR = 2048,
     BLOCKS_OF_PROCESSOR = 32,
-    SHARED_BYTES_OF_PROCESSOR = 228 << 10,
-    SHARED_BYTES_OF_BLOCK = 227 << 10,
     SHARED_BYTES_RESERVED = 1 << 10, // by the system in every block
     SHARED_BYTES_UNASKED = 48 << 10, // more must be asked for by cudaFuncSetAttribute()
     REGISTERS_OF_BLOCK = 65536
@@ -29,10 +27,16 @@ void (*launch_watcher)(const void *function, dim3 blocks, dim3 threads, size_t d
 static int current_device;
 static std::map<const void *, size_t> dynamic_bytes_asked;
 
+// A block may have all of it but what the system reserves.
+static size_t shared_bytes_of_processor()
+{
+    return settings.shared_bytes + SHARED_BYTES_RESERVED;
+}
+
 static int resident_blocks(size_t threads, size_t dynamic_bytes)
 {
     size_t by_threads = THREADS_OF_PROCESSOR / threads;
-    size_t by_shared = SHARED_BYTES_OF_PROCESSOR / (dynamic_bytes + SHARED_BYTES_RESERVED);
+    size_t by_shared = shared_bytes_of_processor() / (dynamic_bytes + SHARED_BYTES_RESERVED);
     return (int)std::min({by_threads, by_shared, (size_t)BLOCKS_OF_PROCESSOR});
 }
 
@@ -98,10 +102,10 @@ static cudaError_t attribute_of(cudaDeviceAttr attribute, int *value)
         *value = settings.processors;
         return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *value = SHARED_BYTES_OF_BLOCK;
+        *value = (int)settings.shared_bytes;
         return cudaSuccess;
     case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
-        *value = SHARED_BYTES_OF_PROCESSOR;
+        *value = (int)shared_bytes_of_processor();
         return cudaSuccess;
     case cudaDevAttrComputeCapabilityMajor:
         *value = CAPABILITY_MAJOR;
@@ -173,8 +177,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->maxThreadsPerBlock = BLOCK_THREADS_MAX;
     properties->maxThreadsPerMultiProcessor = THREADS_OF_PROCESSOR;
     properties->sharedMemPerBlock = SHARED_BYTES_UNASKED;
-    properties->sharedMemPerBlockOptin = SHARED_BYTES_OF_BLOCK;
-    properties->sharedMemPerMultiprocessor = SHARED_BYTES_OF_PROCESSOR;
+    properties->sharedMemPerBlockOptin = settings.shared_bytes;
+    properties->sharedMemPerMultiprocessor = shared_bytes_of_processor();
     properties->regsPerBlock = REGISTERS_OF_BLOCK;
     return cudaSuccess;
 }
@@ -213,7 +217,7 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribu
 {
     if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize)
         return cudaSuccess; // advice
-    if (value < 0 || value > SHARED_BYTES_OF_BLOCK)
+    if (value < 0 || (size_t)value > settings.shared_bytes)
         return failed(cudaErrorInvalidValue);
     dynamic_bytes_asked[function] = (size_t)value;
     return cudaSuccess;

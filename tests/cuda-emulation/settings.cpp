@@ -83,6 +83,7 @@ Settings::Settings()
     resident_blocks = (int)number_from("CUDA_EMULATION_RESIDENT", 1, 1);
     processors = (int)number_from("CUDA_EMULATION_PROCESSORS", 4, 1);
     devices = visible_devices();
+    shared_bytes = (size_t)number_from("CUDA_EMULATION_SHARED_KIB", 227, 48) << 10;
     memory_bytes = (size_t)number_from("CUDA_EMULATION_MEMORY_MIB", 16384, 1) << 20;
     bool sanitized = sanitizers::address() || sanitizers::thread();
     stack_bytes =

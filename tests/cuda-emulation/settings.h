@@ -17,6 +17,7 @@ struct Settings {
     int resident_blocks; // CUDA_EMULATION_RESIDENT: blocks of an ordinary launch that live at once, default 1
     int processors;      // CUDA_EMULATION_PROCESSORS: multiprocessors of a device, default 4
     std::vector<int> devices; // that the process sees, by their numbers in the machine; empty: no driver
+    size_t shared_bytes; // CUDA_EMULATION_SHARED_KIB: shared memory that a block may ask for, default 227 KiB
     size_t memory_bytes; // CUDA_EMULATION_MEMORY_MIB: memory of a device, default 16384 MiB
     size_t stack_bytes;  // CUDA_EMULATION_STACK_BYTES of a thread, default 64 KiB, with a sanitizer 256 KiB
     int64_t spin_ms; // CUDA_EMULATION_SPIN_MS: threads that only poll for so long are in a livelock, 20000
