@@ -16,7 +16,7 @@ enum {
     OCT_MAX_PARTS = OCT_SELECT_BLOCKS - 1, // of a column; a thread of the last block looks at one
     OCT_MIN_PARTS = 7,
     OCT_PART_UNIT = 128, // rows of a part are a multiple of it: whole warps of quads
-    OCT_QUADS_AHEAD = 4  // of logits, that a thread has under way
+    OCT_QUADS_AHEAD = 2  // of logits, that a thread has under way
 };
 
 // What is known of a part. Keys are those of oct_law_key(): a larger one stands for a larger number, then a smaller
@@ -36,13 +36,6 @@ typedef struct oct_warp_keys {
     uint64_t largest[OCT_SELECT_WARPS], best[OCT_SELECT_WARPS];
 } oct_warp_keys;
 
-typedef struct oct_selection_memory {
-    oct_list_memory list;
-    oct_warp_keys warps;
-    oct_warp_hashes hashes;
-    bool last;
-} oct_selection_memory;
-
 // Of so many columns at a time.
 static inline __host__ __device__ int32_t oct_part_rows(int32_t rows, int32_t columns)
 {
@@ -57,7 +50,7 @@ static inline __host__ __device__ size_t oct_column_scratch_bytes(int32_t rows)
     return OCT_MAX_PARTS * sizeof(oct_part) + static_cast<size_t>(oct_group_count(rows)) * sizeof(uint64_t);
 }
 
-// What a block works on.
+// What a block works on: in shared memory, as all that the persistent kernel's operations work on.
 typedef struct oct_selected_column {
     oct_cuda_sampled_column sampled;
     float *logits;
@@ -66,17 +59,26 @@ typedef struct oct_selected_column {
     uint64_t *groups;
 } oct_selected_column;
 
-OCT_DEVICE oct_selected_column oct_select_column(const oct_cuda_selection &s, int32_t i)
+typedef struct oct_selection_memory {
+    oct_list_memory list;
+    oct_selected_column column;
+    oct_warp_keys warps;
+    oct_warp_hashes hashes;
+    bool last;
+} oct_selection_memory;
+
+OCT_DEVICE void oct_find_column(oct_selected_column &c, const oct_cuda_selection &s, int32_t i)
 {
     uint8_t *scratch = static_cast<uint8_t *>(s.scratch) + static_cast<size_t>(i) * oct_column_scratch_bytes(s.rows);
-    oct_selected_column c;
-    c.sampled = s.sampled[i];
-    c.logits = s.logits + i * s.stride;
-    c.first = s.first;
-    c.rows = s.rows;
-    c.parts = reinterpret_cast<oct_part *>(scratch);
-    c.groups = reinterpret_cast<uint64_t *>(c.parts + OCT_MAX_PARTS);
-    return c;
+    if (threadIdx.x == 0) {
+        c.sampled = s.sampled[i];
+        c.logits = s.logits + i * s.stride;
+        c.first = s.first;
+        c.rows = s.rows;
+        c.parts = reinterpret_cast<oct_part *>(scratch);
+        c.groups = reinterpret_cast<uint64_t *>(c.parts + OCT_MAX_PARTS);
+    }
+    __syncthreads();
 }
 
 // The largest of the warp's keys, for all lanes.
@@ -267,7 +269,8 @@ OCT_DEVICE void oct_select_body(const oct_select_operands &operands, const oct_p
         oct_hash_column(s.hash, place.y, memory.hashes);
         return;
     }
-    const oct_selected_column c = oct_select_column(s, place.y);
+    const oct_selected_column &c = memory.column;
+    oct_find_column(memory.column, s, place.y);
     if (!c.sampled.sampled)
         return;
     const int begin = place.x * operands.part_rows, left = c.rows - begin;

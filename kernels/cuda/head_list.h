@@ -17,7 +17,7 @@
 enum {
     OCT_GROUP_TOKENS = 32,
     OCT_KEPT_KEYS = 512, // room for keys; at least as many as buckets
-    OCT_KEYS_AHEAD = 8   // that a thread has under way
+    OCT_KEYS_AHEAD = 4   // that a thread has under way
 };
 
 typedef struct oct_list_memory {
