@@ -115,15 +115,17 @@ OCT_DEVICE void finish_head(const oct_attention_block &b, attention_shared<DIM, 
         finish_key(b, s, i - b.queries, head);
 }
 
-// The heads from `begin` on; two at a time, so that what the second needs is under way while the first is made.
+// The heads from `begin` on; two at a time where registers suffice, so that what the second needs is under way while the
+// first is made.
 template <int DIM, int TILES>
 OCT_DEVICE void rotate_heads(const oct_attention_block &b, attention_shared<DIM, TILES> &s, int32_t split,
                              int32_t begin)
 {
     const int32_t end = b.queries + count_fresh(b, split), first = first_fresh(b, split);
-    for (int32_t i = begin + b.warp; i < end; i += 2 * WARPS) {
-        const bool are_two = i + WARPS < end;
-        attention_head<DIM> head, other;
+    constexpr int AT_ONCE = DIM <= 192 ? 2 : 1;
+    for (int32_t i = begin + b.warp; i < end; i += AT_ONCE * WARPS) {
+        const bool are_two = AT_ONCE == 2 && i + WARPS < end;
+        attention_head<DIM> head, other = {};
         load_head(b, i, first, head);
         if (are_two)
             load_head(b, i + WARPS, first, other);
