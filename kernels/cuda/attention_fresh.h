@@ -14,7 +14,7 @@ enum {
     SPLIT_SQUARES = OCT_SPLIT_POSITIONS / SQUARE, // of positions
     HALF_WARPS = WARPS / 2,
     HALF_SQUARES = SPLIT_SQUARES / 2,
-    BATCH = 8 // squares of a 16-byte load each that a warp has under way, of one row of squares
+    BATCH = 4 // squares of a 16-byte load each that a warp has under way, of one row of squares
 };
 
 // Tiles of the variant for many queries.

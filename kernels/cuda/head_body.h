@@ -16,7 +16,7 @@ enum {
     OCT_MAX_PARTS = OCT_SELECT_BLOCKS - 1, // of a column; a thread of the last block looks at one
     OCT_MIN_PARTS = 7,
     OCT_PART_UNIT = 128, // rows of a part are a multiple of it: whole warps of quads
-    OCT_QUADS_AHEAD = 2  // of logits, that a thread has under way
+    OCT_QUADS_AHEAD = 1  // of logits, that a thread has under way
 };
 
 // What is known of a part. Keys are those of oct_law_key(): a larger one stands for a larger number, then a smaller
