@@ -283,7 +283,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
                 add_unit<N>(record + u * UNIT_BYTES, h, codebook, fragments, columns, unit + u, total);
             return;
         }
-#pragma unroll 2
+#pragma unroll(N > 2 ? 1 : 2)
         for (int u = 0; u < units; u++, record += UNIT_BYTES, fragments.next())
             add_unit<N>(record, h, codebook, fragments, columns, unit + u, total);
     }
