@@ -4,7 +4,7 @@
 
 enum { OCT_MASS_ROWS = 2048 /* of the vocabulary, that a block adds the masses of */ };
 
-__global__ void __launch_bounds__(OCT_BLOCK_THREADS)
+__global__ void __launch_bounds__(OCT_BLOCK_THREADS, 2)
     oct_select_kernel(const __grid_constant__ oct_select_operands operands)
 {
     SHARED(oct_selection_memory, memory);
