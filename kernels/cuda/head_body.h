@@ -145,8 +145,8 @@ OCT_DEVICE uint64_t oct_quad_largest(const float4 &logits, int first, int row, i
     return row < end ? oct_law_key(largest, first + row + at) : 0;
 }
 
-// The thread's largest key of rows begin … end − 1; where there is a list, leaves that of each group of them. `begin` is
-// a multiple of a group, and a group is eight lanes' quads.
+// The thread's largest key of rows begin … end − 1; where there is a list, leaves that of each group of them. `begin`
+// is a multiple of a group, and a group is eight lanes' quads.
 OCT_DEVICE uint64_t oct_find_largest(const oct_selected_column &c, int begin, int end)
 {
     const int stride = 4 * OCT_BLOCK_THREADS, lane = oct_lane();

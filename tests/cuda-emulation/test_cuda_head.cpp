@@ -87,8 +87,8 @@ static std::vector<uint8_t> expect(const oct_column_sampling &column, std::vecto
     return bytes;
 }
 
-// By bits, but any NaN is as good as another: which one NaN + bias gives is left to the processor (IEEE 754-2008, 6.2.3;
-// GPUs always give 0x7fffffff), and the law takes all of them for −infinity.
+// By bits, but any NaN is as good as another: which one NaN + bias gives is left to the processor (IEEE 754-2008,
+// 6.2.3; GPUs always give 0x7fffffff), and the law takes all of them for −infinity.
 static bool same_logits(const float *a, const std::vector<float> &b)
 {
     for (size_t i = 0; i < b.size(); i++)
@@ -187,7 +187,8 @@ static void test_shard(int first, int rows, int kind, int count)
 }
 
 // Hashes alone: no column is sampled.
-static std::vector<uint64_t> hash(const std::vector<float> &residual, int32_t hidden, const std::vector<int32_t> &columns)
+static std::vector<uint64_t> hash(const std::vector<float> &residual, int32_t hidden,
+                                  const std::vector<int32_t> &columns)
 {
     const Array<float> device(residual);
     const Array<int32_t> list(columns);
