@@ -1,16 +1,11 @@
-// The kernels of projections. Narrow (1 … 16 columns): a block of 8 or 16 warps takes a tile of 16 rows after another; its
-// warps share the segments of K among them, leave a partial sum of each in shared memory, and add them by the tree: a
-// lane a leaf. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
+// The kernels of projections. Narrow (1 … 16 columns): a block of 8 or 16 warps takes a tile of 16 rows after another;
+// its warps share the segments of K among them, leave a partial sum of each in shared memory, and add them by the tree:
+// a lane a leaf. Wide: a warp takes a tile and 64 columns and walks the segments itself, with the tree's stack in shared
 // memory.
-//
-// Weights reach shared memory by bulk copies, a stage (up to 256 columns of 16 rows, which lie together) at a time,
-// into a ring of each warp: the warp that reads a stage asks for a later one in its place, across the borders of
-// segments and tiles, so that memory stays busy while the block adds up or waits.
 #ifndef OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 #define OCT_KERNELS_CUDA_PROJECTION_KERNELS_H
 
-#include "kernels/cuda/peer_exchange.h"
-#include "kernels/cuda/weights.h"
+#include "kernels/cuda/projection_sums.h"
 
 extern "C" {
 #include "kernels/cpu/traits.h"
@@ -28,15 +23,8 @@ enum {
     OCT_WIDE_WARPS = 4,
     OCT_WIDE_TILES = 8,  // of 8 columns
     OCT_WIDE_STAGES = 2, // of a warp's ring
-    OCT_MAX_STAGES = 8,
-    OCT_RING_BYTES = 10240,  // of a warp, about
-    OCT_PARTIAL_STRIDE = 20, // floats from column to column of a partial sum [columns][16]: no bank meets twice
+    OCT_RING_BYTES = 10240 // of a warp, about
 };
-
-template <class Weights> static constexpr __host__ __device__ int oct_stage_bytes(void)
-{
-    return Weights::HEADER_BYTES + Weights::STAGE_UNITS * Weights::UNIT_BYTES;
-}
 
 static inline __host__ __device__ size_t oct_align_16(size_t bytes)
 {
@@ -99,141 +87,6 @@ template <class Weights> static inline __host__ __device__ size_t oct_wide_warp_
            static_cast<size_t>(levels) * OCT_WIDE_TILES * 128 * sizeof(float);
 }
 
-// A tile of one of the matrices.
-typedef struct oct_tile {
-    int matrix, tile;
-} oct_tile;
-
-// The tile that `piece` of work item `item` belongs to: of gate and up both have the item's number, other matrices
-// stand one after another.
-OCT_DEVICE oct_tile oct_tile_of(const oct_cuda_projection &p, int item, int piece)
-{
-    if (p.epilogue == OCT_CUDA_SILU_MULTIPLY)
-        return {piece < p.plan.segment_count ? 0 : 1, item};
-    int matrix = 0, first = 0;
-#pragma unroll
-    for (int m = 0; m < OCT_CUDA_MATRICES - 1; m++)
-        if (m + 1 < p.matrix_count && item >= p.tiling.tile_end[m]) {
-            matrix = m + 1;
-            first = p.tiling.tile_end[m];
-        }
-    return {matrix, item - first};
-}
-
-OCT_DEVICE const oct_cuda_segment &oct_segment_of(const oct_cuda_projection &p, int piece)
-{
-    return p.plan.segments[piece < p.plan.segment_count ? piece : piece - p.plan.segment_count];
-}
-
-// The units of a segment up to the end of its first stage: stages begin at multiples of their columns.
-template <class Weights> OCT_DEVICE int oct_head_units(const oct_cuda_segment &segment)
-{
-    return Weights::STAGE_UNITS - (segment.first / OCT_UNIT & (Weights::STAGE_UNITS - 1));
-}
-
-// A warp's ring in shared memory. It may be filled for an operation long before that begins, and serves one operation
-// after another.
-typedef struct oct_ring {
-    uint8_t *memory;
-    uint64_t *barriers; // [stages], ready
-    int stages;
-    int filled;         // stages that have been asked for and not been taken, from slot 0 on; between operations
-    uint32_t phases;    // bit s: the parity that slot s is waited for with
-} oct_ring;
-
-// The stages that a warp reads, in order: pieces piece_first, + piece_step, … of items item, + item_step, …; up to
-// ring.stages of them are on their way or in the ring.
-template <class Weights> struct oct_stream {
-    oct_ring &ring;
-    int item, item_step, piece_first, piece_step;
-    // Of the next request: units that are left of its piece, 0: there is none; and up to the end of a stage.
-    const uint8_t *from;
-    int piece, left, whole, request_slot;
-    // Of the next stage that is taken.
-    int slot;
-
-    __device__ __forceinline__ explicit oct_stream(oct_ring &of) : ring(of) {}
-
-    __device__ __forceinline__ void open(const oct_cuda_projection &p)
-    {
-        left = 0;
-        if (item >= p.tiling.items)
-            return;
-        const oct_cuda_segment &segment = oct_segment_of(p, piece);
-        const oct_tile tile = oct_tile_of(p, item, piece);
-        left = segment.units;
-        whole = oct_head_units<Weights>(segment);
-        from = static_cast<const uint8_t *>(p.matrices[tile.matrix].weights) + segment.offset +
-               static_cast<size_t>(tile.tile) * segment.tile_bytes;
-    }
-
-    // Asks for the next stage, whose place is free for all lanes; not `asking`: it has been asked for before.
-    __device__ __forceinline__ void request(const oct_cuda_projection &p, bool asking)
-    {
-        if (left == 0)
-            return;
-        const int units = left < whole ? left : whole;
-        const uint32_t bytes = static_cast<uint32_t>(Weights::HEADER_BYTES + units * Weights::UNIT_BYTES);
-        if (asking && oct_lane() == 0) {
-            uint64_t *barrier = &ring.barriers[request_slot];
-            mbar_arrive_tx(barrier, bytes);
-            cp_bulk(ring.memory + request_slot * oct_stage_bytes<Weights>(), from, bytes, barrier);
-        }
-        request_slot = request_slot + 1 == ring.stages ? 0 : request_slot + 1;
-        from += bytes;
-        left -= units;
-        whole = Weights::STAGE_UNITS;
-        if (left > 0)
-            return;
-        piece += piece_step;
-        if (piece >= p.tiling.pieces) {
-            piece = piece_first;
-            item += item_step;
-        }
-        open(p);
-    }
-
-    // Called once, by all lanes, with an item that is set. Fills the ring where that has not been done.
-    __device__ __forceinline__ void start(const oct_cuda_projection &p)
-    {
-        const bool asking = ring.filled == 0;
-        piece = piece_first;
-        request_slot = slot = left = whole = 0;
-        from = nullptr;
-        if (piece_first < p.tiling.pieces)
-            open(p);
-        for (int i = 0; i < ring.stages && left > 0; i++) {
-            ring.filled += asking;
-            request(p, asking);
-        }
-    }
-
-    __device__ __forceinline__ const uint8_t *take(void)
-    {
-        mbar_wait(&ring.barriers[slot], ring.phases >> slot & 1);
-        return ring.memory + slot * oct_stage_bytes<Weights>();
-    }
-
-    // All lanes have read the stage that was taken.
-    __device__ __forceinline__ void release(const oct_cuda_projection &p)
-    {
-        ring.phases ^= 1u << slot;
-        slot = slot + 1 == ring.stages ? 0 : slot + 1;
-        __syncwarp();
-        request(p, true);
-    }
-};
-
-// Makes the barriers of a ring ready, for the warp that reads it.
-OCT_DEVICE void oct_init_barriers(uint64_t *barriers, int count)
-{
-    if (oct_lane() < count) {
-        mbar_init(&barriers[oct_lane()], 1);
-        mbar_fence_init();
-    }
-    __syncwarp();
-}
-
 // total = the sum of one segment for the columns.
 template <class Weights, int N>
 OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_segment &segment,
@@ -250,135 +103,6 @@ OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_seg
         unit += units;
         whole = Weights::STAGE_UNITS;
     } while (left > 0);
-}
-
-// What a row and column of `tile` goes on from, where it is added to something.
-OCT_DEVICE float oct_read_out(const oct_cuda_projection &p, const float *out)
-{
-    return p.epilogue == OCT_CUDA_ADD || p.epilogue == OCT_CUDA_SILU_OF_OUT ? *out : 0.0f;
-}
-
-OCT_DEVICE float *oct_out_of(const oct_cuda_projection &p, oct_tile tile, int row_of_tile, int column)
-{
-    return p.matrices[tile.matrix].out + column * p.out_stride + static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS +
-           row_of_tile;
-}
-
-OCT_DEVICE bool oct_is_row(const oct_cuda_projection &p, oct_tile tile, int row_of_tile)
-{
-    return static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile < p.matrices[tile.matrix].rows;
-}
-
-// What becomes of a node of one row (of the tile, and there) and column; `before`: what stood there; `up`: of the second
-// matrix of a pair.
-OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
-                           int node, float value, float before, float up)
-{
-    float *out = oct_out_of(p, tile, row_of_tile, column);
-    switch (p.epilogue) {
-    case OCT_CUDA_STORE:
-        *out = value;
-        break;
-    case OCT_CUDA_SILU_MULTIPLY:
-        *out = oct_silu_multiply(value, up);
-        break;
-    case OCT_CUDA_SILU_OF_OUT:
-        *out = oct_silu_multiply(before, value);
-        break;
-    case OCT_CUDA_ADD:
-        *out = before + value;
-        break;
-    case OCT_CUDA_NODES:
-        out[node * p.input.columns * p.out_stride] = value;
-        break;
-    case OCT_CUDA_REDUCE:
-        oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, value);
-        break;
-    }
-}
-
-// Lanes that add a row and column are 2^this: one leaf each, or two where the tree has more leaves than a warp lanes.
-OCT_DEVICE int oct_tree_lane_level(const oct_cuda_tree &tree)
-{
-    return tree.level < 5 ? tree.level : 5;
-}
-
-// The sum of the segment at a leaf; partials: of the row and column, `piece_floats` from piece to piece.
-OCT_DEVICE float oct_leaf(const oct_cuda_tree &tree, const float *partials, int piece_floats, int leaf)
-{
-    if (tree.is_full)
-        return partials[leaf * piece_floats];
-    const int segment = tree.segment_at[leaf];
-    return segment == OCT_CUDA_NO_SEGMENT ? -0.0f : partials[segment * piece_floats];
-}
-
-// The root, by the lanes of a row and column; each gets it.
-OCT_DEVICE float oct_tree_root(const oct_cuda_tree &tree, const float *partials, int piece_floats)
-{
-    const int lanes = 1 << oct_tree_lane_level(tree), lane = oct_lane() & (lanes - 1);
-    if (tree.level <= 5)
-        return oct_add_lanes(oct_leaf(tree, partials, piece_floats, lane), lanes);
-    const float first = oct_leaf(tree, partials, piece_floats, 2 * lane);
-    return oct_add_lanes(first + oct_leaf(tree, partials, piece_floats, 2 * lane + 1), lanes);
-}
-
-// All nodes, by the lanes of a row and column: on each level the lane that has a node's first leaf has its sum.
-OCT_DEVICE void oct_finish_nodes(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row, int column,
-                                 const float *partials, int piece_floats, bool real)
-{
-    const oct_cuda_tree &tree = p.plan.tree;
-    const int lane = oct_lane() & ((1 << oct_tree_lane_level(tree)) - 1), leaves = tree.level > 5 ? 2 : 1; // of a lane
-    float value = 0;
-    for (int level = 0; level <= tree.level; level++) {
-        const int apart = (1 << level) / leaves / 2; // lanes
-        const float second = leaves == 2 ? oct_leaf(tree, partials, piece_floats, 2 * lane + 1) : 0.0f;
-        if (level == 0)
-            value = oct_leaf(tree, partials, piece_floats, leaves * lane);
-        else
-            value += apart == 0 ? second : __shfl_xor_sync(OCT_WARP_MASK, value, apart);
-        for (int node = 0; node < p.plan.nodes; node++) {
-            const int leaf = tree.node_leaf[node];
-            if (real && tree.node_level[node] == level && leaf / leaves == lane)
-                oct_finish(p, turn, tile, row, column, node, leaf % leaves == 0 ? value : second, 0.0f, 0.0f);
-        }
-    }
-}
-
-// The block's tile from its partial sums.
-OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials)
-{
-    const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
-    const oct_tile tile = oct_tile_of(p, item, 0);
-    const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level, columns = p.input.columns;
-    const int piece_floats = columns * OCT_PARTIAL_STRIDE;
-    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += oct_warps() * at_once) {
-        const int task = begin + (oct_lane() >> lane_level), row = task % OCT_TILE_ROWS, c = task / OCT_TILE_ROWS;
-        const bool real = c < columns && oct_is_row(p, tile, row);
-        const float *sums = partials + (real ? c * OCT_PARTIAL_STRIDE + row : 0);
-        if (p.plan.nodes > 1) {
-            oct_finish_nodes(p, turn, tile, row, c, sums, piece_floats, real);
-            continue;
-        }
-        const bool writes = real && (oct_lane() & ((1 << lane_level) - 1)) == 0;
-        const float before = writes ? oct_read_out(p, oct_out_of(p, tile, row, c)) : 0.0f;
-        const float root = oct_tree_root(p.plan.tree, sums, piece_floats);
-        const float up =
-            pair ? oct_tree_root(p.plan.tree, sums + p.plan.segment_count * piece_floats, piece_floats) : 0.0f;
-        if (writes)
-            oct_finish(p, turn, tile, row, c, 0, root, before, up);
-    }
-}
-
-// partial [columns][OCT_PARTIAL_STRIDE]
-template <int N> OCT_DEVICE void oct_write_partial(float *partial, int columns, const float total[N][4])
-{
-    const int g = oct_lane() / 4, t = oct_lane() % 4;
-#pragma unroll
-    for (int n = 0; n < N; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++)
-            if (n * 8 + 2 * t + i % 2 < columns)
-                partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
 }
 
 OCT_DEVICE oct_peer_turn oct_turn_of(const oct_cuda_projection &p)

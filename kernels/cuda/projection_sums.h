@@ -1,0 +1,141 @@
+// Inside projection_kernels.h: from the partial sums of a tile's segments, in shared memory, to what becomes of its
+// rows. The lanes of a row and column have a leaf of the tree each.
+#ifndef OCT_KERNELS_CUDA_PROJECTION_SUMS_H
+#define OCT_KERNELS_CUDA_PROJECTION_SUMS_H
+
+#include "kernels/cuda/peer_exchange.h"
+#include "kernels/cuda/projection_stream.h"
+
+// Floats from column to column of a partial sum [columns][16]: no bank meets twice.
+enum { OCT_PARTIAL_STRIDE = 20 };
+
+// What a row and column of `tile` goes on from, where it is added to something.
+OCT_DEVICE float oct_read_out(const oct_cuda_projection &p, const float *out)
+{
+    return p.epilogue == OCT_CUDA_ADD || p.epilogue == OCT_CUDA_SILU_OF_OUT ? *out : 0.0f;
+}
+
+OCT_DEVICE float *oct_out_of(const oct_cuda_projection &p, oct_tile tile, int row_of_tile, int column)
+{
+    return p.matrices[tile.matrix].out + column * p.out_stride + static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS +
+           row_of_tile;
+}
+
+OCT_DEVICE bool oct_is_row(const oct_cuda_projection &p, oct_tile tile, int row_of_tile)
+{
+    return static_cast<int64_t>(tile.tile) * OCT_TILE_ROWS + row_of_tile < p.matrices[tile.matrix].rows;
+}
+
+// What becomes of a node of one row (of the tile, and there) and column; `before`: what stood there; `up`: of the second
+// matrix of a pair.
+OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row_of_tile, int column,
+                           int node, float value, float before, float up)
+{
+    float *out = oct_out_of(p, tile, row_of_tile, column);
+    switch (p.epilogue) {
+    case OCT_CUDA_STORE:
+        *out = value;
+        break;
+    case OCT_CUDA_SILU_MULTIPLY:
+        *out = oct_silu_multiply(value, up);
+        break;
+    case OCT_CUDA_SILU_OF_OUT:
+        *out = oct_silu_multiply(before, value);
+        break;
+    case OCT_CUDA_ADD:
+        *out = before + value;
+        break;
+    case OCT_CUDA_NODES:
+        out[node * p.input.columns * p.out_stride] = value;
+        break;
+    case OCT_CUDA_REDUCE:
+        oct_peer_send(p.reduction, turn, node, tile.tile, row_of_tile, column, value);
+        break;
+    }
+}
+
+// Lanes that add a row and column are 2^this: one leaf each, or two where the tree has more leaves than a warp lanes.
+OCT_DEVICE int oct_tree_lane_level(const oct_cuda_tree &tree)
+{
+    return tree.level < 5 ? tree.level : 5;
+}
+
+// The sum of the segment at a leaf; partials: of the row and column, `piece_floats` from piece to piece.
+OCT_DEVICE float oct_leaf(const oct_cuda_tree &tree, const float *partials, int piece_floats, int leaf)
+{
+    if (tree.is_full)
+        return partials[leaf * piece_floats];
+    const int segment = tree.segment_at[leaf];
+    return segment == OCT_CUDA_NO_SEGMENT ? -0.0f : partials[segment * piece_floats];
+}
+
+// The root, by the lanes of a row and column; each gets it.
+OCT_DEVICE float oct_tree_root(const oct_cuda_tree &tree, const float *partials, int piece_floats)
+{
+    const int lanes = 1 << oct_tree_lane_level(tree), lane = oct_lane() & (lanes - 1);
+    if (tree.level <= 5)
+        return oct_add_lanes(oct_leaf(tree, partials, piece_floats, lane), lanes);
+    const float first = oct_leaf(tree, partials, piece_floats, 2 * lane);
+    return oct_add_lanes(first + oct_leaf(tree, partials, piece_floats, 2 * lane + 1), lanes);
+}
+
+// All nodes, by the lanes of a row and column: on each level the lane that has a node's first leaf has its sum.
+OCT_DEVICE void oct_finish_nodes(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row, int column,
+                                 const float *partials, int piece_floats, bool real)
+{
+    const oct_cuda_tree &tree = p.plan.tree;
+    const int lane = oct_lane() & ((1 << oct_tree_lane_level(tree)) - 1), leaves = tree.level > 5 ? 2 : 1; // of a lane
+    float value = 0;
+    for (int level = 0; level <= tree.level; level++) {
+        const int apart = (1 << level) / leaves / 2; // lanes
+        const float second = leaves == 2 ? oct_leaf(tree, partials, piece_floats, 2 * lane + 1) : 0.0f;
+        if (level == 0)
+            value = oct_leaf(tree, partials, piece_floats, leaves * lane);
+        else
+            value += apart == 0 ? second : __shfl_xor_sync(OCT_WARP_MASK, value, apart);
+        for (int node = 0; node < p.plan.nodes; node++) {
+            const int leaf = tree.node_leaf[node];
+            if (real && tree.node_level[node] == level && leaf / leaves == lane)
+                oct_finish(p, turn, tile, row, column, node, leaf % leaves == 0 ? value : second, 0.0f, 0.0f);
+        }
+    }
+}
+
+// The block's tile from its partial sums.
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials)
+{
+    const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
+    const oct_tile tile = oct_tile_of(p, item, 0);
+    const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level, columns = p.input.columns;
+    const int piece_floats = columns * OCT_PARTIAL_STRIDE;
+    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += oct_warps() * at_once) {
+        const int task = begin + (oct_lane() >> lane_level), row = task % OCT_TILE_ROWS, c = task / OCT_TILE_ROWS;
+        const bool real = c < columns && oct_is_row(p, tile, row);
+        const float *sums = partials + (real ? c * OCT_PARTIAL_STRIDE + row : 0);
+        if (p.plan.nodes > 1) {
+            oct_finish_nodes(p, turn, tile, row, c, sums, piece_floats, real);
+            continue;
+        }
+        const bool writes = real && (oct_lane() & ((1 << lane_level) - 1)) == 0;
+        const float before = writes ? oct_read_out(p, oct_out_of(p, tile, row, c)) : 0.0f;
+        const float root = oct_tree_root(p.plan.tree, sums, piece_floats);
+        const float up =
+            pair ? oct_tree_root(p.plan.tree, sums + p.plan.segment_count * piece_floats, piece_floats) : 0.0f;
+        if (writes)
+            oct_finish(p, turn, tile, row, c, 0, root, before, up);
+    }
+}
+
+// partial [columns][OCT_PARTIAL_STRIDE]
+template <int N> OCT_DEVICE void oct_write_partial(float *partial, int columns, const float total[N][4])
+{
+    const int g = oct_lane() / 4, t = oct_lane() % 4;
+#pragma unroll
+    for (int n = 0; n < N; n++)
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            if (n * 8 + 2 * t + i % 2 < columns)
+                partial[(n * 8 + 2 * t + i % 2) * OCT_PARTIAL_STRIDE + g + i / 2 * 8] = total[n][i];
+}
+
+#endif
