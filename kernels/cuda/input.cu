@@ -11,8 +11,7 @@ __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_prepare_kernel(const __
 
 size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns)
 {
-    const size_t units = static_cast<size_t>(oct_cuda_input_shape_of(width).units);
-    return units * 64 * static_cast<size_t>(columns) + units * 8 * static_cast<size_t>(oct_columns_by_8(columns));
+    return oct_prepared_size(oct_cuda_input_shape_of(width).units, columns);
 }
 
 oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
@@ -23,7 +22,7 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
     oct_cuda_input shaped = *input;
     shaped.shape = oct_cuda_input_shape_of(input->width);
     const size_t scratch =
-        input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(shaped.shape.norm_leaves);
+        input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(shaped.shape.norm_blocks);
     return oct_cuda_check(oct_issue(OCT_BODY_PREPARE, oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
                                     scratch, scratch, stream, shaped),
                           "launching the preparation of a matrix's input");

@@ -1,5 +1,7 @@
-// The input of matrices on the device: a block normalises columns, rounds them to bf16 and lays them out as fragments,
-// in shared memory or (input.cu) in global memory for other blocks. The bits are the same.
+// The input of matrices on the device: a block multiplies columns with the norm's weights, rounds them to bf16 and lays
+// them out as fragments, in shared memory or (input.cu) in global memory for other blocks; the bits are the same. What
+// the norm divides by is the same for all of a column, so products are multiplied with it: nobody waits for the sum of
+// squares before the products.
 #ifndef OCT_KERNELS_CUDA_INPUT_H
 #define OCT_KERNELS_CUDA_INPUT_H
 
@@ -21,24 +23,26 @@ static inline oct_cuda_input_shape oct_cuda_input_shape_of(int width)
     return shape;
 }
 
-// Where leaf `leaf` of the halving tree over `count` leaves stands in the full tree, whose other leaves are absent.
-OCT_DEVICE int oct_norm_leaf(int leaf, int count, int leaves)
+// The block of 64 at leaf `leaf` of the full tree over the halving tree of `blocks`, −1: none is there.
+OCT_DEVICE int oct_norm_block_at(int leaf, int blocks, int leaves)
 {
-    int path = 0;
-    for (; leaves > 1; leaves /= 2) {
+    if (blocks == leaves)
+        return leaf;
+    int begin = 0, count = blocks;
+    for (int bit = leaves / 2; bit > 0; bit /= 2) {
         const int half = (count + 1) / 2;
-        const bool right = leaf >= half;
-        path = 2 * path + (right ? 1 : 0);
-        leaf -= right ? half : 0;
+        const bool right = (leaf & bit) != 0;
+        begin += right ? half : 0;
         count = right ? count - half : half;
     }
-    return path;
+    return count > 0 ? begin : -1;
 }
 
 // Prepared columns, in shared or global memory.
 typedef struct oct_prepared {
     uint4 *fragments; // [units][columns][4]
     float *sums;      // [units][2][columns8]
+    float *factors;   // [columns], where there is a norm
     int columns, columns8;
 } oct_prepared;
 
@@ -52,16 +56,6 @@ OCT_DEVICE const float *oct_input_row(const oct_cuda_input &input, int c)
 {
     const int row = oct_input_row_number(input, c);
     return row < 0 ? nullptr : input.x + row * input.stride;
-}
-
-// The sums of blocks of 64 that a reduction has left.
-OCT_DEVICE void oct_take_squares(const oct_cuda_input &input, int begin, int count, float *sums)
-{
-    const int blocks = input.shape.norm_blocks, leaves = input.shape.norm_leaves;
-    for (int i = static_cast<int>(threadIdx.x); i < count * blocks; i += static_cast<int>(blockDim.x)) {
-        const int c = i / blocks, block = i % blocks, row = oct_input_row_number(input, begin + c);
-        sums[c * leaves + oct_norm_leaf(block, blocks, leaves)] = row < 0 ? 0.0f : input.squares[row * blocks + block];
-    }
 }
 
 // Elements lane, lane + 16, lane + 32 and lane + 48 of a block of 64, by half a warp; what is not there is zero.
@@ -87,45 +81,6 @@ OCT_DEVICE float oct_add_norm_block(const float value[4])
     return sum;
 }
 
-// The leaves of a column, [leaves], of those that are there.
-OCT_DEVICE void oct_square_column(const float *row, int width, int blocks, int leaves, float *sums)
-{
-    constexpr int BATCH = 4; // blocks whose elements are on their way at once
-    const int halves = static_cast<int>(blockDim.x) / 16, half = static_cast<int>(threadIdx.x) / 16;
-    for (int begin = 0; begin < blocks; begin += BATCH * halves) {
-        float value[BATCH][4];
-#pragma unroll
-        for (int i = 0; i < BATCH; i++)
-            oct_load_norm_block(row, begin + i * halves + half, width, value[i]);
-#pragma unroll
-        for (int i = 0; i < BATCH; i++) {
-            const int block = begin + i * halves + half;
-            if (begin + i * halves >= blocks)
-                break;
-            const float sum = oct_add_norm_block(value[i]);
-            if (block < blocks && threadIdx.x % 16 == 0)
-                sums[blocks == leaves ? block : oct_norm_leaf(block, blocks, leaves)] = sum;
-        }
-    }
-}
-
-// Leaves of the columns [begin, begin + count): sums [count][leaves], from the columns or from what a reduction has
-// left. An absent leaf is −0, which changes nothing. Ends with a barrier.
-OCT_DEVICE void oct_norm_leaves_of(const oct_cuda_input &input, int begin, int count, float *sums)
-{
-    const int blocks = input.shape.norm_blocks, leaves = input.shape.norm_leaves;
-    if (blocks < leaves) {
-        for (int i = static_cast<int>(threadIdx.x); i < count * leaves; i += static_cast<int>(blockDim.x))
-            sums[i] = -0.0f;
-        __syncthreads();
-    }
-    if (input.squares != nullptr)
-        oct_take_squares(input, begin, count, sums);
-    for (int c = 0; c < count && input.squares == nullptr; c++)
-        oct_square_column(oct_input_row(input, begin + c), input.width, blocks, leaves, sums + c * leaves);
-    __syncthreads();
-}
-
 // Adds the lanes of each group of `lanes`, the nearest first; each lane of a group gets the sum.
 OCT_DEVICE float oct_add_lanes(float value, int lanes)
 {
@@ -134,66 +89,68 @@ OCT_DEVICE float oct_add_lanes(float value, int lanes)
     return value;
 }
 
-// The root of the full tree over a column's leaves, by a warp; each lane gets it.
-OCT_DEVICE float oct_norm_root(const float *leaf, int leaves)
+// A leaf of the full tree over a column's sums of squares [blocks]. An absent one is −0, which changes nothing.
+OCT_DEVICE float oct_norm_leaf(const float *squares, int leaf, int blocks, int leaves)
+{
+    const int block = oct_norm_block_at(leaf, blocks, leaves);
+    return block < 0 ? -0.0f : squares[block];
+}
+
+// The root of that tree, by a warp; each lane gets it.
+OCT_DEVICE float oct_norm_root(const float *squares, int blocks, int leaves)
 {
     if (leaves <= OCT_WARP)
-        return oct_add_lanes(leaf[oct_lane() & (leaves - 1)], leaves);
+        return oct_add_lanes(oct_norm_leaf(squares, oct_lane() & (leaves - 1), blocks, leaves), leaves);
     float root = 0;
     for (int i = 0; i < leaves / OCT_WARP; i++) {
-        const float subtree = oct_add_lanes(leaf[i * OCT_WARP + oct_lane()], OCT_WARP);
+        const float subtree = oct_add_lanes(oct_norm_leaf(squares, i * OCT_WARP + oct_lane(), blocks, leaves), OCT_WARP);
         root = oct_lane() == i ? subtree : root;
     }
     return __shfl_sync(OCT_WARP_MASK, oct_add_lanes(root, leaves / OCT_WARP), 0);
 }
 
-// What columns [begin, begin + count) are multiplied with, at scratch[0], scratch[leaves], …: r = 1 / sqrt(S / width +
-// epsilon). Ends with a barrier.
-OCT_DEVICE void oct_norm_factors(const oct_cuda_input &input, int begin, int count, float *scratch)
+// What products of the columns [begin, begin + count) are multiplied with: r = 1 / sqrt(S / width + epsilon) → factors
+// [count]. squares [count][norm_blocks]: as oct_prepare_columns() has left them; not used where a reduction has. By the
+// block's warps, without a barrier.
+OCT_DEVICE void oct_norm_factors(const oct_cuda_input &input, int begin, int count, const float *squares,
+                                 float *factors)
 {
-    const int leaves = input.shape.norm_leaves;
-    oct_norm_leaves_of(input, begin, count, scratch);
-    for (int c = oct_warp(); c < count; c += static_cast<int>(blockDim.x) / OCT_WARP) {
-        const float sum = oct_norm_root(scratch + c * leaves, leaves);
+    const int blocks = input.shape.norm_blocks, leaves = input.shape.norm_leaves;
+    for (int c = oct_warp(); c < count; c += oct_warps()) {
+        const int row = oct_input_row_number(input, begin + c);
+        const float *of_column = input.squares == nullptr ? squares + c * blocks : input.squares + row * blocks;
+        const float sum = row < 0 ? 0.0f : oct_norm_root(of_column, blocks, leaves);
         const float mean = oct_divide(sum, static_cast<float>(input.width));
         if (oct_lane() == 0)
-            scratch[c * leaves] = oct_divide(1.0f, oct_square_root(mean + input.epsilon));
+            factors[c] = oct_divide(1.0f, oct_square_root(mean + input.epsilon));
     }
-    __syncthreads();
 }
 
-// The elements of a fragment, k, k + 1, k + 8, k + 9, k + 16, …, of `values`, of which `width` are there.
-OCT_DEVICE void oct_load_fragment(const float *values, int k, int width, float value[8])
+// Rounds a lane's elements of a block of 64 and stores them where they stand in fragments: element e of a unit is half
+// e % 2 of register e / 8 of lane e % 8 / 2. SUMS: and the sums of 16 of them.
+template <bool SUMS>
+OCT_DEVICE void oct_store_norm_block(const float value[4], int block, int column, int units, const oct_prepared &to)
 {
+    const int lane = oct_lane() % 16;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        const int at = k + i * 8;
-        const float2 two = at < width ? oct_load<float2>(values + at) : make_float2(0, 0);
-        value[2 * i] = two.x;
-        value[2 * i + 1] = two.y;
+        const int unit = block * (OCT_NORM_BLOCK / OCT_UNIT) + i / 2, element = lane + i % 2 * 16;
+        const uint32_t bits = oct_to_bf16(value[i]);
+        const bool real = column >= 0 && unit < units;
+        if (real) {
+            uint16_t *fragment = reinterpret_cast<uint16_t *>(to.fragments + (unit * to.columns + column) * 4);
+            fragment[element % 8 / 2 * 8 + element / 8 * 2 + element % 2] = static_cast<uint16_t>(bits);
+        }
+        if constexpr (SUMS) {
+            float sum = oct_low_bf16(bits);
+            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 1);
+            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 8);
+            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 2);
+            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 4);
+            if (real && lane == 0)
+                to.sums[(unit * 2 + i % 2) * to.columns8 + column] = sum;
+        }
     }
-}
-
-// Rounds a fragment.
-OCT_DEVICE uint4 oct_round_fragment(const float value[8])
-{
-    return make_uint4(oct_to_bf16_pair(value[0], value[1]), oct_to_bf16_pair(value[2], value[3]),
-                      oct_to_bf16_pair(value[4], value[5]), oct_to_bf16_pair(value[6], value[7]));
-}
-
-// The sums of the first and the second 16 inputs of a unit, from the fragments of four lanes.
-OCT_DEVICE float2 oct_fragment_sums(uint4 fragment)
-{
-    float2 sums = {(oct_low_bf16(fragment.x) + oct_high_bf16(fragment.x)) +
-                       (oct_low_bf16(fragment.y) + oct_high_bf16(fragment.y)),
-                   (oct_low_bf16(fragment.z) + oct_high_bf16(fragment.z)) +
-                       (oct_low_bf16(fragment.w) + oct_high_bf16(fragment.w))};
-#pragma unroll
-    for (int apart = 1; apart <= 2; apart *= 2) {
-        sums.x += __shfl_xor_sync(OCT_WARP_MASK, sums.x, apart);
-        sums.y += __shfl_xor_sync(OCT_WARP_MASK, sums.y, apart);
-    }
-    return sums;
 }
 
 // Sums of columns that are not there, beside the last one.
@@ -205,50 +162,45 @@ OCT_DEVICE void oct_clear_sums(const oct_prepared &to, int units)
             to.sums[i * to.columns8 + to.columns + c] = 0.0f;
 }
 
-// Prepares the columns [begin, begin + count); SUMS: and the sums of their parts, which weights with minima want, for
-// the columns that round `columns` up to 8 as well. scratch [count][norm_leaves] where there is a norm.
+// Prepares the columns [begin, begin + count), but for their factors; SUMS: and the sums of their parts, which weights
+// with minima want, for the columns that round `columns` up to 8 as well. Where there is a norm whose sums of squares no
+// reduction has left: squares [count][norm_blocks].
 // Called by a block of whole warps; ends without a barrier.
 template <bool SUMS>
-OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int count, float *scratch,
+OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int count, float *squares,
                                     const oct_prepared &to)
 {
-    const int units = input.shape.units, leaves = input.shape.norm_leaves, t = oct_lane() % 4;
-    const int step = static_cast<int>(blockDim.x) / 4;
-    int unit = static_cast<int>(threadIdx.x) / 4, c = 0;
-    for (; unit >= units && c < count; unit -= units)
-        c++;
-    float weight[8] = {1, 1, 1, 1, 1, 1, 1, 1};
-    if (input.norm != nullptr) {
-        oct_load_fragment(input.norm, unit * OCT_UNIT + 2 * t, input.width, weight); // on its way during the sums
-        oct_norm_factors(input, begin, count, scratch);
-    }
+    constexpr int BATCH = 2; // blocks of 64 that half a warp has under way
+    const int blocks = input.shape.norm_blocks, step = static_cast<int>(blockDim.x) / 16;
+    const bool squared = input.norm != nullptr && input.squares == nullptr;
+    int block = static_cast<int>(threadIdx.x) / 16, c = 0;
     if (SUMS && begin + count == to.columns)
-        oct_clear_sums(to, units);
-    for (int left = count * units; left > 0; left -= step) {
-        const bool real = c < count;
-        const float *row = real ? oct_input_row(input, begin + c) : nullptr;
-        const int k = unit * OCT_UNIT + 2 * t;
-        float value[8];
-        oct_load_fragment(row, k, row == nullptr ? 0 : input.width, value);
-        if (input.norm != nullptr && real) {
-            const float r = scratch[c * leaves];
+        oct_clear_sums(to, input.shape.units);
+    for (int left = count * blocks; left > 0; left -= BATCH * step) {
+        float value[BATCH][4], weight[BATCH][4];
+        int block_of[BATCH], column_of[BATCH]; // −1: there is none
 #pragma unroll
-            for (int i = 0; i < 8; i++)
-                value[i] = value[i] * r * weight[i];
+        for (int i = 0; i < BATCH; i++) {
+            for (; block >= blocks && c < count; block -= blocks)
+                c++;
+            block_of[i] = block;
+            column_of[i] = c < count ? c : -1;
+            const float *row = c < count ? oct_input_row(input, begin + c) : nullptr;
+            oct_load_norm_block(row, block, input.width, value[i]);
+            oct_load_norm_block(c < count ? input.norm : nullptr, block, input.width, weight[i]);
+            block += step;
         }
-        const uint4 fragment = oct_round_fragment(value);
-        if (real)
-            to.fragments[(unit * to.columns + begin + c) * 4 + t] = fragment;
-        if constexpr (SUMS) {
-            const float2 sums = oct_fragment_sums(fragment);
-            if (real && t < 2)
-                to.sums[(unit * 2 + t) * to.columns8 + begin + c] = t == 0 ? sums.x : sums.y;
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            const float sum = squared ? oct_add_norm_block(value[i]) : 0.0f;
+            if (squared && column_of[i] >= 0 && threadIdx.x % 16 == 0)
+                squares[column_of[i] * blocks + block_of[i]] = sum;
+#pragma unroll
+            for (int j = 0; j < 4; j++)
+                value[i][j] = input.norm == nullptr ? value[i][j] : value[i][j] * weight[i][j];
+            oct_store_norm_block<SUMS>(value[i], block_of[i], column_of[i] < 0 ? -1 : begin + column_of[i],
+                                       input.shape.units, to);
         }
-        unit += step;
-        for (; unit >= units && c < count; unit -= units)
-            c++;
-        if (input.norm != nullptr && left > step)
-            oct_load_fragment(input.norm, unit * OCT_UNIT + 2 * t, input.width, weight);
     }
 }
 
@@ -256,17 +208,29 @@ OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int 
 static inline __host__ __device__ oct_prepared oct_prepared_at(void *memory, int units, int columns)
 {
     oct_prepared prepared;
-    prepared.fragments = static_cast<uint4 *>(memory);
-    prepared.sums = reinterpret_cast<float *>(prepared.fragments + static_cast<size_t>(units) * columns * 4);
     prepared.columns = columns;
     prepared.columns8 = oct_columns_by_8(columns);
+    prepared.fragments = static_cast<uint4 *>(memory);
+    prepared.sums = reinterpret_cast<float *>(prepared.fragments + static_cast<size_t>(units) * columns * 4);
+    prepared.factors = prepared.sums + static_cast<size_t>(units) * 2 * prepared.columns8;
     return prepared;
 }
 
-// A column a block; scratch [norm_leaves] where there is a norm.
+static inline __host__ __device__ size_t oct_prepared_size(int units, int columns)
+{
+    const size_t of_unit = 64 * static_cast<size_t>(columns) + 8 * static_cast<size_t>(oct_columns_by_8(columns));
+    return static_cast<size_t>(units) * of_unit + sizeof(float) * static_cast<size_t>(columns);
+}
+
+// A column a block; scratch [norm_blocks] where there is a norm.
 OCT_DEVICE void oct_prepare_body(const oct_cuda_input &input, const oct_place &place, float *scratch)
 {
-    oct_prepare_columns<true>(input, place.x, 1, scratch, oct_prepared_at(input.prepared, input.shape.units, input.columns));
+    const oct_prepared to = oct_prepared_at(input.prepared, input.shape.units, input.columns);
+    oct_prepare_columns<true>(input, place.x, 1, scratch, to);
+    if (input.norm == nullptr)
+        return;
+    __syncthreads();
+    oct_norm_factors(input, place.x, 1, scratch, to.factors + place.x);
 }
 
 #endif

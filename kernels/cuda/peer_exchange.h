@@ -241,7 +241,7 @@ OCT_DEVICE oct_peer_rows oct_peer_root(const oct_cuda_reduction &r, const float 
     return stack[0];
 }
 
-// The sum of squares of a group as oct_norm_leaves_of() has it: a lane of half a warp adds those of rows lane, lane + 16,
+// The sum of squares of a group as oct_add_norm_block() has it: a lane of half a warp adds those of rows lane, lane + 16,
 // lane + 32, lane + 48, then lanes 8, 4, 2 and 1 apart are added. Rows behind the last one are left out there: here
 // they are 0, and add nothing to a sum that is never −0.
 OCT_DEVICE float oct_peer_squares(const oct_peer_rows &rows)

@@ -91,9 +91,11 @@ typedef struct oct_cuda_input {
 size_t oct_cuda_prepared_bytes(int32_t width, int32_t columns);
 
 // x → prepared: as the order of fragments [width / 32][columns][4] of 16 bytes (lane t of a column: its registers of
-// two mma's), then the sums of the rounded inputs, [width / 32][2][columns rounded up to 8] fp32. A sum of 16 inputs:
-// lane t adds (2t + (2t + 1)) + ((2t + 8) + (2t + 9)), then t and t ^ 1, then t ^ 2.
-// The norm: (x · r) · weight, r = 1 / sqrt(S / width + epsilon), S as on the CPU (docs/numbers.md).
+// two mma's), then the sums of the rounded inputs, [width / 32][2][columns rounded up to 8] fp32, then, where there is a
+// norm, the columns' factors [columns] fp32. A sum of 16 inputs: lane t adds (2t + (2t + 1)) + ((2t + 8) + (2t + 9)),
+// then t and t ^ 1, then t ^ 2.
+// The norm: x · weight is rounded; products are multiplied with r = 1 / sqrt(S / width + epsilon), S as on the CPU
+// (docs/numbers.md).
 // Moves: columns · width · 4 bytes in, oct_cuda_prepared_bytes() out. Errors: see kernels.h.
 oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream);
 
@@ -119,7 +121,8 @@ typedef struct oct_cuda_tiling {
     int32_t items;                       // tiles of 16 rows that are worked on: of a pair, of each
     int32_t tile_end[OCT_CUDA_MATRICES]; // tiles of matrices 0 … m
     int32_t pieces;                      // sums of segments that an item is added up from
-    uint32_t prepared, scratch_bytes;    // of a narrow block's scratch: where its own input is, and its size
+    // Of a narrow block's scratch: where sums of squares and the input of its own are, and its size.
+    uint32_t squares, prepared, scratch_bytes;
 } oct_cuda_tiling;
 
 // One launch: matrices with one plan and one input. Passed to the kernel by value.

@@ -38,8 +38,8 @@ static inline __host__ __device__ int oct_partial_floats(const oct_cuda_projecti
 }
 
 // A projection with what kernels find worked out. A narrow block needs scratch beside its rings: partial sums of two
-// tiles by turns, so that warps go on to the next tile while others add up, at 0, with which the scratch of the norm
-// takes turns; then the input where the block makes its own.
+// tiles by turns, so that warps go on to the next tile while others add up, at 0; then, where the block makes its own
+// input, sums of squares and the input.
 static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection &of)
 {
     oct_cuda_projection p = of;
@@ -50,12 +50,13 @@ static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection 
         p.tiling.tile_end[m] = p.tiling.items += static_cast<int32_t>((p.matrices[m].rows + 15) / 16);
     p.tiling.items = pair ? p.tiling.tile_end[0] : p.tiling.items;
     p.tiling.pieces = p.plan.segment_count * (pair ? 2 : 1);
-    const size_t columns = static_cast<size_t>(p.input.columns), sums = 2 * sizeof(float) * oct_partial_floats(p);
-    const size_t norm = columns * p.input.shape.norm_leaves * sizeof(float);
-    const size_t prepared = p.input.shape.units * (64 * columns + 8 * oct_columns_by_8(p.input.columns));
     const bool own = p.input.prepared == nullptr;
-    p.tiling.prepared = static_cast<uint32_t>(oct_align_16(own && norm > sums ? norm : sums));
-    p.tiling.scratch_bytes = static_cast<uint32_t>(p.tiling.prepared + (own ? prepared : 0));
+    const size_t squares = static_cast<size_t>(own ? p.input.columns * p.input.shape.norm_blocks : 0);
+    p.tiling.squares = static_cast<uint32_t>(oct_align_16(2 * sizeof(float) * oct_partial_floats(p)));
+    p.tiling.prepared = p.tiling.squares + static_cast<uint32_t>(oct_align_16(squares * sizeof(float)));
+    p.tiling.scratch_bytes =
+        p.tiling.prepared +
+        static_cast<uint32_t>(own ? oct_align_16(oct_prepared_size(p.input.shape.units, p.input.columns)) : 0);
     return p;
 }
 
@@ -128,12 +129,13 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
                                   oct_stream<Weights> &stream, uint8_t *scratch)
 {
     float *partials = reinterpret_cast<float *>(scratch);
+    float *squares = reinterpret_cast<float *>(scratch + p.tiling.squares);
     const int warp = oct_warp(), items = p.tiling.items, pieces = p.tiling.pieces;
     const bool own = p.input.prepared == nullptr;
     const oct_prepared x =
         oct_prepared_at(own ? scratch + p.tiling.prepared : p.input.prepared, p.input.shape.units, p.input.columns);
     if (own) {
-        oct_prepare_columns<Weights::MINIMUM>(p.input, 0, p.input.columns, partials, x);
+        oct_prepare_columns<Weights::MINIMUM>(p.input, 0, p.input.columns, squares, x);
         __syncthreads();
     }
     const oct_columns columns = {x, 0};
@@ -146,8 +148,10 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
             oct_add_segment<Weights, N>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
             oct_write_partial<N>(of_item + piece * piece_floats, p.input.columns, total);
         }
+        if (own && p.input.norm != nullptr && item == place.x) // other warps are at their products
+            oct_norm_factors(p.input, 0, p.input.columns, squares, x.factors);
         __syncthreads();
-        oct_finish_tile(p, turn, item, of_item);
+        oct_finish_tile(p, turn, item, of_item, x.factors);
     }
     __syncthreads(); // the scratch is free
 }
@@ -215,13 +219,13 @@ OCT_DEVICE int oct_push(float *stack, int top, int merges, float total[OCT_WIDE_
 
 // What the stack holds in the end of a row and column: nodes, or gate and up.
 OCT_DEVICE void oct_finish_stack(const oct_cuda_projection &p, oct_peer_turn turn, oct_tile tile, int row, int column,
-                                 const float *stack)
+                                 float factor, const float *stack)
 {
     constexpr int LEVEL = OCT_WIDE_TILES * OCT_WARP * 4; // floats
     const float before = oct_read_out(p, oct_out_of(p, tile, row, column));
-    const float up = p.epilogue == OCT_CUDA_SILU_MULTIPLY ? stack[LEVEL] : 0.0f;
+    const float up = p.epilogue == OCT_CUDA_SILU_MULTIPLY ? stack[LEVEL] * factor : 0.0f;
     for (int node = 0; node < p.plan.nodes; node++)
-        oct_finish(p, turn, tile, row, column, node, stack[node * LEVEL], before, up);
+        oct_finish(p, turn, tile, row, column, node, stack[node * LEVEL] * factor, before, up);
 }
 
 template <class Weights>
@@ -267,7 +271,8 @@ __global__ void __launch_bounds__(OCT_WIDE_WARPS * OCT_WARP, 2)
             const int c = columns.first + n * 8 + oct_lane() % 4 * 2 + i % 2;
             const int row = oct_lane() / 4 + i / 2 * 8;
             if (c < p.input.columns && oct_is_row(p, tile, row))
-                oct_finish_stack(p, turn, tile, row, c, oct_stack_at(stack, 0, n) + i);
+                oct_finish_stack(p, turn, tile, row, c, oct_norm_factor(p.input, columns.x.factors, c),
+                                 oct_stack_at(stack, 0, n) + i);
         }
 }
 

@@ -101,8 +101,15 @@ OCT_DEVICE void oct_finish_nodes(const oct_cuda_projection &p, oct_peer_turn tur
     }
 }
 
-// The block's tile from its partial sums.
-OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials)
+// What sums of column c are multiplied with.
+OCT_DEVICE float oct_norm_factor(const oct_cuda_input &input, const float *factors, int c)
+{
+    return input.norm == nullptr ? 1.0f : factors[c];
+}
+
+// The block's tile from its partial sums; factors [columns]: of the norm, where there is one.
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials,
+                                const float *factors)
 {
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
     const oct_tile tile = oct_tile_of(p, item, 0);
@@ -118,11 +125,12 @@ OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn
         }
         const bool writes = real && (oct_lane() & ((1 << lane_level) - 1)) == 0;
         const float before = writes ? oct_read_out(p, oct_out_of(p, tile, row, c)) : 0.0f;
+        const float factor = writes ? oct_norm_factor(p.input, factors, c) : 0.0f;
         const float root = oct_tree_root(p.plan.tree, sums, piece_floats);
         const float up =
             pair ? oct_tree_root(p.plan.tree, sums + p.plan.segment_count * piece_floats, piece_floats) : 0.0f;
         if (writes)
-            oct_finish(p, turn, tile, row, c, 0, root, before, up);
+            oct_finish(p, turn, tile, row, c, 0, root * factor, before, up * factor);
     }
 }
 
