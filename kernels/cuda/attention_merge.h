@@ -7,11 +7,6 @@
 
 enum { OCT_STATE_PADDING = 8 }; // a state is [head_dim] values, maximum, sum; whole sectors of 32 bytes
 
-static __host__ __device__ __forceinline__ int32_t oct_ceiling(int32_t a, int32_t b)
-{
-    return (a + b - 1) / b;
-}
-
 // What the kernels are given: the launch, and what follows from it, so that no thread has to divide.
 typedef struct oct_attention_operands {
     oct_cuda_attention launch;

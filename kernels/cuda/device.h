@@ -30,6 +30,12 @@
 
 #include "kernels/cuda/instructions.h"
 
+// a / b, rounded up.
+static __host__ __device__ __forceinline__ int32_t oct_ceiling(int32_t a, int32_t b)
+{
+    return (a + b - 1) / b;
+}
+
 // How a kernel is launched, besides its grid.
 enum {
     OCT_LAUNCH_PLAIN = 0,

@@ -5,7 +5,9 @@
 __global__ void __launch_bounds__(OCT_BLOCK_THREADS) oct_prepare_kernel(const __grid_constant__ oct_cuda_input input)
 {
     DYN_SHARED(float, scratch);
-    oct_chain();
+    launch_dependents();
+    oct_prefetch_norm(input);
+    wait_for_predecessors();
     oct_prepare_body(input, oct_place_of_launch(), scratch);
 }
 
@@ -23,7 +25,10 @@ oct_status oct_cuda_prepare(const oct_cuda_input *input, cudaStream_t stream)
     shaped.shape = oct_cuda_input_shape_of(input->width);
     const size_t scratch =
         input->norm == nullptr ? 0 : sizeof(float) * static_cast<size_t>(shaped.shape.norm_blocks);
-    return oct_cuda_check(oct_issue(OCT_BODY_PREPARE, oct_prepare_kernel, dim3(static_cast<unsigned>(input->columns)),
-                                    scratch, scratch, stream, shaped),
-                          "launching the preparation of a matrix's input");
+    const bool parted = input->norm == nullptr && shaped.shape.norm_blocks > OCT_PREPARED_BLOCKS;
+    const int parts = parted ? oct_ceiling(shaped.shape.norm_blocks, OCT_PREPARED_BLOCKS) : 1;
+    const dim3 grid(static_cast<unsigned>(input->columns), static_cast<unsigned>(parts));
+    return oct_cuda_check(
+        oct_issue(OCT_BODY_PREPARE, oct_prepare_kernel, grid, scratch, scratch, stream, shaped),
+        "launching the preparation of a matrix's input");
 }

@@ -162,43 +162,57 @@ OCT_DEVICE void oct_clear_sums(const oct_prepared &to, int units)
             to.sums[i * to.columns8 + to.columns + c] = 0.0f;
 }
 
-// Prepares the columns [begin, begin + count), but for their factors; SUMS: and the sums of their parts, which weights
+// The norm's weights, on their way before the input is there.
+OCT_DEVICE void oct_prefetch_norm(const oct_cuda_input &input)
+{
+    constexpr int LINE = 32; // floats
+    if (input.norm != nullptr)
+        for (int k = static_cast<int>(threadIdx.x) * LINE; k < input.width; k += static_cast<int>(blockDim.x) * LINE)
+            prefetch_l2(input.norm + k);
+}
+
+// Blocks of 64 of some columns: columns [begin, begin + count), blocks [first, last).
+typedef struct oct_norm_blocks {
+    int begin, count, first, last;
+} oct_norm_blocks;
+
+// Prepares them, but for the factors of columns; SUMS: and the sums of their parts, which weights
 // with minima want, for the columns that round `columns` up to 8 as well. Where there is a norm whose sums of squares no
 // reduction has left: squares [count][norm_blocks].
 // Called by a block of whole warps; ends without a barrier.
 template <bool SUMS>
-OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, int begin, int count, float *squares,
+OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, oct_norm_blocks of, float *squares,
                                     const oct_prepared &to)
 {
-    constexpr int BATCH = 2; // blocks of 64 that half a warp has under way
-    const int blocks = input.shape.norm_blocks, step = static_cast<int>(blockDim.x) / 16;
+    constexpr int BATCH = 2; // blocks that half a warp has under way
+    const int blocks = of.last - of.first, step = static_cast<int>(blockDim.x) / 16;
     const bool squared = input.norm != nullptr && input.squares == nullptr;
     int block = static_cast<int>(threadIdx.x) / 16, c = 0;
-    if (SUMS && begin + count == to.columns)
+    if (SUMS && of.begin + of.count == to.columns)
         oct_clear_sums(to, input.shape.units);
-    for (int left = count * blocks; left > 0; left -= BATCH * step) {
+    for (int left = of.count * blocks; left > 0; left -= BATCH * step) {
         float value[BATCH][4], weight[BATCH][4];
         int block_of[BATCH], column_of[BATCH]; // −1: there is none
 #pragma unroll
         for (int i = 0; i < BATCH; i++) {
-            for (; block >= blocks && c < count; block -= blocks)
+            for (; block >= blocks && c < of.count; block -= blocks)
                 c++;
-            block_of[i] = block;
-            column_of[i] = c < count ? c : -1;
-            const float *row = c < count ? oct_input_row(input, begin + c) : nullptr;
-            oct_load_norm_block(row, block, input.width, value[i]);
-            oct_load_norm_block(c < count ? input.norm : nullptr, block, input.width, weight[i]);
+            block_of[i] = of.first + block;
+            column_of[i] = c < of.count ? c : -1;
+            const float *row = c < of.count ? oct_input_row(input, of.begin + c) : nullptr;
+            oct_load_norm_block(row, block_of[i], input.width, value[i]);
+            oct_load_norm_block(c < of.count ? input.norm : nullptr, block_of[i], input.width, weight[i]);
             block += step;
         }
 #pragma unroll
         for (int i = 0; i < BATCH; i++) {
             const float sum = squared ? oct_add_norm_block(value[i]) : 0.0f;
             if (squared && column_of[i] >= 0 && threadIdx.x % 16 == 0)
-                squares[column_of[i] * blocks + block_of[i]] = sum;
+                squares[column_of[i] * input.shape.norm_blocks + block_of[i]] = sum;
 #pragma unroll
             for (int j = 0; j < 4; j++)
                 value[i][j] = input.norm == nullptr ? value[i][j] : value[i][j] * weight[i][j];
-            oct_store_norm_block<SUMS>(value[i], block_of[i], column_of[i] < 0 ? -1 : begin + column_of[i],
+            oct_store_norm_block<SUMS>(value[i], block_of[i], column_of[i] < 0 ? -1 : of.begin + column_of[i],
                                        input.shape.units, to);
         }
     }
@@ -222,11 +236,16 @@ static inline __host__ __device__ size_t oct_prepared_size(int units, int column
     return static_cast<size_t>(units) * of_unit + sizeof(float) * static_cast<size_t>(columns);
 }
 
-// A column a block; scratch [norm_blocks] where there is a norm.
+// Blocks of 64 that a block of threads prepares of a column without a norm.
+enum { OCT_PREPARED_BLOCKS = 32 };
+
+// Block (column, part), one part where there is a norm; scratch [norm_blocks] where there is one.
 OCT_DEVICE void oct_prepare_body(const oct_cuda_input &input, const oct_place &place, float *scratch)
 {
     const oct_prepared to = oct_prepared_at(input.prepared, input.shape.units, input.columns);
-    oct_prepare_columns<true>(input, place.x, 1, scratch, to);
+    const int part = oct_ceiling(input.shape.norm_blocks, place.blocks_y), first = place.y * part;
+    const int last = first + part < input.shape.norm_blocks ? first + part : input.shape.norm_blocks;
+    oct_prepare_columns<true>(input, {place.x, 1, first, last}, scratch, to);
     if (input.norm == nullptr)
         return;
     __syncthreads();

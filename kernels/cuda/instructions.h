@@ -163,6 +163,12 @@ OCT_DEVICE void cp_bulk(void *shared, const void *global, uint32_t bytes, uint64
                  : "memory");
 }
 
+// Asks for the 128 bytes around `at` in the L2 cache (9.7.9.15).
+OCT_DEVICE void prefetch_l2(const void *at)
+{
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 // Of kernels that are launched as dependents of the one in front of them (9.7.13.13, griddepcontrol): allows those
 // behind this one to begin when all its blocks have said so or ended; waits until those in front have ended, and
 // their memory is seen. Without such a launch neither does anything.

@@ -135,7 +135,7 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
     const oct_prepared x =
         oct_prepared_at(own ? scratch + p.tiling.prepared : p.input.prepared, p.input.shape.units, p.input.columns);
     if (own) {
-        oct_prepare_columns<Weights::MINIMUM>(p.input, 0, p.input.columns, squares, x);
+        oct_prepare_columns<Weights::MINIMUM>(p.input, {0, p.input.columns, 0, p.input.shape.norm_blocks}, squares, x);
         __syncthreads();
     }
     const oct_columns columns = {x, 0};
@@ -148,10 +148,11 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
             oct_add_segment<Weights, N>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
             oct_write_partial<N>(of_item + piece * piece_floats, p.input.columns, total);
         }
+        const oct_own_sum own_sum = oct_own_sum_of(p, item);
         if (own && p.input.norm != nullptr && item == place.x) // other warps are at their products
             oct_norm_factors(p.input, 0, p.input.columns, squares, x.factors);
         __syncthreads();
-        oct_finish_tile(p, turn, item, of_item, x.factors);
+        oct_finish_tile(p, turn, own_sum, of_item, x.factors);
     }
     __syncthreads(); // the scratch is free
 }
@@ -165,6 +166,8 @@ OCT_DEVICE void oct_project_body(const oct_cuda_projection &p, const oct_place &
     oct_stream<Weights> stream = oct_narrow_stream<Weights>(place, ring);
     stream.start(p);
     ring.filled = 0;
+    if (p.input.prepared == nullptr)
+        oct_prefetch_norm(p.input);
     wait_for_predecessors(); // weights are on their way meanwhile
     const oct_peer_turn turn = oct_turn_of(p);
     if (place.x < p.tiling.items)
@@ -180,8 +183,15 @@ OCT_DEVICE void oct_end_reduction(const oct_cuda_projection &p, const oct_place 
         oct_peer_finish(p.reduction, oct_peer_begin(p.reduction), place.x, place.blocks_x);
 }
 
+// So few that blocks of one launch and of the next fit on a multiprocessor together: the next one's weights are on their
+// way meanwhile.
+static constexpr __host__ __device__ int oct_narrow_registers(int n)
+{
+    return n == 1 ? 80 : 128;
+}
+
 template <class Weights, int N>
-__global__ void __launch_bounds__(OCT_MANY_WARPS * OCT_WARP, 1)
+__global__ void __maxnreg__(oct_narrow_registers(N))
     oct_project_narrow(const __grid_constant__ oct_cuda_projection p, const oct_narrow_shared shared)
 {
     DYN_SHARED(uint8_t, memory);

@@ -16,9 +16,12 @@ typedef struct oct_encoding_kernels {
 // The shared memory of an SM holds this much less than what one block may have, beside what each block reserves.
 enum { RESERVED_BYTES = 1024 };
 
-static inline int blocks_that_fit(const oct_cuda_device *device, size_t bytes)
+// Narrow blocks that a multiprocessor holds, where they have so much shared memory, none: it is too much; registers have
+// room for `most` of them.
+static inline int blocks_that_fit(const oct_cuda_device *device, size_t bytes, int most)
 {
-    return device->shared_bytes + RESERVED_BYTES >= 2 * (bytes + RESERVED_BYTES) ? 2 : 1;
+    const int fit = static_cast<int>((device->shared_bytes + RESERVED_BYTES) / (bytes + RESERVED_BYTES));
+    return fit < most ? fit : most;
 }
 
 // Warps of a narrow block. Where one block a multiprocessor has all tiles, more warps share its segments; but blocks
@@ -30,27 +33,41 @@ static inline int narrow_warps(const oct_cuda_device *device, const oct_cuda_pro
     return many ? OCT_MANY_WARPS : OCT_NARROW_WARPS;
 }
 
-// Where a narrow block's shared memory is, with as many stages as fit; none: it does not fit.
+// For how many blocks of a launch a multiprocessor's registers have room, and for how many there is work.
+static inline int most_blocks(const oct_cuda_device *device, const oct_cuda_projection *p)
+{
+    const int of_registers = narrow_warps(device, p) == OCT_MANY_WARPS ? 1 : p->input.columns <= 8 ? 3 : 2;
+    const int of_work = oct_ceiling(p->tiling.items, device->multiprocessors);
+    return of_work < of_registers ? of_work : of_registers;
+}
+
+// Where a narrow block's shared memory is, with as many blocks and then as many stages as fit; none: it does not fit.
 template <class Weights>
 oct_narrow_shared narrow_shared(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
     const int warps = narrow_warps(device, p);
     int stages = OCT_RING_BYTES * OCT_NARROW_WARPS / warps / oct_stage_bytes<Weights>();
     stages = stages < 2 ? 2 : stages > OCT_MAX_STAGES ? OCT_MAX_STAGES : stages;
-    oct_narrow_shared shared = oct_narrow_shared_make<Weights>(*p, warps, stages);
-    while (stages > 0 && shared.bytes > device->shared_bytes)
-        shared = oct_narrow_shared_make<Weights>(*p, warps, --stages);
+    oct_narrow_shared shared = {};
+    for (int blocks = most_blocks(device, p); blocks > 0; blocks--)
+        for (int s = stages; s > (blocks > 1 ? 1 : 0); s--) {
+            shared = oct_narrow_shared_make<Weights>(*p, warps, s);
+            if (blocks_that_fit(device, shared.bytes, blocks) == blocks)
+                return shared;
+        }
+    shared.stages = 0;
     return shared;
 }
 
 // Blocks that wait for others have to be there: where the driver counts fewer than what shared memory has room for,
 // its count holds.
 template <class Weights, int N>
-cudaError_t count_resident(const oct_cuda_device *device, bool waits, const oct_narrow_shared &shared, int *resident)
+cudaError_t count_resident(const oct_cuda_device *device, const oct_cuda_projection *p, const oct_narrow_shared &shared,
+                           int *resident)
 {
     int counted = 0;
-    *resident = (shared.warps == OCT_MANY_WARPS ? 1 : blocks_that_fit(device, shared.bytes)) * device->multiprocessors;
-    if (!waits)
+    *resident = blocks_that_fit(device, shared.bytes, most_blocks(device, p)) * device->multiprocessors;
+    if (p->epilogue != OCT_CUDA_REDUCE)
         return cudaSuccess;
     const cudaError_t error = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
         &counted, oct_project_narrow<Weights, N>, shared.warps * OCT_WARP, shared.bytes);
@@ -66,7 +83,7 @@ cudaError_t launch_narrow(const oct_cuda_device *device, const oct_cuda_projecti
     const bool waits = p->epilogue == OCT_CUDA_REDUCE;
     const int items = p->tiling.items;
     int resident;
-    const cudaError_t error = count_resident<Weights, N>(device, waits, shared, &resident);
+    const cudaError_t error = count_resident<Weights, N>(device, p, shared, &resident);
     if (error != cudaSuccess)
         return error;
     return oct_launch(oct_project_narrow<Weights, N>, dim3(static_cast<unsigned>(items < resident ? items : resident)),

@@ -107,31 +107,65 @@ OCT_DEVICE float oct_norm_factor(const oct_cuda_input &input, const float *facto
     return input.norm == nullptr ? 1.0f : factors[c];
 }
 
-// The block's tile from its partial sums; factors [columns]: of the norm, where there is one.
-OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, int item, const float *partials,
-                                const float *factors)
+// What a lane finishes of a tile: one of the rows and columns that the block's warps have in equal shares, in order.
+typedef struct oct_own_sum {
+    oct_tile tile;
+    int of_warp;     // rows and columns of a warp, at most a lane each
+    int row, column;
+    bool real;       // there is one for the lane
+    float before;    // what it is added to
+} oct_own_sum;
+
+// Called before the sums are there: `before` is on its way meanwhile.
+OCT_DEVICE oct_own_sum oct_own_sum_of(const oct_cuda_projection &p, int item)
+{
+    oct_own_sum own;
+    const int all = OCT_TILE_ROWS * p.input.columns, warps = oct_warps();
+    own.tile = oct_tile_of(p, item, 0);
+    own.of_warp = (all + warps - 1) / warps;
+    const int i = oct_warp() * own.of_warp + oct_lane();
+    own.row = i % OCT_TILE_ROWS;
+    own.column = i / OCT_TILE_ROWS;
+    own.real = oct_lane() < own.of_warp && i < all && oct_is_row(p, own.tile, own.row);
+    own.before = own.real ? oct_read_out(p, oct_out_of(p, own.tile, own.row, own.column)) : 0.0f;
+    return own;
+}
+
+// The block's tile from its partial sums; factors [columns]: of the norm, where there is one. Lanes add up their warp's
+// sums together, and finish one each.
+OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn, const oct_own_sum &own,
+                                const float *partials, const float *factors)
 {
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
-    const oct_tile tile = oct_tile_of(p, item, 0);
-    const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level, columns = p.input.columns;
-    const int piece_floats = columns * OCT_PARTIAL_STRIDE;
-    for (int begin = oct_warp() * at_once; begin < OCT_TILE_ROWS * columns; begin += oct_warps() * at_once) {
-        const int task = begin + (oct_lane() >> lane_level), row = task % OCT_TILE_ROWS, c = task / OCT_TILE_ROWS;
-        const bool real = c < columns && oct_is_row(p, tile, row);
-        const float *sums = partials + (real ? c * OCT_PARTIAL_STRIDE + row : 0);
+    const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level;
+    const int all = OCT_TILE_ROWS * p.input.columns, piece_floats = p.input.columns * OCT_PARTIAL_STRIDE;
+    const float *up_partials = partials + p.plan.segment_count * piece_floats;
+    float value = 0, up = 0;
+    for (int first = 0; first < own.of_warp; first += at_once) {
+        const int of_warp = first + (oct_lane() >> lane_level), i = oct_warp() * own.of_warp + of_warp;
+        const int row = i % OCT_TILE_ROWS, c = i / OCT_TILE_ROWS;
+        const bool there = of_warp < own.of_warp && i < all;
+        const int at = there ? c * OCT_PARTIAL_STRIDE + row : 0;
         if (p.plan.nodes > 1) {
-            oct_finish_nodes(p, turn, tile, row, c, sums, piece_floats, real);
+            oct_finish_nodes(p, turn, own.tile, row, c, partials + at, piece_floats,
+                             there && oct_is_row(p, own.tile, row));
             continue;
         }
-        const bool writes = real && (oct_lane() & ((1 << lane_level) - 1)) == 0;
-        const float before = writes ? oct_read_out(p, oct_out_of(p, tile, row, c)) : 0.0f;
-        const float factor = writes ? oct_norm_factor(p.input, factors, c) : 0.0f;
-        const float root = oct_tree_root(p.plan.tree, sums, piece_floats);
-        const float up =
-            pair ? oct_tree_root(p.plan.tree, sums + p.plan.segment_count * piece_floats, piece_floats) : 0.0f;
-        if (writes)
-            oct_finish(p, turn, tile, row, c, 0, root * factor, before, up * factor);
+        const bool mine = oct_lane() >= first && oct_lane() < first + at_once;
+        const int lane = (oct_lane() - first) << lane_level & (OCT_WARP - 1); // that has the lane's own sum
+        const float root = oct_tree_root(p.plan.tree, partials + at, piece_floats);
+        const float own_root = __shfl_sync(OCT_WARP_MASK, root, lane);
+        value = mine ? own_root : value;
+        if (pair) {
+            const float up_root = oct_tree_root(p.plan.tree, up_partials + at, piece_floats);
+            const float own_up = __shfl_sync(OCT_WARP_MASK, up_root, lane);
+            up = mine ? own_up : up;
+        }
     }
+    if (p.plan.nodes > 1 || !own.real)
+        return;
+    const float factor = oct_norm_factor(p.input, factors, own.column);
+    oct_finish(p, turn, own.tile, own.row, own.column, 0, value * factor, own.before, up * factor);
 }
 
 // partial [columns][OCT_PARTIAL_STRIDE]

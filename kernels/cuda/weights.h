@@ -269,7 +269,8 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         }
     }
 
-    // total += the products of a stage; whole ones, of which most matrices are made, without a loop's counting.
+    // total += the products of a stage; whole ones, of which most matrices are made, without a loop's counting where
+    // registers suffice.
     template <int N>
     static __device__ __forceinline__ void add_stage(const uint8_t *stage, int units, const uint32_t *codebook,
                                                      const oct_columns &columns, int unit, float total[N][4])
@@ -277,7 +278,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         const header h = load_header(stage);
         const uint8_t *record = stage + HEADER_BYTES;
         oct_fragments<N> fragments(columns, unit);
-        if (N == 1 && units == STAGE_UNITS) {
+        if (N == 1 && !MINIMUM && units == STAGE_UNITS) {
 #pragma unroll
             for (int u = 0; u < STAGE_UNITS; u++, fragments.next())
                 add_unit<N>(record + u * UNIT_BYTES, h, codebook, fragments, columns, unit + u, total);

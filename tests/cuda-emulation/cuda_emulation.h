@@ -20,6 +20,8 @@
 #ifndef __launch_bounds__
 #define __launch_bounds__(...)
 #endif
+#undef __maxnreg__
+#define __maxnreg__(...)
 #undef __shared__
 #define __shared__ static // right only while one block is resident: kernels use SHARED()
 

@@ -61,6 +61,10 @@ static inline void wait_for_predecessors()
 {
 }
 
+static inline void prefetch_l2(const void *)
+{
+}
+
 // --- arithmetic --------------------------------------------------------------------------------------
 // ex2.approx.ftz: the device's result differs from this one in its last bits.
 static inline float ex2(float x)
