@@ -20,10 +20,23 @@ static int32_t tiles_of(const oct_cuda_heads *heads, int32_t head_dim, int32_t c
     return columns * heads->group <= 8 ? 1 : attention_wide_tiles(head_dim);
 }
 
-int32_t oct_cuda_run_columns(const oct_cuda_heads *heads, int32_t head_dim, int32_t columns)
+// Columns whose queries of a key-value head fit in so many tiles; one, if not even one does.
+static int32_t columns_of_tiles(const oct_cuda_heads *heads, int32_t tiles)
 {
-    const int32_t queries = 8 * tiles_of(heads, head_dim, columns);
-    return queries / heads->group > 1 ? queries / heads->group : 1;
+    return 8 * tiles / heads->group > 1 ? 8 * tiles / heads->group : 1;
+}
+
+// Keys and values of a layer that all columns of a step read again and again rather than share: the caches bring them in
+// some microseconds, which is what a block with one tile of queries is faster than with several.
+enum { READ_AGAIN_BYTES = 16 << 20 };
+
+oct_cuda_run_limits oct_cuda_run_limits_of(const oct_cuda_heads *heads, const oct_cuda_cache *cache, int32_t columns)
+{
+    const int32_t longest = columns_of_tiles(heads, tiles_of(heads, cache->head_dim, columns));
+    const int32_t position_bytes = 2 * cache->kv_heads * cache->head_dim * static_cast<int32_t>(sizeof(uint16_t));
+    if (columns > OCT_CUDA_NARROW_COLUMNS || position_bytes == 0)
+        return {0, longest, longest};
+    return {READ_AGAIN_BYTES / position_bytes / columns, columns_of_tiles(heads, 1), longest};
 }
 
 oct_cuda_heads oct_cuda_heads_of(const oct_step_program *program)

@@ -59,8 +59,9 @@ typedef struct oct_cuda_attention {
     uint32_t *arrivals;    // oct_cuda_attention_arrivals() numbers, zero before the first launch and after each
 } oct_cuda_attention;
 
-// The length of runs that oct_cuda_step_write() makes for launches of so many columns. LOCAL.
-int32_t oct_cuda_run_columns(const oct_cuda_heads *heads, int32_t head_dim, int32_t columns);
+// Runs that oct_cuda_step_write() makes for launches of so many columns. Long ones read keys and values once for many
+// columns; where these are few, short ones in few columns take less time, since more blocks share the work. LOCAL.
+oct_cuda_run_limits oct_cuda_run_limits_of(const oct_cuda_heads *heads, const oct_cuda_cache *cache, int32_t columns);
 
 // Memory of launches of up to so many columns: bytes of the states, and how many arrivals. LOCAL.
 size_t oct_cuda_attention_states_bytes(const oct_cuda_attention *attention, int32_t columns);

@@ -75,8 +75,9 @@ static oct_status send_descriptor(oct_cuda_backend *backend, uint8_t *host, cons
     const size_t front = OCT_CUDA_NUMBER_BYTES + sampled_bytes;
     const oct_cuda_step to = oct_cuda_step_place(host + front, piece->columns, piece->logit_columns);
     const oct_cuda_heads heads = oct_cuda_heads_of(backend->program);
-    const int32_t run = oct_cuda_run_columns(&heads, backend->program->model.head_dim, piece->columns);
-    const size_t bytes = front + oct_cuda_step_write(&to, step, run);
+    const oct_cuda_cache cache = oct_cuda_cache_of(backend);
+    const oct_cuda_run_limits limits = oct_cuda_run_limits_of(&heads, &cache, piece->columns);
+    const size_t bytes = front + oct_cuda_step_write(&to, step, &limits);
     return oct_cuda_check(cudaMemcpyAsync(backend->descriptor, host, bytes, cudaMemcpyHostToDevice, backend->stream),
                           "sending a step");
 }

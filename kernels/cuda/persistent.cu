@@ -126,7 +126,7 @@ static oct_status lay_out_shared(oct_cuda_program *program, const oct_cuda_devic
     program->ring_bytes = 0;
     for (int32_t i = program->first_projection; i >= 0; i = records_of(program)[i].next_projection) {
         oct_record_entry &record = records_of(program)[i];
-        const size_t stage = oct_cuda_stage_bytes(record.operands.projection.plan.encoding);
+        const size_t stage = record.operands.projection.tiling.stage_bytes;
         size_t stages = smaller(OCT_MAX_STAGES, OCT_RING_BYTES / stage > 2 ? OCT_RING_BYTES / stage : 2);
         stages = smaller(stages, room / stage);
         if (stages == 0)

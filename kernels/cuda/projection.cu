@@ -17,7 +17,7 @@ static oct_encoding_kernels kernels_of(oct_encoding encoding)
         OCT_INTEGER_ENCODINGS(OCT_CASE)
         OCT_CASE(OCT_BF16, bf16, )
     default: // plans have none of the others
-        return {nullptr, nullptr, nullptr, 0};
+        return {nullptr, nullptr, nullptr, nullptr};
     }
 }
 
@@ -28,7 +28,7 @@ bool oct_cuda_input_fits(const oct_cuda_device *device, const oct_cuda_projectio
 {
     oct_cuda_projection own = *p;
     own.input.prepared = nullptr;
-    own = oct_cuda_worked_out(own);
+    own = oct_cuda_worked_out(own, oct_cuda_stage_bytes(&p->plan));
     return p->input.columns <= OCT_CUDA_NARROW_COLUMNS &&
            oct_cuda_prepared_bytes(p->input.width, p->input.columns) <= OWN_INPUT_BYTES &&
            kernels_of(p->plan.encoding).fits(device, &own);
@@ -62,9 +62,9 @@ static oct_status check(const oct_cuda_projection *p)
     return OCT_OK;
 }
 
-size_t oct_cuda_stage_bytes(oct_encoding encoding)
+size_t oct_cuda_stage_bytes(const oct_cuda_plan *plan)
 {
-    return kernels_of(encoding).stage_bytes;
+    return kernels_of(plan->encoding).stage_bytes(plan);
 }
 
 // The persistent kernel has the narrow bodies, and rings of its own.
@@ -86,7 +86,7 @@ oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projec
     if (p->input.prepared == nullptr && !oct_cuda_input_fits(device, p))
         return oct_fail(OCT_ERR_INTERNAL, "an input of %d columns of %d is not prepared, and too large for each block",
                         static_cast<int>(p->input.columns), static_cast<int>(p->input.width));
-    const oct_cuda_projection worked_out = oct_cuda_worked_out(*p);
+    const oct_cuda_projection worked_out = oct_cuda_worked_out(*p, oct_cuda_stage_bytes(&p->plan));
     return oct_cuda_check(oct_recording(stream) ? record(&worked_out)
                                                 : kernels_of(p->plan.encoding).launch(device, &worked_out, stream),
                           "launching a projection");

@@ -121,6 +121,8 @@ typedef struct oct_cuda_tiling {
     int32_t items;                       // tiles of 16 rows that are worked on: of a pair, of each
     int32_t tile_end[OCT_CUDA_MATRICES]; // tiles of matrices 0 … m
     int32_t pieces;                      // sums of segments that an item is added up from
+    int32_t piece_floats;                // from piece to piece
+    uint32_t stage_bytes;                // of a warp's ring
     // Of a narrow block's scratch: where sums of squares and the input of its own are, and its size.
     uint32_t squares, prepared, scratch_bytes;
 } oct_cuda_tiling;
@@ -150,8 +152,8 @@ oct_status oct_cuda_projection_load(const oct_cuda_device *device);
 oct_status oct_cuda_project(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
 uint64_t oct_cuda_project_bytes(const oct_cuda_projection *projection);
 
-// Bytes of shared memory that a stage of weights takes at most, in a ring. LOCAL, pure.
-size_t oct_cuda_stage_bytes(oct_encoding encoding);
+// Bytes of shared memory that a stage of a plan's weights takes at most, in a ring. LOCAL, pure.
+size_t oct_cuda_stage_bytes(const oct_cuda_plan *plan);
 
 #ifdef __cplusplus
 }

@@ -31,16 +31,24 @@ static inline __host__ __device__ size_t oct_align_16(size_t bytes)
     return (bytes + 15) / 16 * 16;
 }
 
-// Floats of the partial sums of one tile: [pieces][columns][OCT_PARTIAL_STRIDE].
+// Floats from piece to piece of partial sums: the lanes that add up some rows, each with a leaf of its own, find them in
+// different banks.
+static inline int oct_piece_floats(const oct_cuda_projection &p)
+{
+    const int floats = p.input.columns * OCT_PARTIAL_STRIDE, rows = OCT_WARP >> oct_tree_lane_level(p.plan.tree);
+    return floats + ((rows - floats) % OCT_WARP + OCT_WARP) % OCT_WARP;
+}
+
+// Of the partial sums of one tile: [pieces] of [columns][OCT_PARTIAL_STRIDE].
 static inline __host__ __device__ int oct_partial_floats(const oct_cuda_projection &p)
 {
-    return p.tiling.pieces * p.input.columns * OCT_PARTIAL_STRIDE;
+    return p.tiling.pieces * p.tiling.piece_floats;
 }
 
 // A projection with what kernels find worked out. A narrow block needs scratch beside its rings: partial sums of two
 // tiles by turns, so that warps go on to the next tile while others add up, at 0; then, where the block makes its own
 // input, sums of squares and the input.
-static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection &of)
+static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection &of, size_t stage_bytes)
 {
     oct_cuda_projection p = of;
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
@@ -49,7 +57,9 @@ static inline oct_cuda_projection oct_cuda_worked_out(const oct_cuda_projection 
     for (int m = 0; m < p.matrix_count; m++)
         p.tiling.tile_end[m] = p.tiling.items += static_cast<int32_t>((p.matrices[m].rows + 15) / 16);
     p.tiling.items = pair ? p.tiling.tile_end[0] : p.tiling.items;
+    p.tiling.stage_bytes = static_cast<uint32_t>(stage_bytes);
     p.tiling.pieces = p.plan.segment_count * (pair ? 2 : 1);
+    p.tiling.piece_floats = oct_piece_floats(p);
     const bool own = p.input.prepared == nullptr;
     const size_t squares = static_cast<size_t>(own ? p.input.columns * p.input.shape.norm_blocks : 0);
     p.tiling.squares = static_cast<uint32_t>(oct_align_16(2 * sizeof(float) * oct_partial_floats(p)));
@@ -66,13 +76,12 @@ typedef struct oct_narrow_shared {
     uint32_t ring_bytes, barriers, scratch, bytes; // rings at 0
 } oct_narrow_shared;
 
-template <class Weights>
 static inline oct_narrow_shared oct_narrow_shared_make(const oct_cuda_projection &p, int warps, int stages)
 {
     oct_narrow_shared shared;
     shared.warps = warps;
     shared.stages = stages;
-    shared.ring_bytes = static_cast<uint32_t>(stages * oct_stage_bytes<Weights>());
+    shared.ring_bytes = static_cast<uint32_t>(stages) * p.tiling.stage_bytes;
     shared.barriers = static_cast<uint32_t>(warps) * shared.ring_bytes;
     shared.scratch =
         shared.barriers + static_cast<uint32_t>(oct_align_16(static_cast<size_t>(warps) * stages * sizeof(uint64_t)));
@@ -97,7 +106,7 @@ OCT_DEVICE void oct_add_segment(const oct_cuda_projection &p, const oct_cuda_seg
     int left = segment.units, whole = oct_head_units<Weights>(segment), unit = segment.unit;
     do {
         const int units = left < whole ? left : whole;
-        const uint8_t *stage = stream.take();
+        const uint8_t *stage = stream.take(p);
         Weights::template add_stage<N>(stage, units, codebook, columns, unit, total);
         stream.release(p);
         left -= units;
@@ -139,14 +148,14 @@ OCT_DEVICE void oct_project_items(const oct_cuda_projection &p, const oct_place 
         __syncthreads();
     }
     const oct_columns columns = {x, 0};
-    const int tile_floats = oct_partial_floats(p), piece_floats = p.input.columns * OCT_PARTIAL_STRIDE;
+    const int tile_floats = oct_partial_floats(p);
     const uint32_t codebook[4] = {p.plan.codebook[0], p.plan.codebook[1], p.plan.codebook[2], p.plan.codebook[3]};
     for (int item = place.x, turns = 0; item < items; item += place.blocks_x, turns ^= 1) {
         float *of_item = partials + turns * tile_floats;
         for (int piece = warp; piece < pieces; piece += oct_warps()) {
             float total[N][4] = {};
             oct_add_segment<Weights, N>(p, oct_segment_of(p, piece), stream, codebook, columns, total);
-            oct_write_partial<N>(of_item + piece * piece_floats, p.input.columns, total);
+            oct_write_partial<N>(of_item + piece * p.tiling.piece_floats, p.input.columns, total);
         }
         const oct_own_sum own_sum = oct_own_sum_of(p, item);
         if (own && p.input.norm != nullptr && item == place.x) // other warps are at their products

@@ -10,7 +10,7 @@ typedef struct oct_encoding_kernels {
     bool (*fits)(const oct_cuda_device *device, const oct_cuda_projection *projection);
     cudaError_t (*allow)(size_t shared_bytes);
     cudaError_t (*launch)(const oct_cuda_device *device, const oct_cuda_projection *projection, cudaStream_t stream);
-    size_t stage_bytes;
+    uint32_t (*stage_bytes)(const oct_cuda_plan *plan);
 } oct_encoding_kernels;
 
 // The shared memory of an SM holds this much less than what one block may have, beside what each block reserves.
@@ -42,16 +42,15 @@ static inline int most_blocks(const oct_cuda_device *device, const oct_cuda_proj
 }
 
 // Where a narrow block's shared memory is, with as many blocks and then as many stages as fit; none: it does not fit.
-template <class Weights>
-oct_narrow_shared narrow_shared(const oct_cuda_device *device, const oct_cuda_projection *p)
+static inline oct_narrow_shared narrow_shared(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
     const int warps = narrow_warps(device, p);
-    int stages = OCT_RING_BYTES * OCT_NARROW_WARPS / warps / oct_stage_bytes<Weights>();
+    int stages = OCT_RING_BYTES * OCT_NARROW_WARPS / warps / static_cast<int>(p->tiling.stage_bytes);
     stages = stages < 2 ? 2 : stages > OCT_MAX_STAGES ? OCT_MAX_STAGES : stages;
     oct_narrow_shared shared = {};
     for (int blocks = most_blocks(device, p); blocks > 0; blocks--)
         for (int s = stages; s > (blocks > 1 ? 1 : 0); s--) {
-            shared = oct_narrow_shared_make<Weights>(*p, warps, s);
+            shared = oct_narrow_shared_make(*p, warps, s);
             if (blocks_that_fit(device, shared.bytes, blocks) == blocks)
                 return shared;
         }
@@ -120,7 +119,7 @@ template <class Weights>
 cudaError_t launch(const oct_cuda_device *device, const oct_cuda_projection *p, cudaStream_t stream)
 {
     const int32_t columns = p->input.columns;
-    const oct_narrow_shared narrow = narrow_shared<Weights>(device, p);
+    const oct_narrow_shared narrow = narrow_shared(device, p);
     if (columns > OCT_CUDA_NARROW_COLUMNS || narrow.stages == 0)
         return launch_wide<Weights>(device, p, stream);
     return columns <= 8 ? launch_narrow<Weights, 1>(device, p, narrow, stream)
@@ -129,7 +128,7 @@ cudaError_t launch(const oct_cuda_device *device, const oct_cuda_projection *p, 
 
 template <class Weights> bool fits(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
-    return narrow_shared<Weights>(device, p).stages > 1;
+    return narrow_shared(device, p).stages > 1;
 }
 
 template <class Weights> cudaError_t allow(size_t bytes)
@@ -142,7 +141,7 @@ template <class Weights> cudaError_t allow(size_t bytes)
 
 template <class Weights> oct_encoding_kernels oct_encoding_kernels_make(void)
 {
-    return {fits<Weights>, allow<Weights>, launch<Weights>, oct_stage_bytes<Weights>()};
+    return {fits<Weights>, allow<Weights>, launch<Weights>, oct_plan_stage_bytes<Weights>};
 }
 
 #endif

@@ -8,9 +8,18 @@
 
 enum { OCT_MAX_STAGES = 8 /* of a ring */ };
 
-template <class Weights> static constexpr __host__ __device__ int oct_stage_bytes(void)
+template <class Weights> static constexpr __host__ __device__ int oct_stage_bytes(int units = Weights::STAGE_UNITS)
 {
-    return Weights::HEADER_BYTES + Weights::STAGE_UNITS * Weights::UNIT_BYTES;
+    return Weights::HEADER_BYTES + units * Weights::UNIT_BYTES;
+}
+
+// Of the largest stage of a plan.
+template <class Weights> static inline uint32_t oct_plan_stage_bytes(const oct_cuda_plan *plan)
+{
+    int units = 1;
+    for (int s = 0; s < plan->segment_count; s++)
+        units = plan->segments[s].units > units ? plan->segments[s].units : units;
+    return static_cast<uint32_t>(oct_stage_bytes<Weights>(units < Weights::STAGE_UNITS ? units : Weights::STAGE_UNITS));
 }
 
 // A tile of one of the matrices.
@@ -91,7 +100,7 @@ template <class Weights> struct oct_stream {
         if (asking && oct_lane() == 0) {
             uint64_t *barrier = &ring.barriers[request_slot];
             mbar_arrive_tx(barrier, bytes);
-            cp_bulk(ring.memory + request_slot * oct_stage_bytes<Weights>(), from, bytes, barrier);
+            cp_bulk(ring.memory + request_slot * p.tiling.stage_bytes, from, bytes, barrier);
         }
         request_slot = request_slot + 1 == ring.stages ? 0 : request_slot + 1;
         from += bytes;
@@ -122,10 +131,10 @@ template <class Weights> struct oct_stream {
         }
     }
 
-    __device__ __forceinline__ const uint8_t *take(void)
+    __device__ __forceinline__ const uint8_t *take(const oct_cuda_projection &p)
     {
         mbar_wait(&ring.barriers[slot], ring.phases >> slot & 1);
-        return ring.memory + slot * oct_stage_bytes<Weights>();
+        return ring.memory + slot * p.tiling.stage_bytes;
     }
 
     // All lanes have read the stage that was taken.

@@ -55,7 +55,7 @@ OCT_DEVICE void oct_finish(const oct_cuda_projection &p, oct_peer_turn turn, oct
 }
 
 // Lanes that add a row and column are 2^this: one leaf each, or two where the tree has more leaves than a warp lanes.
-OCT_DEVICE int oct_tree_lane_level(const oct_cuda_tree &tree)
+static inline __host__ __device__ int oct_tree_lane_level(const oct_cuda_tree &tree)
 {
     return tree.level < 5 ? tree.level : 5;
 }
@@ -138,7 +138,7 @@ OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn
 {
     const bool pair = p.epilogue == OCT_CUDA_SILU_MULTIPLY;
     const int lane_level = oct_tree_lane_level(p.plan.tree), at_once = OCT_WARP >> lane_level;
-    const int all = OCT_TILE_ROWS * p.input.columns, piece_floats = p.input.columns * OCT_PARTIAL_STRIDE;
+    const int all = OCT_TILE_ROWS * p.input.columns, piece_floats = p.tiling.piece_floats;
     const float *up_partials = partials + p.plan.segment_count * piece_floats;
     float value = 0, up = 0;
     for (int first = 0; first < own.of_warp; first += at_once) {

@@ -46,9 +46,10 @@ static int32_t positions_of(const oct_step *step, int32_t begin, int32_t columns
 
 // Columns of one sequence: their page ids, and their runs, the next of which is `run`. Returns the run behind them.
 static int32_t write_sequence(const oct_cuda_step *to, const oct_step *step, int32_t begin, int32_t columns,
-                              int32_t run_columns, int32_t pages, int32_t run)
+                              const oct_cuda_run_limits *limits, int32_t pages, int32_t run)
 {
-    const int32_t count = oct_page_count(positions_of(step, begin, columns));
+    const int32_t positions = positions_of(step, begin, columns), count = oct_page_count(positions);
+    const int32_t run_columns = positions > limits->positions ? limits->columns_beyond : limits->columns_up_to;
     memcpy(to->pages + pages, step->pages[begin], (size_t)count * sizeof *to->pages);
     for (int32_t c = begin; c < begin + columns; c++) {
         assert(step->positions[c] == step->positions[begin] + c - begin);
@@ -63,13 +64,14 @@ static int32_t write_sequence(const oct_cuda_step *to, const oct_step *step, int
     return run;
 }
 
-size_t oct_cuda_step_write(const oct_cuda_step *to, const oct_step *step, int32_t run_columns)
+size_t oct_cuda_step_write(const oct_cuda_step *to, const oct_step *step, const oct_cuda_run_limits *limits)
 {
-    assert(step->columns <= to->columns && step->logit_columns <= to->logit_columns && run_columns > 0);
+    assert(step->columns <= to->columns && step->logit_columns <= to->logit_columns &&
+           limits->columns_up_to > 0 && limits->columns_beyond > 0);
     int32_t run = 0, pages = 0;
     for (int32_t c = 0; c < step->columns;) {
         const int32_t columns = count_neighbours(step, c);
-        run = write_sequence(to, step, c, columns, run_columns, pages, run);
+        run = write_sequence(to, step, c, columns, limits, pages, run);
         pages += oct_page_count(positions_of(step, c, columns));
         c += columns;
     }

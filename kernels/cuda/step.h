@@ -39,9 +39,15 @@ size_t oct_cuda_step_bytes(int32_t columns, int32_t logit_columns, int32_t conte
 // The parts of a descriptor at `memory`, aligned to 16: on the host and on the device alike. LOCAL.
 oct_cuda_step oct_cuda_step_place(void *memory, int32_t columns, int32_t logit_columns);
 
-// Writes a step into a descriptor on the host, whose columns are no fewer than the step's; runs are at most run_columns
-// long (oct_cuda_run_columns()). Returns how many bytes from the beginning of the descriptor the device needs. LOCAL.
-size_t oct_cuda_step_write(const oct_cuda_step *to, const oct_step *step, int32_t run_columns);
+// How long runs are at most: for sequences of up to `positions` positions, and for longer ones.
+typedef struct oct_cuda_run_limits {
+    int32_t positions;
+    int32_t columns_up_to, columns_beyond;
+} oct_cuda_run_limits;
+
+// Writes a step into a descriptor on the host, whose columns are no fewer than the step's; for the limits see
+// oct_cuda_run_limits_of(). Returns how many bytes from the beginning of the descriptor the device needs. LOCAL.
+size_t oct_cuda_step_write(const oct_cuda_step *to, const oct_step *step, const oct_cuda_run_limits *limits);
 
 #ifdef __cplusplus
 }

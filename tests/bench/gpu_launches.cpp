@@ -105,7 +105,10 @@ void count_embedding(const oct_cuda_embedding &embedding, gpu_launch &launch)
 // Keys and values are read once a run of columns, from the second run on perhaps out of a cache.
 void count_attention(const oct_cuda_attention &a, gpu_launch &launch)
 {
-    const int32_t columns = a.step.columns, run = oct_cuda_run_columns(&a.heads, a.cache.head_dim, columns);
+    const int32_t columns = a.step.columns;
+    const oct_cuda_run_limits limits = oct_cuda_run_limits_of(&a.heads, &a.cache, columns);
+    const int32_t run =
+        recording->piece->positions > limits.positions ? limits.columns_beyond : limits.columns_up_to;
     int64_t positions = 0;
     for (int32_t c = 0; c < columns; c += run)
         positions += recording->piece->positions - columns + (c + run < columns ? c + run : columns);

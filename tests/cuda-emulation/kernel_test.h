@@ -25,7 +25,7 @@ extern "C" {
 #include "runtime/status.h"
 }
 
-#include "kernels/cuda/step.h"
+#include "kernels/cuda/attention.h"
 
 static uint64_t test_seed, test_state;
 static int test_failures;
@@ -195,12 +195,22 @@ template <class T> struct Array {
 };
 
 // Sends a step for launches of so many columns to a descriptor; what the device does not need is rubbish.
+// The limits of runs, or others with the same bits.
+static inline oct_cuda_run_limits some_run_limits(const oct_cuda_heads &heads, const oct_cuda_cache &of,
+                                                  int32_t columns, int32_t context)
+{
+    oct_cuda_run_limits limits = oct_cuda_run_limits_of(&heads, &of, columns);
+    if (random_below(2) == 0)
+        limits.positions = random_below(context);
+    return limits;
+}
+
 static inline void send_step(const Array<uint8_t> &descriptor, int32_t columns, const oct_step &step,
-                             int32_t run_columns)
+                             const oct_cuda_run_limits &limits)
 {
     std::vector<uint8_t> host(descriptor.count, 0x7f);
     const oct_cuda_step to = oct_cuda_step_place(host.data(), columns, 0);
-    const size_t used = oct_cuda_step_write(&to, &step, run_columns);
+    const size_t used = oct_cuda_step_write(&to, &step, &limits);
     if (used > host.size())
         fail("a descriptor of %zu bytes has only %zu", used, host.size());
     memset(host.data() + used, 0x7f, host.size() - used);

@@ -224,7 +224,7 @@ struct on_device {
         step.tokens = l.tokens.data();
         step.positions = l.positions.data();
         step.pages = tables.data();
-        send_step(descriptor, l.columns, step, oct_cuda_run_columns(&attention.heads, l.head_dim, l.columns));
+        send_step(descriptor, l.columns, step, some_run_limits(attention.heads, attention.cache, l.columns, CONTEXT));
     }
 
     oct_cuda_projection projection(const matrix &m, const uint8_t *weights, const float *x, int64_t width,

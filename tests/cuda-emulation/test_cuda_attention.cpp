@@ -220,7 +220,7 @@ struct attention_launch {
 
     void send(const oct_step &step) const
     {
-        send_step(descriptor, launched, step, oct_cuda_run_columns(&s.heads, s.head_dim, launched));
+        send_step(descriptor, launched, step, some_run_limits(s.heads, cache_of(s, nullptr), launched, s.pages * OCT_PAGE_POSITIONS));
     }
 
     void run(cudaStream_t stream) const

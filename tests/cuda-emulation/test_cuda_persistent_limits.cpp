@@ -74,7 +74,10 @@ void test_silent_peer(int columns)
 
 size_t larger_stage(const layer &l)
 {
-    return std::max(oct_cuda_stage_bytes(l.encoding), oct_cuda_stage_bytes(l.table));
+    size_t largest = 0;
+    for (const matrix *m : {&l.qkv, &l.output, &l.gate, &l.up, &l.down, &l.head})
+        largest = std::max(largest, oct_cuda_stage_bytes(&m->plan));
+    return largest;
 }
 
 // With shared memory for one stage of the larger encoding the bits are the same; with a byte less a step is refused.

@@ -105,7 +105,7 @@ outcome run(const setting &s, const std::vector<column> &columns, int32_t launch
     a.step = oct_cuda_step_place(descriptor.at, launched, 0);
     a.cache.memory = cache.at;
     a.heads = {s.of.heads, s.of.group, s.of.first_in_group};
-    send_step(descriptor, launched, step, oct_cuda_run_columns(&a.heads, s.of.head_dim, launched));
+    send_step(descriptor, launched, step, some_run_limits(a.heads, a.cache, launched, CONTEXT));
     a.layer = LAYER;
     a.context = CONTEXT;
     a.qkv = qkv.at;
@@ -328,7 +328,11 @@ void test_descriptor(void)
     const oct_step step = {7, tokens, positions, pages, 2, needing, nullptr};
     std::vector<uint8_t> memory(oct_cuda_step_bytes(9, 4, 128));
     const oct_cuda_step s = oct_cuda_step_place(memory.data(), 9, 4);
-    if (oct_cuda_step_write(&s, &step, 3) != (size_t)((uint8_t *)(s.pages + 6) - memory.data()))
+    const oct_cuda_run_limits halves = {65, 3, 2}, limits = {66, 3, 1};
+    oct_cuda_step_write(&s, &step, &halves);
+    if (s.runs[0].columns != 2 || s.runs[1].column != 2 || s.runs[1].fresh != 4 || s.runs[2].column != 4)
+        fail("the runs of a sequence beyond the limit are wrong");
+    if (oct_cuda_step_write(&s, &step, &limits) != (size_t)((uint8_t *)(s.pages + 6) - memory.data()))
         fail("the descriptor is not as long as it has to be");
     static const oct_cuda_run runs[] = {{0, 3, 65, 0, 3},  {3, 1, 66, 0, 4}, {4, 1, 6, 2, 1},
                                         {5, 1, 1, 3, 1},   {6, 1, 101, 4, 1}, {7, 1, 0, 0, 0},
