@@ -126,12 +126,28 @@ OCT_DEVICE void oct_norm_factors(const oct_cuda_input &input, int begin, int cou
     }
 }
 
+// The sums over 16 lanes of four values: lanes 1, 8, 2 and 4 apart are added. A lane gets that of value
+// lane % 2 · 2 + lane / 8.
+OCT_DEVICE float oct_add_sixteens(const float value[4])
+{
+    const bool odd = (oct_lane() & 1) != 0, upper = (oct_lane() & 8) != 0;
+    float pair[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+        pair[i] = (odd ? value[2 + i] : value[i]) +
+                  __shfl_xor_sync(OCT_WARP_MASK, odd ? value[i] : value[2 + i], 1);
+    float sum = (upper ? pair[1] : pair[0]) + __shfl_xor_sync(OCT_WARP_MASK, upper ? pair[0] : pair[1], 8);
+    sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 2);
+    return sum + __shfl_xor_sync(OCT_WARP_MASK, sum, 4);
+}
+
 // Rounds a lane's elements of a block of 64 and stores them where they stand in fragments: element e of a unit is half
 // e % 2 of register e / 8 of lane e % 8 / 2. SUMS: and the sums of 16 of them.
 template <bool SUMS>
 OCT_DEVICE void oct_store_norm_block(const float value[4], int block, int column, int units, const oct_prepared &to)
 {
     const int lane = oct_lane() % 16;
+    float rounded[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         const int unit = block * (OCT_NORM_BLOCK / OCT_UNIT) + i / 2, element = lane + i % 2 * 16;
@@ -141,15 +157,13 @@ OCT_DEVICE void oct_store_norm_block(const float value[4], int block, int column
             uint16_t *fragment = reinterpret_cast<uint16_t *>(to.fragments + (unit * to.columns + column) * 4);
             fragment[element % 8 / 2 * 8 + element / 8 * 2 + element % 2] = static_cast<uint16_t>(bits);
         }
-        if constexpr (SUMS) {
-            float sum = oct_low_bf16(bits);
-            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 1);
-            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 8);
-            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 2);
-            sum += __shfl_xor_sync(OCT_WARP_MASK, sum, 4);
-            if (real && lane == 0)
-                to.sums[(unit * 2 + i % 2) * to.columns8 + column] = sum;
-        }
+        rounded[i] = oct_low_bf16(bits);
+    }
+    if constexpr (SUMS) {
+        const int i = lane % 2 * 2 + lane / 8, unit = block * (OCT_NORM_BLOCK / OCT_UNIT) + i / 2;
+        const float sum = oct_add_sixteens(rounded);
+        if (column >= 0 && unit < units && (lane & 6) == 0)
+            to.sums[(unit * 2 + i % 2) * to.columns8 + column] = sum;
     }
 }
 

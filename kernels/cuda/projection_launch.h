@@ -33,12 +33,13 @@ static inline int narrow_warps(const oct_cuda_device *device, const oct_cuda_pro
     return many ? OCT_MANY_WARPS : OCT_NARROW_WARPS;
 }
 
-// For how many blocks of a launch a multiprocessor's registers have room, and for how many there is work.
+// Blocks of a launch on a multiprocessor at most: two, but three where registers have room and each then has one tile.
 static inline int most_blocks(const oct_cuda_device *device, const oct_cuda_projection *p)
 {
-    const int of_registers = narrow_warps(device, p) == OCT_MANY_WARPS ? 1 : p->input.columns <= 8 ? 3 : 2;
     const int of_work = oct_ceiling(p->tiling.items, device->multiprocessors);
-    return of_work < of_registers ? of_work : of_registers;
+    if (narrow_warps(device, p) == OCT_MANY_WARPS)
+        return 1;
+    return of_work < 2 ? of_work : of_work == 3 && p->input.columns <= 8 ? 3 : 2;
 }
 
 // Where a narrow block's shared memory is, with as many blocks and then as many stages as fit; none: it does not fit.
