@@ -204,9 +204,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     status = oct_engine_size_memory(engine, options);
     if (status == OCT_OK)
         status = allocate_steps(engine);
+    status = oct_world_agree(world, status); // backends allocate together what they exchange through
     if (status == OCT_OK)
-        status = oct_engine_create_backend(engine, options);
-    status = oct_world_agree(world, status);
+        status = oct_world_agree(world, oct_engine_create_backend(engine, options));
     if (status != OCT_OK)
         return status;
     return load(engine);
