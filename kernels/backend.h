@@ -53,7 +53,8 @@ typedef struct oct_cpu_options {
 typedef struct oct_backend_options {
     int32_t instructions; // of agree()
     int32_t max_columns;  // of a step
-    int32_t max_logit_columns;
+    int32_t max_logit_columns;   // of those, columns whose logits are made
+    int32_t max_sampled_columns; // of those, columns that candidates are made for
     int32_t context;      // positions of a sequence
     int32_t pages;        // of the KV pool, 64 positions each
     int32_t loaders;      // threads that call place() and accept()

@@ -126,6 +126,7 @@ static oct_engine_options engine_options(const oct_session *session)
         .prefill_chunk = (int32_t)options->prefill_chunk,
         .slots = slots,
         .step_columns = verified > columns ? verified : columns,
+        .all_logits = options->command == OCT_COMMAND_SCORE,
         .kv_tokens = (int32_t)options->kv_tokens,
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
         .control = (oct_control_path)index_of(options->control, controls),

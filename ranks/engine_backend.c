@@ -90,7 +90,8 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
     return (oct_backend_options){
         .instructions = engine->instructions,
         .max_columns = engine->figures.step_columns,
-        .max_logit_columns = engine->figures.step_columns,
+        .max_logit_columns = engine->figures.logit_columns,
+        .max_sampled_columns = engine->figures.sampled_columns,
         .context = engine->figures.context,
         .pages = engine->figures.kv_pages,
         .loaders = engine->figures.threads,
