@@ -67,7 +67,7 @@ static oct_status run(oct_cuda_backend *backend, cudaGraphExec_t graph, double *
     static const char doing[] = "trying reductions";
     uint32_t *number = (uint32_t *)(void *)backend->host_descriptors;
     *number = ++backend->piece_number;
-    oct_progress_wait_begin(-1); // as in a step
+    oct_cuda_begin_wait(backend); // as in a step
     oct_status status = oct_cuda_check(
         cudaMemcpyAsync(backend->descriptor, number, sizeof *number, cudaMemcpyHostToDevice, backend->stream),
         doing);
