@@ -40,8 +40,10 @@ without_symmetric_memory() {
 # rank_one: the process that is rank 1 of the job with OCTET_TEST_MARKER=$work: its parent, the guard, has the same
 # environment.
 rank_one() {
-    local process parent of_rank=()
-    for process in $(grep -lsz "^OCTET_TEST_MARKER=$work\$" /proc/[0-9]*/environ | grep -o '[0-9]*'); do
+    local process parent marked of_rank=()
+    # shellcheck disable=SC2154 # common.sh sets work and code
+    mapfile -t marked < <(grep -lsz "^OCTET_TEST_MARKER=$work\$" /proc/[0-9]*/environ | grep -o '[0-9]*')
+    for process in "${marked[@]}"; do
         grep -qsz -e '^OMPI_COMM_WORLD_RANK=1$' -e '^PMI_RANK=1$' "/proc/$process/environ" && of_rank+=("$process")
     done
     for process in "${of_rank[@]}"; do
@@ -60,11 +62,13 @@ rank_one_dies() {
     (
         export OCTET_TEST_MARKER=$work
         with_gpus 2 ranks 2 generate "$model" --prompts "$work/many.jsonl" -o "$work/many" "$@"
+        # shellcheck disable=SC2154
         exit "$code"
     ) &
     job=$!
     for ((waited = 0; waited < 1200; waited++)); do
-        [ ! -s "$work/many" ] && kill -0 $job 2>/dev/null || break
+        [ -s "$work/many" ] && break
+        kill -0 $job 2>/dev/null || break
         sleep 0.1
     done
     victim=$(rank_one)
