@@ -27,6 +27,8 @@ typedef struct oct_backend_offer {
     uint8_t identity[16];  // of a device that one rank drives alone; all zero where ranks share theirs
     uint64_t memory_bytes; // that the rank can still fill of the device's own memory; 0: it fills the host's
     bool may_share;        // other ranks may drive the device too
+    bool is_expected; // the machine is made for devices of this kind: that a rank has none is worth a word; set also
+                      // where there is no offer
 } oct_backend_offer;
 
 // Whether two ranks drive one device. LOCAL, pure.
@@ -53,7 +55,8 @@ typedef struct oct_cpu_options {
 typedef struct oct_backend_options {
     int32_t instructions; // of agree()
     int32_t max_columns;  // of a step
-    int32_t max_logit_columns;
+    int32_t max_logit_columns;   // of those, columns whose logits are made
+    int32_t max_sampled_columns; // of those, columns that candidates are made for
     int32_t context;      // positions of a sequence
     int32_t pages;        // of the KV pool, 64 positions each
     int32_t loaders;      // threads that call place() and accept()
@@ -91,7 +94,7 @@ struct oct_backend_kind {
 
     // Picks the device of this rank, the host_rank'th of host_size ranks on its host, and describes it; may_share:
     // where there are fewer devices than ranks, one that other ranks have too. The same again when called again, but
-    // for what memory is left. Errors: OCT_ERR_MACHINE (no device, or none that fits).
+    // for what memory is left. Errors: OCT_ERR_MACHINE (no device, or none that fits; offer->is_expected all the same).
     oct_status (*offer)(int32_t host_rank, int32_t host_size, bool may_share, oct_backend_offer *offer);
 
     // From the offers [ranks] of all ranks: can they work together, and with which *instructions? asked: those that the

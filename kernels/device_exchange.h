@@ -49,7 +49,7 @@ typedef struct oct_device_exchange {
     oct_status (*gather)(void *context, void *stream, const void *from, void *to, size_t bytes);
 
     // Polled by the main thread while it waits for the stream; yields the core, and tells the other ranks that this one
-    // waits, until oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
+    // waits (for its own device where kernels exchange by themselves, otherwise for them), until oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
     // Errors: OCT_ERR_LOST where a peer is gone or a kernel has given up on it, OCT_ERR_MACHINE where the exchange has
     // failed; the stream may never end then, and the process leaves without another call to the device.
     oct_status (*check)(void *context);

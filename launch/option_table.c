@@ -77,7 +77,8 @@ const oct_option_row oct_option_rows[] = {
     {RUN, 0, "backend", CHOICE("auto|cpu|cuda", backend, "auto"),
      "what runs the model; auto: cuda where it is built in and every rank has a device, otherwise cpu"},
     {RUN, 0, "share-devices", FLAG(share_devices),
-     "let several ranks drive one GPU, slowly: their data goes through the host's memory; never changes tokens"},
+     "of --backend cuda: let several ranks drive one GPU, slowly: their data goes through the host's memory; never "
+     "changes tokens"},
     {RUN, 0, "executor", CHOICE("graph|persistent", executor, "graph"),
      "of --backend cuda: narrow steps as a graph of kernels, or as one kernel that stays; changes speed, never tokens"},
     {RUN, 0, "instructions", CHOICE("auto|scalar|avx2|avx512", instructions, "auto"),

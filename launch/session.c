@@ -53,12 +53,18 @@ static bool wants_persistent(const oct_options *options)
     return strcmp(options->executor, "persistent") == 0;
 }
 
+// And some the CUDA backend.
+static bool wants_cuda(const oct_options *options)
+{
+    return wants_persistent(options) || options->share_devices;
+}
+
 // The backend that the command line asks for; NULL: whichever there is.
 static const char *backend_of(const oct_options *options)
 {
     if (strcmp(options->backend, "auto") != 0)
         return options->backend;
-    return wants_cpu(options) ? "cpu" : wants_persistent(options) ? "cuda" : NULL;
+    return wants_cpu(options) ? "cpu" : wants_cuda(options) ? "cuda" : NULL;
 }
 
 // What the option table cannot check.
@@ -126,6 +132,7 @@ static oct_engine_options engine_options(const oct_session *session)
         .prefill_chunk = (int32_t)options->prefill_chunk,
         .slots = slots,
         .step_columns = verified > columns ? verified : columns,
+        .all_logits = options->command == OCT_COMMAND_SCORE,
         .kv_tokens = (int32_t)options->kv_tokens,
         .exchange = (oct_exchange_path)index_of(options->exchange, exchanges),
         .control = (oct_control_path)index_of(options->control, controls),

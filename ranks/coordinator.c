@@ -39,9 +39,10 @@ static oct_status check_options(const oct_coordinator *c)
     const int32_t drafts = c->options.draft_tokens;
     if (drafts < 0 || drafts > OCT_MAX_DRAFT_TOKENS)
         return oct_fail(OCT_ERR_USAGE, "%d draft tokens, expected 0 to %d", drafts, OCT_MAX_DRAFT_TOKENS);
-    if ((int64_t)c->slot_count * (1 + drafts) > c->step_columns)
-        return oct_fail(OCT_ERR_USAGE, "%d sequences with %d draft tokens each pass the %d tokens of a step",
-                        c->slot_count, drafts, c->step_columns);
+    const int32_t sampled = oct_engine_read_figures(c->engine)->sampled_columns;
+    if ((int64_t)c->slot_count * (1 + drafts) > sampled)
+        return oct_fail(OCT_ERR_USAGE, "%d sequences with %d draft tokens each pass the %d tokens that a step chooses",
+                        c->slot_count, drafts, sampled);
     if (c->pages < oct_page_count(c->context))
         return oct_fail(OCT_ERR_USAGE,
                         "a KV cache of %d tokens holds no sequence of the context of %d tokens; give more --kv-tokens, "

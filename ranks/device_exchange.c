@@ -31,10 +31,9 @@ typedef struct exchange_state {
     cudaStream_t stream; // of what is done when it is opened
 } exchange_state;
 
-static oct_status check(void *context)
+static oct_status look(exchange_state *state, int from)
 {
-    exchange_state *state = context;
-    oct_wait wait = oct_wait_begin(-1); // its end is the caller's
+    oct_wait wait = oct_wait_begin(from); // its end is the caller's
     const oct_status status = oct_wait_slow(&wait);
     const uint32_t word = state->abort != NULL ? *(volatile uint32_t *)state->abort : OCT_DEVICE_WAITS;
     if (status != OCT_OK || word == OCT_DEVICE_LEAVES)
@@ -45,6 +44,16 @@ static oct_status check(void *context)
                         "changes how long that may take)",
                         state->world->rank, (int)(word - OCT_DEVICE_GAVE_UP));
     return oct_communicator_check(&state->communicator);
+}
+
+static oct_status check(void *context)
+{
+    return look(context, -1);
+}
+
+static oct_status check_kernels(void *context)
+{
+    return look(context, OCT_WAITS_FOR_DEVICE);
 }
 
 // Waits for the exchange's own stream.
@@ -227,6 +236,7 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
     if (status != OCT_OK || !state->symmetric || !cooperative)
         return status;
     exchange->abort = state->abort;
+    exchange->check = check_kernels;
     oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
     return OCT_OK;
 }

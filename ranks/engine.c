@@ -73,6 +73,9 @@ static oct_status add_column(oct_engine *engine, const oct_control_column *colum
     engine->pages[at] = oct_page_table_slot(&engine->page_table, column->slot);
     if (column->want == OCT_WANT_NOTHING)
         return OCT_OK;
+    if (step->logit_columns == engine->figures.logit_columns)
+        return oct_fail(OCT_ERR_INTERNAL, "more than %d columns of a step want tokens or logits",
+                        engine->figures.logit_columns);
     engine->samplings[step->logit_columns] =
         (oct_column_sampling){.sampling = column->want == OCT_WANT_TOKEN ? &slot->sampling : NULL,
                               .history = &slot->history,

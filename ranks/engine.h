@@ -24,7 +24,9 @@ typedef struct oct_engine_options {
     int32_t slots;         // sequences at a time, each of up to `context` positions; 0: 1
     int32_t kv_tokens;     // room of all sequences together, in whole pages; 0: that all slots need, less where the
                            // memory does not hold it, but at least that of one
-    int32_t step_columns;  // that a step must have room for, whatever the chunk; 0: one a slot
+    int32_t step_columns;  // that a step must have room for, whatever the chunk, and that may all want a token; 0: one
+                           // a slot
+    bool all_logits;       // every column of a step may want logits; otherwise not more than may want a token
     oct_exchange_path exchange;
     oct_control_path control;
     oct_engine *companion; // of the same ranks, open longer than this one, with which it takes turns: both run on the
@@ -43,6 +45,8 @@ typedef struct oct_engine_figures {
     int32_t context, prefill_chunk, slots;
     int32_t kv_pages;     // of all sequences together, 64 tokens each
     int32_t step_columns; // of one step, at most
+    int32_t sampled_columns; // of those, that want a token
+    int32_t logit_columns;   // of those, that want a token or logits
     double shard_imbalance;
     double load_s;             // of the slowest rank
     uint64_t load_bytes;       // of all ranks

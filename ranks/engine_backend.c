@@ -1,6 +1,7 @@
 // The engine's backend: which kind all ranks use, what it is told, and whether its memory suffices.
 #include "ranks/engine_state.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "ranks/launch_check.h"
@@ -38,26 +39,47 @@ static void share_devices(oct_engine *engine, const oct_backend_offer *offers)
     engine->offer.memory_bytes /= sharers;
 }
 
-static oct_status use_kind(oct_engine *engine, const oct_backend_kind *kind, const oct_backend_offer *offers,
-                           int32_t asked)
+static void use_kind(oct_engine *engine, const oct_backend_kind *kind, const oct_backend_offer *offers)
 {
-    oct_world *world = engine->world;
-    const oct_status status =
-        oct_world_agree(world, kind->agree(offers, world->size, world->rank, asked, &engine->instructions));
-    if (status != OCT_OK)
-        return status;
     share_devices(engine, offers);
     engine->kind = kind;
     engine->figures.backend = kind->name;
     engine->figures.instructions = kind->instructions_name(engine->instructions);
-    return OCT_OK;
 }
 
-// Nobody has asked for this kind, and some rank has no device for it: another is tried.
-static void pass_over(const oct_backend_kind *kind)
+// Whether all ranks can work with this kind. COLLECTIVE; *status is this rank's and not yet agreed on.
+static bool kind_suits(oct_engine *engine, const oct_backend_kind *kind, const oct_engine_options *options,
+                       oct_backend_offer *offers, oct_status *status)
 {
-    oct_note("no %s: %s", kind->name, oct_failure_text()[0] != '\0' ? oct_failure_text() : "another rank has none");
+    oct_world *world = engine->world;
+    *status = gather_offers(engine, kind, options->share_devices, offers);
+    int worst = (int)*status;
+    oct_world_allreduce(world, &worst, 1, MPI_INT, MPI_MAX);
+    if (worst != OCT_OK)
+        return false;
+    *status = kind->agree(offers, world->size, world->rank, options->instructions, &engine->instructions);
+    worst = (int)*status;
+    oct_world_allreduce(world, &worst, 1, MPI_INT, MPI_MAX);
+    return worst == OCT_OK;
+}
+
+// Nobody has asked for this kind, and some rank cannot have it: another is tried. Where its devices are expected the
+// reason is said. COLLECTIVE.
+static void pass_over(const oct_engine *engine, const oct_backend_kind *kind, const oct_backend_kind *next,
+                      const oct_backend_offer *offers, oct_status status)
+{
+    bool is_expected = false;
+    for (int32_t rank = 0; rank < engine->world->size; rank++)
+        is_expected = is_expected || offers[rank].is_expected;
+    char why[1024];
+    snprintf(why, sizeof why, "%s", oct_failure_text());
     oct_failure_clear();
+    if (!is_expected)
+        oct_note("no %s: %s", kind->name, why[0] != '\0' ? why : "another rank has none");
+    else if (status != OCT_OK)
+        oct_fail(status, "without --backend it runs with %s: %s", next->name, why);
+    if (is_expected)
+        oct_world_agree(engine->world, status);
 }
 
 oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_options *options)
@@ -72,16 +94,16 @@ oct_status oct_engine_choose_backend(oct_engine *engine, const oct_engine_option
     }
     for (int32_t i = 0;; i++) {
         const oct_backend_kind *kind = named != NULL ? named : oct_backend_kind_at(i);
-        const bool last = named != NULL || oct_backend_kind_at(i + 1) == NULL;
+        const oct_backend_kind *next = named != NULL ? NULL : oct_backend_kind_at(i + 1);
         oct_backend_offer offers[OCT_MAX_RANKS];
-        oct_status status = gather_offers(engine, kind, options->share_devices, offers);
-        int worst = (int)status;
-        oct_world_allreduce(world, &worst, 1, MPI_INT, MPI_MAX);
-        if (worst == OCT_OK)
-            return use_kind(engine, kind, offers, options->instructions);
-        if (last)
+        oct_status status;
+        if (kind_suits(engine, kind, options, offers, &status)) {
+            use_kind(engine, kind, offers);
+            return OCT_OK;
+        }
+        if (next == NULL)
             return oct_world_agree(world, status);
-        pass_over(kind);
+        pass_over(engine, kind, next, offers, status);
     }
 }
 
@@ -90,7 +112,8 @@ static oct_backend_options backend_options(const oct_engine *engine, const oct_e
     return (oct_backend_options){
         .instructions = engine->instructions,
         .max_columns = engine->figures.step_columns,
-        .max_logit_columns = engine->figures.step_columns,
+        .max_logit_columns = engine->figures.logit_columns,
+        .max_sampled_columns = engine->figures.sampled_columns,
         .context = engine->figures.context,
         .pages = engine->figures.kv_pages,
         .loaders = engine->figures.threads,

@@ -40,9 +40,12 @@ static void size_steps(oct_engine *engine, const oct_engine_options *options, si
     if (program->ranks > 1 && nodes_here)
         chunk = smaller(chunk, (int32_t)larger(1, EXCHANGE_LIMIT_BYTES / column_bytes));
     engine->figures.prefill_chunk = chunk;
-    const size_t columns = larger((size_t)chunk, larger((size_t)options->step_columns, (size_t)engine->figures.slots));
+    const size_t sampled = larger((size_t)options->step_columns, (size_t)engine->figures.slots);
+    const size_t columns = larger((size_t)chunk, sampled), logits = options->all_logits ? columns : sampled;
     engine->figures.step_columns = (int32_t)columns;
-    *capacity = larger(rows * sizeof(float), columns * sizeof(oct_candidates));
+    engine->figures.sampled_columns = (int32_t)sampled;
+    engine->figures.logit_columns = (int32_t)logits;
+    *capacity = larger(larger(rows, logits) * sizeof(float), sampled * sizeof(oct_candidates));
     if (nodes_here)
         *capacity = larger(*capacity, columns * column_bytes);
 }
@@ -204,9 +207,9 @@ static oct_status prepare(oct_engine *engine, const char *path, const oct_engine
     status = oct_engine_size_memory(engine, options);
     if (status == OCT_OK)
         status = allocate_steps(engine);
+    status = oct_world_agree(world, status); // backends allocate together what they exchange through
     if (status == OCT_OK)
-        status = oct_engine_create_backend(engine, options);
-    status = oct_world_agree(world, status);
+        status = oct_world_agree(world, oct_engine_create_backend(engine, options));
     if (status != OCT_OK)
         return status;
     return load(engine);

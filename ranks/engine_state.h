@@ -77,7 +77,7 @@ void oct_engine_part_devices(oct_engine *engine); // COLLECTIVE, when the backen
 // agreed on. Errors: OCT_ERR_MACHINE.
 oct_status oct_engine_size_memory(oct_engine *engine, const oct_engine_options *options);
 
-// Creates the backend. Errors: its own, not yet agreed on.
+// Creates the backend. COLLECTIVE; a failure is not yet agreed on. Errors: its own.
 oct_status oct_engine_create_backend(oct_engine *engine, const oct_engine_options *options);
 
 // What every rank does for a step that rank 0 has described, up to its logits.

@@ -16,6 +16,7 @@ typedef struct shown {
     _Atomic uint64_t count;
     oct_progress_place place; // written by the main thread
     _Atomic int32_t waiting;
+    _Atomic int32_t on_device;
     _Atomic int32_t spoken;
     _Atomic int32_t lost;
 } shown;
@@ -62,6 +63,8 @@ static void show(struct oct_monitor *monitor)
     const oct_progress *page = oct_progress_page;
     shown *own = part(monitor, monitor->world->host_rank);
     own->waiting = atomic_load_explicit(&page->waiting, memory_order_relaxed);
+    own->on_device =
+        atomic_load_explicit(&page->waiting_for, memory_order_relaxed) == OCT_WAITS_FOR_DEVICE;
     own->count = atomic_load_explicit(&page->count, memory_order_relaxed);
     own->heartbeat = own->heartbeat + 1;
 }
@@ -121,7 +124,8 @@ static void tick(struct oct_monitor *monitor)
         monitor->sights[i] = (oct_sight){.count = other->count,
                                          .heartbeat = other->heartbeat,
                                          .phase = other->place.phase,
-                                         .waiting = other->waiting != 0};
+                                         .waiting = other->waiting != 0,
+                                         .on_device = other->on_device != 0};
     }
     int culprit = -1;
     int64_t silent_ns = 0;

@@ -34,6 +34,14 @@ static bool look(oct_watch *watch, const oct_sight *sights, int64_t now_ns)
     return !restart;
 }
 
+// How long a rank that has been still for so long waits for its device, while the judge waits for others.
+static int64_t outlasted_ns(const oct_watch *watch, const oct_sight *sights, int64_t still, int64_t limit,
+                            int64_t now_ns)
+{
+    const int64_t beside = now_ns - watch->seen[watch->own].moved_ns, both = beside < still ? beside : still;
+    return !sights[watch->own].on_device && both > limit + OCT_WATCH_ALONE_NS ? both : 0;
+}
+
 // How long rank i has shown nothing beyond what its deadline allows; 0 where it is within it.
 static int64_t silence_ns(const oct_watch *watch, const oct_sight *sights, int i, int64_t now_ns, bool *dead)
 {
@@ -45,6 +53,8 @@ static int64_t silence_ns(const oct_watch *watch, const oct_sight *sights, int i
     *dead = lifeless > limit;
     if (*dead)
         return lifeless;
+    if (sight->waiting && sight->on_device)
+        return outlasted_ns(watch, sights, still, limit, now_ns);
     return !sight->waiting && has_deadline(sight->phase) && still > limit ? still : 0;
 }
 
@@ -55,7 +65,7 @@ static bool host_is_alone(const oct_watch *watch, const oct_sight *sights, int64
         int64_t limit = deadline_ns(watch, sights[i].phase), still = now_ns - watch->seen[i].moved_ns;
         if (sights[i].phase == OCT_PHASE_DONE)
             continue;
-        if (!sights[i].waiting || !has_deadline(sights[i].phase) || limit == 0 ||
+        if (!sights[i].waiting || sights[i].on_device || !has_deadline(sights[i].phase) || limit == 0 ||
             still <= limit + OCT_WATCH_ALONE_NS)
             return false;
         shortest = still < shortest ? still : shortest;

@@ -3,7 +3,9 @@
 //
 // A rank is stuck when its process shows no sign of life (heartbeat) or when it neither progresses nor waits,
 // for longer than the deadline of its phase, while the judging rank waits for others. A host is alone when
-// all of its ranks have waited so long plus OCT_WATCH_ALONE_NS and none got anything. A tick that comes late
+// all of its ranks have waited so long plus OCT_WATCH_ALONE_NS and none got anything. A device at work may take its
+// time: a rank that waits for its own is stuck when the judging rank, which waits for others, has waited so long plus
+// OCT_WATCH_ALONE_NS beside it, and the host is not alone. A tick that comes late
 // means that the judge itself was stopped (suspended, debugged): all clocks start again.
 #ifndef OCT_RANKS_WATCH_H
 #define OCT_RANKS_WATCH_H
@@ -20,6 +22,7 @@ typedef struct oct_sight {
     uint64_t heartbeat; // ticks of its own monitor
     int phase;          // oct_phase
     bool waiting;       // its main thread waits for others
+    bool on_device;     // what it waits for is its own device, at work (OCT_WAITS_FOR_DEVICE)
 } oct_sight;
 
 // When a rank was last seen to move.

@@ -25,6 +25,9 @@ typedef enum oct_phase {
     OCT_PHASE_COUNT
 } oct_phase;
 
+// In place of a rank: its own device, whose kernels end by themselves when they wait for another rank for too long.
+enum { OCT_WAITS_FOR_DEVICE = -2 };
+
 enum { OCT_HOST_NAME_BYTES = 64, OCT_LEFTOVERS = 2, OCT_LEFTOVERS_BYTES = 192 };
 
 typedef struct oct_progress {
@@ -32,7 +35,7 @@ typedef struct oct_progress {
     _Atomic int64_t step;                 // step or position within the phase; -1 where there is none yet
     _Atomic int32_t phase;                // oct_phase
     _Atomic int32_t waiting;              // 1 while a thread of it waits for other ranks
-    _Atomic int32_t waiting_for;          // world rank that it waits for, -1: any or all
+    _Atomic int32_t waiting_for;          // world rank that it waits for, -1: any or all; OCT_WAITS_FOR_DEVICE
     _Atomic int32_t rank;                 // world rank, -1 until known
     _Atomic int32_t size;                 // ranks of the job, 0 until known
     _Atomic int32_t goodbye;              // 0, or 1 + the exit code that the rank announced
@@ -99,7 +102,7 @@ static inline void oct_progress_phase(oct_phase phase)
     oct_progress_step(0);
 }
 
-// A thread begins or ends waiting for rank `from` (-1: any). Wait loops use ranks/wait.h, which calls these; call
+// A thread begins or ends waiting for rank `from` (-1: any; OCT_WAITS_FOR_DEVICE). Wait loops use ranks/wait.h, which calls these; call
 // them directly only around a blocking call that waits for other ranks.
 static inline void oct_progress_wait_begin(int from)
 {

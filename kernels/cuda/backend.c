@@ -93,6 +93,9 @@ static void close_device(oct_cuda_backend *backend)
     for (int32_t i = 0; backend->marks != NULL && i < backend->mark_capacity; i++)
         if (backend->marks[i] != NULL)
             cudaEventDestroy(backend->marks[i]);
+    for (int i = 0; i < OCT_CUDA_PIECES_AHEAD; i++)
+        if (backend->piece_ends[i] != NULL)
+            cudaEventDestroy(backend->piece_ends[i]);
     destroy_loaders(backend);
     if (backend->stream != NULL)
         cudaStreamDestroy(backend->stream);
@@ -156,6 +159,9 @@ static oct_status open_device(oct_cuda_backend *backend)
         status = oct_cuda_projection_load(&backend->device);
     if (status == OCT_OK)
         status = oct_cuda_check(cudaStreamCreateWithFlags(&backend->stream, cudaStreamNonBlocking), "making a stream");
+    for (int i = 0; i < OCT_CUDA_PIECES_AHEAD && status == OCT_OK; i++)
+        status = oct_cuda_check(cudaEventCreateWithFlags(&backend->piece_ends[i], cudaEventDisableTiming),
+                                "making an event");
     return status;
 }
 

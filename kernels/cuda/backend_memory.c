@@ -107,15 +107,15 @@ static void lay_out_attention(oct_cuda_backend *backend, arena *a, size_t column
     backend->arrivals = take(a, backend->arrivals_bytes);
 }
 
-// What adjusts logits, in the worst case: every column by another sequence with all tokens behind it.
+// What adjusts logits, in the worst case: every sampled column by another sequence with all tokens behind it.
 static void size_adjustments(oct_cuda_backend *backend)
 {
     const oct_step_program *program = backend->program;
-    const int64_t rows = program->logits_width, columns = backend->options.max_logit_columns;
-    const int64_t distinct = rows < backend->options.context + 1 ? rows : backend->options.context + 1;
+    const int64_t rows = program->logits_width, columns = backend->options.max_sampled_columns;
+    const int64_t positions = (int64_t)backend->options.context + 1, distinct = rows < positions ? rows : positions;
     const int64_t biases = rows < OCT_MAX_LOGIT_BIASES ? rows : OCT_MAX_LOGIT_BIASES;
-    backend->adjustments.bias_capacity = (int32_t)(columns * biases);
-    backend->adjustments.penalty_capacity = (int32_t)(columns * distinct);
+    backend->adjustments.bias_capacity = columns * biases;
+    backend->adjustments.penalty_capacity = columns * distinct;
 }
 
 static size_t second_pass_bytes(const oct_cuda_backend *backend)
@@ -246,9 +246,22 @@ static oct_status pinned(uint8_t **memory, size_t bytes)
     return oct_cuda_check(cudaMallocHost((void **)memory, bytes > 0 ? bytes : 1), "allocating pinned memory");
 }
 
+// Kernels number the penalties of a step with 32 bits.
+static oct_status check_adjustments(const oct_cuda_adjustments *adjustments)
+{
+    if (adjustments->penalty_capacity <= INT32_MAX && adjustments->bias_capacity <= INT32_MAX)
+        return OCT_OK;
+    return oct_fail(OCT_ERR_MACHINE,
+                    "a step may have %lld tokens with penalties, and the GPU's kernels count up to %d; use a smaller "
+                    "--batch, fewer --draft-tokens or a smaller --context",
+                    (long long)adjustments->penalty_capacity, INT32_MAX);
+}
+
 oct_status oct_cuda_memory_allocate(oct_cuda_backend *backend)
 {
-    oct_status status = on_device(&backend->weights, backend->weights_bytes, "the weights");
+    oct_status status = check_adjustments(&backend->adjustments);
+    if (status == OCT_OK)
+        status = on_device(&backend->weights, backend->weights_bytes, "the weights");
     if (status == OCT_OK)
         status = on_device(&backend->kv_cache, backend->kv_cache_bytes, "the KV cache");
     if (status == OCT_OK)

@@ -55,6 +55,9 @@ typedef struct oct_cuda_piece {
 
 enum { OCT_CUDA_GRAPHS = 5 }; // of 1, 2, 4, 8 and 16 columns
 
+// Pieces of a step that the host launches ahead of the GPU: one runs while the next is launched.
+enum { OCT_CUDA_PIECES_AHEAD = 2 };
+
 typedef struct oct_cuda_backend {
     oct_backend base;
     const oct_step_program *program;
@@ -63,6 +66,7 @@ typedef struct oct_cuda_backend {
     int number; // of the device
     oct_cuda_device device;
     cudaStream_t stream;
+    cudaEvent_t piece_ends[OCT_CUDA_PIECES_AHEAD];
     bool is_stuck;         // a wait has failed: the stream may never end, and calls that wait for it would not either
     int32_t piece_columns; // of a step that are run together, at most
     int32_t pieces;        // of the widest step
@@ -181,6 +185,10 @@ oct_status oct_cuda_walk(oct_cuda_backend *backend, const oct_cuda_piece *piece)
 
 // The selection of candidates for the columns of a piece of the last step, and the hash of their residual.
 oct_cuda_selection oct_cuda_selection_of(const oct_cuda_backend *backend, const oct_cuda_piece *piece);
+
+// Tells the other ranks that this one waits: for its own GPU, whose kernels give up by themselves what does not come
+// from another rank; or for the others, where it is the GPU that waits for gathers. Until oct_cuda_wait() has waited.
+void oct_cuda_begin_wait(const oct_cuda_backend *backend);
 
 // Waits for the stream, and looks after the other ranks meanwhile. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
 oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing);

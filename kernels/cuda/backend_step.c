@@ -19,11 +19,12 @@ static int32_t smaller(int32_t a, int32_t b)
 // How often the stream is asked before the other ranks are looked after.
 enum { QUERIES_A_CHECK = 64, BEYOND_PATIENCE_NS = 1000000000 };
 
-static oct_status wait_for_stream(oct_cuda_backend *backend, const char *doing)
+// Waits for an event of the stream, or (NULL) for all of it.
+static oct_status wait_for(oct_cuda_backend *backend, cudaEvent_t event, const char *doing)
 {
     const oct_device_exchange *exchange = backend->exchange;
     for (uint32_t queries = 1;; queries++) {
-        const cudaError_t error = cudaStreamQuery(backend->stream);
+        const cudaError_t error = event != NULL ? cudaEventQuery(event) : cudaStreamQuery(backend->stream);
         if (error != cudaErrorNotReady)
             return oct_cuda_check(error, doing);
         if (exchange != NULL && queries % QUERIES_A_CHECK == 0) {
@@ -35,9 +36,15 @@ static oct_status wait_for_stream(oct_cuda_backend *backend, const char *doing)
     }
 }
 
+void oct_cuda_begin_wait(const oct_cuda_backend *backend)
+{
+    if (backend->exchange != NULL)
+        oct_progress_wait_begin(oct_cuda_kernels_exchange(backend) ? OCT_WAITS_FOR_DEVICE : -1);
+}
+
 oct_status oct_cuda_wait(oct_cuda_backend *backend, const char *doing)
 {
-    oct_status status = wait_for_stream(backend, doing);
+    oct_status status = wait_for(backend, NULL, doing);
     if (status == OCT_OK && oct_cuda_kernels_exchange(backend) && *backend->peers.abort != OCT_DEVICE_WAITS)
         status = backend->exchange->check(backend->exchange->context);
     if (backend->exchange != NULL)
@@ -276,6 +283,20 @@ static oct_step part_of(const oct_step *step, int32_t begin, int32_t columns, in
     return part;
 }
 
+// Behind piece i: waits for the piece that is so far ahead that the next one takes its event. Every piece that is
+// through is progress: a long prompt on a slow GPU is no rank that waits in vain.
+static oct_status pace(oct_cuda_backend *backend, int32_t i)
+{
+    static const char doing[] = "a step on the GPU";
+    oct_status status =
+        oct_cuda_check(cudaEventRecord(backend->piece_ends[i % OCT_CUDA_PIECES_AHEAD], backend->stream), doing);
+    if (status == OCT_OK && i + 1 >= OCT_CUDA_PIECES_AHEAD)
+        status = wait_for(backend, backend->piece_ends[(i + 1) % OCT_CUDA_PIECES_AHEAD], doing);
+    backend->is_stuck = status != OCT_OK;
+    oct_progress_bump();
+    return status;
+}
+
 static oct_status run_pieces(oct_cuda_backend *backend, const oct_step *step)
 {
     uint8_t *descriptor = backend->host_descriptors;
@@ -289,6 +310,8 @@ static oct_status run_pieces(oct_cuda_backend *backend, const oct_step *step)
         oct_status status = send_descriptor(backend, descriptor, &part, first, &piece);
         if (status == OCT_OK)
             status = backend->times != NULL ? walk_timed(backend, &piece) : oct_cuda_walk(backend, &piece);
+        if (status == OCT_OK)
+            status = pace(backend, begin / backend->piece_columns);
         if (status != OCT_OK)
             return status;
         first += part.logit_columns;
@@ -321,8 +344,7 @@ oct_status oct_cuda_run_step(oct_backend *base, const oct_step *step, uint64_t *
     backend->exchange_rounds = 0;
     oct_status status = describe_columns(backend, step);
     const int g = graph_for(backend, step);
-    if (backend->exchange != NULL)
-        oct_progress_wait_begin(-1); // a launch may wait for the GPU, and that for other ranks
+    oct_cuda_begin_wait(backend); // a launch may wait for the GPU, and that for other ranks
     if (status == OCT_OK)
         status = g >= 0 ? run_graph(backend, step, g) : run_pieces(backend, step);
     if (status == OCT_OK)

@@ -13,6 +13,12 @@ typedef struct trial_times {
     double one_column[2], most_columns[2];
 } trial_times;
 
+// What is tried, in the order of the times.
+typedef struct trials {
+    float *node; // that every rank sends
+    cudaGraphExec_t one_column[2], most_columns[2];
+} trials;
+
 static int32_t most_columns(const oct_cuda_backend *backend)
 {
     return backend->piece_columns < OCT_CUDA_ONE_SHOT_COLUMNS ? backend->piece_columns
@@ -61,7 +67,7 @@ static oct_status run(oct_cuda_backend *backend, cudaGraphExec_t graph, double *
     static const char doing[] = "trying reductions";
     uint32_t *number = (uint32_t *)(void *)backend->host_descriptors;
     *number = ++backend->piece_number;
-    oct_progress_wait_begin(-1); // as in a step
+    oct_cuda_begin_wait(backend); // as in a step
     oct_status status = oct_cuda_check(
         cudaMemcpyAsync(backend->descriptor, number, sizeof *number, cudaMemcpyHostToDevice, backend->stream),
         doing);
@@ -75,36 +81,61 @@ static oct_status run(oct_cuda_backend *backend, cudaGraphExec_t graph, double *
     return status;
 }
 
-// The least time of some trials.
-static oct_status time_reductions(oct_cuda_backend *backend, const float *node, int32_t columns,
-                                  size_t two_shot_bytes, double *ns)
+static oct_status prepare(oct_cuda_backend *backend, trials *t)
 {
-    cudaGraphExec_t graph = NULL;
-    oct_status status = capture(backend, node, columns, two_shot_bytes, &graph);
-    for (int trial = 0; status == OCT_OK && trial < TRIALS; trial++)
-        status = run(backend, graph, ns);
-    if (graph != NULL && !backend->is_stuck)
-        cudaGraphExecDestroy(graph);
+    const size_t bytes = (size_t)most_columns(backend) * (size_t)backend->program->model.hidden * sizeof *t->node;
+    oct_status status = oct_cuda_check(cudaMalloc((void **)&t->node, bytes), "allocating for a trial");
+    if (status == OCT_OK)
+        status = oct_cuda_check(cudaMemsetAsync(t->node, 0, bytes, backend->stream), "preparing a trial");
+    for (int shots = 0; shots < 2 && status == OCT_OK; shots++) {
+        const size_t two_shot_bytes = shots == 0 ? SIZE_MAX : 0;
+        status = capture(backend, t->node, 1, two_shot_bytes, &t->one_column[shots]);
+        if (status == OCT_OK)
+            status = capture(backend, t->node, most_columns(backend), two_shot_bytes, &t->most_columns[shots]);
+    }
     return status;
 }
 
-static oct_status time_all(oct_cuda_backend *backend, trial_times *times)
+static void discard(const oct_cuda_backend *backend, const trials *t)
 {
-    float *node = NULL; // that every rank sends
-    const size_t bytes =
-        (size_t)most_columns(backend) * (size_t)backend->program->model.hidden * sizeof *node;
-    oct_status status = oct_cuda_check(cudaMalloc((void **)&node, bytes), "allocating for a trial");
-    if (status == OCT_OK)
-        status = oct_cuda_check(cudaMemsetAsync(node, 0, bytes, backend->stream), "preparing a trial");
-    for (int shots = 0; shots < 2 && status == OCT_OK; shots++) {
-        const size_t two_shot_bytes = shots == 0 ? SIZE_MAX : 0;
-        status = time_reductions(backend, node, 1, two_shot_bytes, &times->one_column[shots]);
-        if (status == OCT_OK)
-            status = time_reductions(backend, node, most_columns(backend), two_shot_bytes,
-                                     &times->most_columns[shots]);
+    if (backend->is_stuck)
+        return;
+    for (int shots = 0; shots < 2; shots++) {
+        if (t->one_column[shots] != NULL)
+            cudaGraphExecDestroy(t->one_column[shots]);
+        if (t->most_columns[shots] != NULL)
+            cudaGraphExecDestroy(t->most_columns[shots]);
     }
-    if (!backend->is_stuck)
-        cudaFree(node);
+    cudaFree(t->node);
+}
+
+// Whether all ranks can go on: a rank that has failed must not be waited for by kernels. One that has keeps its
+// status, the others have one without words. COLLECTIVE.
+static oct_status join(const oct_exchange *exchange, oct_status status)
+{
+    size_t bytes_of_rank[OCT_MAX_RANKS];
+    for (int32_t rank = 0; rank < exchange->ranks; rank++)
+        bytes_of_rank[rank] = sizeof status;
+    memcpy(exchange->slot(exchange->context, 0), &status, sizeof status);
+    const oct_status met = exchange->round(exchange->context, bytes_of_rank);
+    if (met != OCT_OK)
+        return met;
+    for (int32_t rank = 0; status == OCT_OK && rank < exchange->ranks; rank++)
+        if (*(const oct_status *)exchange->peer(exchange->context, 0, rank) != OCT_OK)
+            status = OCT_ERR_MACHINE;
+    return status;
+}
+
+// The least times of some trials.
+static oct_status time_all(oct_cuda_backend *backend, const trials *t, trial_times *times)
+{
+    oct_status status = OCT_OK;
+    for (int shots = 0; shots < 2; shots++) {
+        for (int trial = 0; status == OCT_OK && trial < TRIALS; trial++)
+            status = run(backend, t->one_column[shots], &times->one_column[shots]);
+        for (int trial = 0; status == OCT_OK && trial < TRIALS; trial++)
+            status = run(backend, t->most_columns[shots], &times->most_columns[shots]);
+    }
     return status;
 }
 
@@ -148,8 +179,13 @@ oct_status oct_cuda_try_reductions(oct_cuda_backend *backend)
         return OCT_OK;
     }
     trial_times times = {{0}, {0}};
-    const oct_status tried = time_all(backend, &times);
-    if (tried == OCT_ERR_LOST)
+    trials t = {0};
+    oct_status tried = join(backend->host_exchange, prepare(backend, &t));
+    const bool all_ready = tried == OCT_OK;
+    if (all_ready)
+        tried = time_all(backend, &t, &times);
+    discard(backend, &t);
+    if (!all_ready || tried == OCT_ERR_LOST)
         return tried;
     const oct_status agreed =
         agree(backend->host_exchange, &times); // whatever has failed here, the others wait for it

@@ -95,14 +95,22 @@ static oct_status describe(int32_t devices, int32_t device, bool may_share, oct_
     note_device(&properties, devices, device, free_bytes, total_bytes);
     *offer = (oct_backend_offer){.instructions = 10 * properties.major + properties.minor,
                                  .memory_bytes = free_bytes,
-                                 .may_share = may_share};
+                                 .may_share = may_share,
+                                 .is_expected = true};
     memcpy(offer->identity, properties.uuid.bytes, sizeof offer->identity);
     return OCT_OK;
+}
+
+static bool has_driver(void)
+{
+    int version = 0;
+    return cudaDriverGetVersion(&version) == cudaSuccess && version > 0;
 }
 
 oct_status oct_cuda_offer(int32_t host_rank, int32_t host_size, bool may_share, oct_backend_offer *offer)
 {
     int devices = 0;
+    *offer = (oct_backend_offer){.is_expected = has_driver()};
     const cudaError_t error = cudaGetDeviceCount(&devices);
     if (error != cudaSuccess || devices < 1)
         return oct_fail(OCT_ERR_MACHINE,

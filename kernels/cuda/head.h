@@ -37,7 +37,8 @@ typedef struct oct_cuda_sampled_column {
 typedef struct oct_cuda_adjustments {
     oct_logit_bias *biases; // [bias_capacity]
     oct_cuda_penalty *penalties; // [penalty_capacity]
-    int32_t bias_capacity, penalty_capacity, bias_count, penalty_count;
+    int64_t bias_capacity, penalty_capacity;
+    int32_t bias_count, penalty_count;
 } oct_cuda_adjustments;
 
 // On the host: describes a column (column->sampling may be NULL) and appends what changes the logits of tokens first …

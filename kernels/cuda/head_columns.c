@@ -10,7 +10,7 @@ static oct_status add_biases(const oct_sampling *sampling, int32_t first, int32_
         if (row < 0 || row >= rows)
             continue;
         if (to->bias_count == to->bias_capacity)
-            return oct_fail(OCT_ERR_INTERNAL, "more than %d logit biases in a step", (int)to->bias_capacity);
+            return oct_fail(OCT_ERR_INTERNAL, "more than %lld logit biases in a step", (long long)to->bias_capacity);
         to->biases[to->bias_count++] = sampling->biases[i];
     }
     return OCT_OK;
@@ -32,8 +32,8 @@ static oct_status add_penalties(const oct_column_sampling *column, int32_t first
         if (total == 0)
             continue;
         if (to->penalty_count == to->penalty_capacity)
-            return oct_fail(OCT_ERR_INTERNAL, "more than %d tokens with penalties in a step",
-                            (int)to->penalty_capacity);
+            return oct_fail(OCT_ERR_INTERNAL, "more than %lld tokens with penalties in a step",
+                            (long long)to->penalty_capacity);
         to->penalties[to->penalty_count++] = (oct_cuda_penalty){token, outputs};
     }
     return OCT_OK;

@@ -23,6 +23,7 @@ struct Allocation {
 
 static std::map<const char *, Allocation> allocations;
 static size_t device_bytes;
+static int64_t device_allocations;
 
 static size_t round_up(size_t bytes)
 {
@@ -71,6 +72,8 @@ static cudaError_t allocate(void **at, size_t bytes, Memory memory)
     if (captures_active() && memory == Memory::DEVICE)
         return failed(cudaErrorStreamCaptureUnsupported);
     if (memory == Memory::DEVICE && device_bytes + round_up(bytes) > settings.memory_bytes)
+        return failed(cudaErrorMemoryAllocation);
+    if (memory == Memory::DEVICE && ++device_allocations == settings.failing_allocation)
         return failed(cudaErrorMemoryAllocation);
     *at = aligned_alloc(ALIGNMENT, round_up(bytes));
     if (!*at)

@@ -36,3 +36,46 @@ with_gpus() {
 without_symmetric_memory() {
     CUDA_EMULATION_NCCL_SYMMETRIC=0 NCCL_WIN_ENABLE=0 "$@"
 }
+
+# rank_one: the process that is rank 1 of the job with OCTET_TEST_MARKER=$work: its parent, the guard, has the same
+# environment.
+rank_one() {
+    local process parent marked of_rank=()
+    # shellcheck disable=SC2154 # common.sh sets work and code
+    mapfile -t marked < <(grep -lsz "^OCTET_TEST_MARKER=$work\$" /proc/[0-9]*/environ | grep -o '[0-9]*')
+    for process in "${marked[@]}"; do
+        grep -qsz -e '^OMPI_COMM_WORLD_RANK=1$' -e '^PMI_RANK=1$' "/proc/$process/environ" && of_rank+=("$process")
+    done
+    for process in "${of_rank[@]}"; do
+        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status")
+        [[ " ${of_rank[*]} " != *" $parent "* ]] || echo "$process"
+    done
+}
+
+# rank_one_dies MODEL OPTION…: of two ranks that answer many short requests one is killed when there is an answer, and
+# the job ends with the line and the code that are promised.
+rank_one_dies() {
+    local model=$1 job victim waited began
+    shift
+    jq -cn 'range(100000) | {prompt: "Once upon a time", max_tokens: 4, ignore_eos: true}' >"$work/many.jsonl"
+    : >"$work/many"
+    (
+        export OCTET_TEST_MARKER=$work
+        with_gpus 2 ranks 2 generate "$model" --prompts "$work/many.jsonl" -o "$work/many" "$@"
+        # shellcheck disable=SC2154
+        exit "$code"
+    ) &
+    job=$!
+    for ((waited = 0; waited < 1200; waited++)); do
+        [ -s "$work/many" ] && break
+        kill -0 $job 2>/dev/null || break
+        sleep 0.1
+    done
+    victim=$(rank_one)
+    began=$SECONDS
+    kill -9 "${victim:-none}" || fail "there is no rank 1 to kill"
+    wait $job
+    same "exit code where a rank has died" 5 $?
+    [ $((SECONDS - began)) -le 20 ] || fail "the job went on for $((SECONDS - began)) s without a rank"
+    grep -q '^octet: rank 1 of 2 .* was lost: signal 9' "$work/err" || fail "nobody says which rank was lost"
+}

@@ -152,6 +152,7 @@ static void check_load(oct_encoding encoding, int32_t ranks, int32_t rank, size_
     const oct_device_exchange exchange = {.ranks = ranks, .rank = rank, .allocate = allocate};
     const oct_backend_options options = {.max_columns = 4,
                                          .max_logit_columns = 4,
+                                         .max_sampled_columns = 4,
                                          .context = CONTEXT,
                                          .pages = 1,
                                          .loaders = LOADERS,
@@ -202,10 +203,44 @@ static void test_pieces(void **state)
     }
 }
 
+static size_t buffer_bytes(int32_t sampled_columns, int32_t logit_columns, int32_t context)
+{
+    const oct_model model = make_model();
+    const oct_backend_options options = {.max_columns = logit_columns,
+                                         .max_logit_columns = logit_columns,
+                                         .max_sampled_columns = sampled_columns,
+                                         .context = context,
+                                         .pages = 1,
+                                         .loaders = LOADERS,
+                                         .piece_bytes = 4096};
+    oct_step_program program;
+    size_t matrix_bytes[16] = {0};
+    oct_backend_sizes sizes;
+    assert_int_equal(oct_step_program_build(&program, &model, 1, 0), OCT_OK);
+    oct_cuda_backend_kind.measure(&program, matrix_bytes, &options, &sizes);
+    oct_step_program_free(&program);
+    return sizes.buffers;
+}
+
+// What a sampled column may need more than another: all its penalties and biases, however many there are together; and
+// columns that only want logits need none of them.
+static void test_buffers(void **state)
+{
+    (void)state;
+    const int32_t many = 1 << 21, context = 4000;
+    const size_t rows = (size_t)make_model().vocabulary / 16 * 16 + 16;
+    const size_t one = rows * sizeof(oct_cuda_penalty) + OCT_MAX_LOGIT_BIASES * sizeof(oct_logit_bias);
+    const size_t without = buffer_bytes(0, many, context), all = buffer_bytes(many, many, context);
+    assert_true(rows * (size_t)many > UINT32_MAX); // penalties
+    assert_true(without > (size_t)many * rows * sizeof(float)); // the logits
+    assert_int_equal(all - without, one * (size_t)many);
+    assert_int_equal(buffer_bytes(64, many, context) - without, one * 64);
+}
+
 int main(void)
 {
     const char *seed = getenv("OCT_TEST_SEED");
     random_state = seed != NULL ? strtoull(seed, NULL, 0) : 1;
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_pieces), cmocka_unit_test(test_buffers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -344,6 +344,7 @@ static void *run_rank(void *argument)
     const oct_backend_options options = {.instructions = work->instructions,
                                          .max_columns = work->chunk,
                                          .max_logit_columns = work->chunk,
+                                         .max_sampled_columns = work->chunk,
                                          .context = CONTEXT,
                                          .pages = CONTEXT / 64,
                                          .loaders = 1,

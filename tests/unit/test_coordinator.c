@@ -433,7 +433,11 @@ static void what_cannot_be(void **state)
     assert_int_equal(o.count, 3);
     assert_int_equal(o.reason, OCT_SEQUENCE_FULL);
     oct_coordinator_destroy(c);
-    const oct_coordinator_options options = {.draft_tokens = OCT_MAX_DRAFT_TOKENS};
+    assert_int_equal(oct_engine_read_figures(engine)->logit_columns, SLOTS * (1 + DRAFTS)); // whatever the chunk
+    oct_coordinator_options options = {.draft_tokens = OCT_MAX_DRAFT_TOKENS};
+    assert_int_equal(oct_coordinator_create(&c, engine, &options), OCT_ERR_USAGE);
+    oct_failure_clear();
+    options.draft_tokens = DRAFTS + 1;
     assert_int_equal(oct_coordinator_create(&c, engine, &options), OCT_ERR_USAGE);
     oct_failure_clear();
 }

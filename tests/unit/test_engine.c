@@ -132,6 +132,15 @@ static void count_logits(void *context, int32_t position, const float *logits)
     ++*seen;
 }
 
+static void all_columns_have_room_for_logits(void **state)
+{
+    (void)state;
+    const oct_engine_figures *figures = oct_engine_read_figures(engine);
+    assert_int_equal(figures->sampled_columns, 16);
+    assert_int_equal(figures->logit_columns, figures->step_columns);
+    assert_true(figures->step_columns >= figures->prefill_chunk);
+}
+
 // Columns whose logits are asked for beside one that is sampled.
 static void logits_and_choices_in_one_step(void **state)
 {
@@ -387,6 +396,7 @@ static int run_all(void)
         cmocka_unit_test(drafts_are_verified_and_rolled_back),
         cmocka_unit_test(logits_and_choices_in_one_step),
         cmocka_unit_test(shared_prefixes_change_no_token),
+        cmocka_unit_test(all_columns_have_room_for_logits),
         cmocka_unit_test(shared_prefixes_change_no_logit),
         cmocka_unit_test(prompts_computed_side_by_side_are_merged),
         cmocka_unit_test(taken_up_again_goes_on_as_before),
@@ -403,6 +413,7 @@ int main(int argc, char **argv)
                                        .prefill_chunk = 32,
                                        .slots = SLOTS,
                                        .kv_tokens = KV_PAGES * 64,
-                                       .step_columns = 16};
+                                       .step_columns = 16,
+                                       .all_logits = true};
     return run_with_tiny_engine(argc, argv, &wanted, run_all);
 }

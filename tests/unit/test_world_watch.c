@@ -188,6 +188,39 @@ static void host_that_waits_in_vain_is_alone(void **state)
     assert_in_range(s.silent, 12 * second, 13 * second);
 }
 
+static void devices_at_work_are_waited_for(void **state)
+{
+    (void)state;
+    stage s;
+    oct_verdict verdict;
+    set_stage(&s, OCT_PHASE_DECODE);
+    for (int i = 0; i < RANKS; i++)
+        s.sights[i].on_device = true;
+    assert_int_equal(play(&s, 3600 * second, &verdict), 0);
+    s.sights[0].on_device = false; // has ended a little before the others
+    s.sights[0].count++;
+    assert_int_equal(play(&s, 11 * second, &verdict), 0);
+    s.sights[1].on_device = s.sights[2].on_device = false;
+    assert_int_equal(play(&s, second / 2, &verdict), 0);
+}
+
+static void device_that_others_outlast_is_stuck(void **state)
+{
+    (void)state;
+    stage s;
+    oct_verdict verdict;
+    set_stage(&s, OCT_PHASE_DECODE);
+    s.sights[2].on_device = true;
+    assert_in_range(play(&s, 60 * second, &verdict), 12 * second, 13 * second);
+    assert_int_equal(verdict, OCT_VERDICT_STUCK);
+    assert_int_equal(s.culprit, 2);
+    set_stage(&s, OCT_PHASE_DECODE);
+    s.sights[2].on_device = true;
+    s.alive[2] = false; // stopped: by the ordinary deadline
+    assert_in_range(play(&s, 60 * second, &verdict), 10 * second, 11 * second);
+    assert_int_equal(s.culprit, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +235,8 @@ int main(void)
         cmocka_unit_test(rank_that_comes_back_from_idleness_has_its_whole_deadline),
         cmocka_unit_test(rank_that_is_done_is_not_missed),
         cmocka_unit_test(host_that_waits_in_vain_is_alone),
+        cmocka_unit_test(devices_at_work_are_waited_for),
+        cmocka_unit_test(device_that_others_outlast_is_stuck),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
