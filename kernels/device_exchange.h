@@ -1,8 +1,8 @@
 // What a backend with devices of their own needs of the other ranks: memory that gathers move, and gathers that are
 // enqueued on a stream, so that they can be captured in a graph with the kernels around them. Nothing here waits (but
 // see `waits`), and no host thread stands between two ranks while a graph runs. ranks/ provides it (NCCL); a stream is
-// whatever the backend and ranks/ both mean by one (cudaStream_t). Tokens, candidates and other small things of the host travel by
-// oct_exchange instead.
+// whatever the backend and ranks/ both mean by one (cudaStream_t). Tokens, candidates and other small things of the
+// host travel by oct_exchange instead.
 #ifndef OCT_KERNELS_DEVICE_EXCHANGE_H
 #define OCT_KERNELS_DEVICE_EXCHANGE_H
 
@@ -49,7 +49,8 @@ typedef struct oct_device_exchange {
     oct_status (*gather)(void *context, void *stream, const void *from, void *to, size_t bytes);
 
     // Polled by the main thread while it waits for the stream; yields the core, and tells the other ranks that this one
-    // waits (for its own device where kernels exchange by themselves, otherwise for them), until oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
+    // waits (for its own device where kernels exchange by themselves, otherwise for them), until
+    // oct_progress_wait_end() (runtime/progress.h), which the caller calls when the stream has ended.
     // Errors: OCT_ERR_LOST where a peer is gone or a kernel has given up on it, OCT_ERR_MACHINE where the exchange has
     // failed; the stream may never end then, and the process leaves without another call to the device.
     oct_status (*check)(void *context);

@@ -102,8 +102,8 @@ static inline void oct_progress_phase(oct_phase phase)
     oct_progress_step(0);
 }
 
-// A thread begins or ends waiting for rank `from` (-1: any; OCT_WAITS_FOR_DEVICE). Wait loops use ranks/wait.h, which calls these; call
-// them directly only around a blocking call that waits for other ranks.
+// A thread begins or ends waiting for rank `from` (-1: any; OCT_WAITS_FOR_DEVICE). Wait loops use ranks/wait.h, which
+// calls these; call them directly only around a blocking call that waits for other ranks.
 static inline void oct_progress_wait_begin(int from)
 {
     atomic_store_explicit(&oct_progress_page->waiting_for, from, memory_order_relaxed);

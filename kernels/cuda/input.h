@@ -103,7 +103,8 @@ OCT_DEVICE float oct_norm_root(const float *squares, int blocks, int leaves)
         return oct_add_lanes(oct_norm_leaf(squares, oct_lane() & (leaves - 1), blocks, leaves), leaves);
     float root = 0;
     for (int i = 0; i < leaves / OCT_WARP; i++) {
-        const float subtree = oct_add_lanes(oct_norm_leaf(squares, i * OCT_WARP + oct_lane(), blocks, leaves), OCT_WARP);
+        const float leaf = oct_norm_leaf(squares, i * OCT_WARP + oct_lane(), blocks, leaves);
+        const float subtree = oct_add_lanes(leaf, OCT_WARP);
         root = oct_lane() == i ? subtree : root;
     }
     return __shfl_sync(OCT_WARP_MASK, oct_add_lanes(root, leaves / OCT_WARP), 0);
@@ -190,9 +191,9 @@ typedef struct oct_norm_blocks {
     int begin, count, first, last;
 } oct_norm_blocks;
 
-// Prepares them, but for the factors of columns; SUMS: and the sums of their parts, which weights
-// with minima want, for the columns that round `columns` up to 8 as well. Where there is a norm whose sums of squares no
-// reduction has left: squares [count][norm_blocks].
+// Prepares them, but for the factors of columns; SUMS: and the sums of their parts, which weights with minima want, for
+// the columns that round `columns` up to 8 as well. Where there is a norm whose sums of squares no reduction has left:
+// squares [count][norm_blocks].
 // Called by a block of whole warps; ends without a barrier.
 template <bool SUMS>
 OCT_DEVICE void oct_prepare_columns(const oct_cuda_input &input, oct_norm_blocks of, float *squares,

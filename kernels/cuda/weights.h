@@ -279,7 +279,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         const uint8_t *record = stage + HEADER_BYTES;
         oct_fragments<N> fragments(columns, unit);
         if (N == 1 && !MINIMUM && units == STAGE_UNITS) {
-#pragma unroll
+#pragma unroll 4
             for (int u = 0; u < STAGE_UNITS; u++, fragments.next())
                 add_unit<N>(record + u * UNIT_BYTES, h, codebook, fragments, columns, unit + u, total);
             return;

@@ -220,7 +220,8 @@ struct attention_launch {
 
     void send(const oct_step &step) const
     {
-        send_step(descriptor, launched, step, some_run_limits(s.heads, cache_of(s, nullptr), launched, s.pages * OCT_PAGE_POSITIONS));
+        const int32_t context = s.pages * OCT_PAGE_POSITIONS;
+        send_step(descriptor, launched, step, some_run_limits(s.heads, cache_of(s, nullptr), launched, context));
     }
 
     void run(cudaStream_t stream) const
