@@ -269,8 +269,7 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         }
     }
 
-    // total += the products of a stage; whole ones, of which most matrices are made, without a loop's counting where
-    // registers suffice.
+    // total += the products of a stage.
     template <int N>
     static __device__ __forceinline__ void add_stage(const uint8_t *stage, int units, const uint32_t *codebook,
                                                      const oct_columns &columns, int unit, float total[N][4])
@@ -278,12 +277,6 @@ template <int LOW, int HIGH, int GROUP, oct_scale_kind SCALE, int ZERO, bool COD
         const header h = load_header(stage);
         const uint8_t *record = stage + HEADER_BYTES;
         oct_fragments<N> fragments(columns, unit);
-        if (N == 1 && !MINIMUM && units == STAGE_UNITS) {
-#pragma unroll 4
-            for (int u = 0; u < STAGE_UNITS; u++, fragments.next())
-                add_unit<N>(record + u * UNIT_BYTES, h, codebook, fragments, columns, unit + u, total);
-            return;
-        }
 #pragma unroll(N > 2 ? 1 : 2)
         for (int u = 0; u < units; u++, record += UNIT_BYTES, fragments.next())
             add_unit<N>(record, h, codebook, fragments, columns, unit + u, total);
