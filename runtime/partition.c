@@ -76,7 +76,7 @@ void oct_tree_schedule_leaves(oct_tree_schedule *schedule, int32_t n, oct_run le
     memset(schedule, 0, sizeof *schedule);
     schedule->leaves = leaves.end - leaves.begin;
     walk_leaves(schedule, 0, n, leaves);
-    assert(schedule->nodes <= OCT_MAX_NODES);
+    assert(schedule->depth <= OCT_MAX_NODES);
 }
 
 typedef struct finish_walk {

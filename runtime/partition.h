@@ -45,7 +45,7 @@ oct_run oct_partition_units(const oct_partition *p, int32_t ranks, int32_t rank)
 typedef struct oct_tree_schedule {
     int32_t leaves;                     // of this rank
     int32_t nodes;                      // left on the stack after the last leaf
-    int32_t depth;                      // largest number of values on the stack at one time
+    int32_t depth;                      // largest number of values on the stack at one time: OCT_MAX_NODES at most
     uint8_t merges[OCT_MAX_GRANULES];   // [leaves] after pushing leaf i: how many times the two top values
                                         // are replaced by (lower + upper)
 } oct_tree_schedule;

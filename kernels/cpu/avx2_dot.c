@@ -14,6 +14,7 @@
 
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
+#include "kernels/cpu/tree_stack.h"
 
 #define BLOCK 4 // columns of a pass
 #define PREFETCH_BYTES 2048
@@ -177,39 +178,45 @@ OCT_INLINE void add_unit(oct_traits t, int N, const uint8_t *block, const uint8_
 }
 
 // One strip for N columns.
-OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t *strip, __m256i values,
+OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t *block, __m256i values,
                           inputs x, int32_t panel, float *out)
 {
-    __m256 accumulator[2][BLOCK];
-    for (int c = 0; c < N; c++)
-        accumulator[0][c] = accumulator[1][c] = _mm256_setzero_ps();
-    int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
-    const uint8_t *block = strip;
+    _Alignas(32) float stack[OCT_MAX_NODES][BLOCK][OCT_TILE_ROWS];
     const int low_bytes = oct_plane_bytes(t.low_bits, OCT_UNIT_COLUMNS);
     const int high_bytes = oct_plane_bytes(t.high_bits, OCT_UNIT_COLUMNS);
-    for (int64_t at = dot->first; at < end;) {
-        int n = oct_block_columns(at, end);
-        const uint8_t *low = block + oct_traits_scale_bytes(t, n);
-        const uint8_t *high = low + oct_plane_bytes(t.low_bits, n);
-        for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-            for (int i = 0; i < low_bytes + high_bytes; i += 64)
-                oct_prefetch(low + PREFETCH_BYTES + i);
-            add_unit(t, N, block, low, high, u, values, x, accumulator);
-            low += low_bytes;
-            high += high_bytes;
-            x.codes += panel * OCT_UNIT_COLUMNS;
-            x.groups += panel;
+    const size_t level = (size_t)N * OCT_TILE_ROWS;
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        __m256 accumulator[2][BLOCK];
+        for (int c = 0; c < N; c++)
+            accumulator[0][c] = accumulator[1][c] = _mm256_setzero_ps();
+        const int64_t begin = dot->granules[g].begin, end = begin + oct_pad_columns(dot->granules[g].end - begin);
+        for (int64_t at = begin; at < end;) {
+            int n = oct_block_columns(at, end);
+            const uint8_t *low = block + oct_traits_scale_bytes(t, n);
+            const uint8_t *high = low + oct_plane_bytes(t.low_bits, n);
+            for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+                for (int i = 0; i < low_bytes + high_bytes; i += 64)
+                    oct_prefetch(low + PREFETCH_BYTES + i);
+                add_unit(t, N, block, low, high, u, values, x, accumulator);
+                low += low_bytes;
+                high += high_bytes;
+                x.codes += panel * OCT_UNIT_COLUMNS;
+                x.groups += panel;
+            }
+            block += oct_traits_block_bytes(t, n);
+            at += n;
         }
-        block += oct_traits_block_bytes(t, n);
-        at += n;
+        float *sums = stack[0][0] + (size_t)top * level;
+        for (int c = 0; c < N; c++) {
+            _mm256_storeu_ps(sums + c * OCT_TILE_ROWS, accumulator[0][c]);
+            _mm256_storeu_ps(sums + c * OCT_TILE_ROWS + 8, accumulator[1][c]);
+        }
+        top = oct_tree_merge(stack[0][0], level, top + 1, dot->merges[g]);
     }
-    for (int c = 0; c < N; c++) {
-        _mm256_storeu_ps(out + (size_t)c * dot->out_stride, accumulator[0][c]);
-        _mm256_storeu_ps(out + (size_t)c * dot->out_stride + 8, accumulator[1][c]);
-    }
+    oct_tree_store(dot, stack[0][0], level, OCT_TILE_ROWS, N, out);
 }
 
-// Where the first unit of the K range stands for the columns from `begin` on.
+// Where the first unit of the first granule stands for the columns from `begin` on.
 OCT_INLINE inputs find_inputs(const oct_dot *dot, int32_t begin)
 {
     const int64_t unit = oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin);

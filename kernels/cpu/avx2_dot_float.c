@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
+#include "kernels/cpu/tree_stack.h"
 
 #define COLUMNS 4
 
@@ -32,20 +33,16 @@ OCT_INLINE void load_pairs(oct_encoding encoding, const uint8_t *at, __m256 *eve
     *odd = _mm256_shuffle_ps(a, b, 0xdd);
 }
 
-// S strips × N columns; accumulator [strip][half][column].
-OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int N, const uint8_t *weights,
-                           const float *x, int32_t panel, float *out)
+// One granule of S strips × N columns, in units; accumulator [strip][half][column].
+OCT_INLINE void add_pairs(oct_encoding encoding, int S, int N, const uint8_t *weights, size_t strip_bytes,
+                          int64_t units, const float *x, int32_t panel, __m256 accumulator[2][2][COLUMNS])
 {
-    __m256 accumulator[2][2][COLUMNS];
-    for (int i = 0; i < S * 2 * N; i++)
-        accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
-    int64_t pairs = oct_pad_columns(dot->last - dot->first) / 2;
-    for (int64_t p = 0; p < pairs; p++) {
+    for (int64_t p = 0; p < units * OCT_UNIT_COLUMNS / 2; p++) {
         const float *input = x + 2 * p % OCT_UNIT_COLUMNS + 2 * p / OCT_UNIT_COLUMNS * panel * OCT_UNIT_COLUMNS;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
                 __m256 even, odd;
-                const uint8_t *at = weights + (size_t)s * dot->strip_bytes + p * 64 + half * 32;
+                const uint8_t *at = weights + (size_t)s * strip_bytes + p * 64 + half * 32;
                 load_pairs(encoding, at, &even, &odd);
                 if (half == 0)
                     oct_prefetch(at + 1024);
@@ -56,39 +53,55 @@ OCT_INLINE void pass_pairs(const oct_dot *dot, oct_encoding encoding, int S, int
                 }
             }
     }
-    for (int s = 0; s < S; s++)
-        for (int half = 0; half < 2; half++)
-            for (int c = 0; c < N; c++) {
-                __m256 sum = accumulator[s][half][c];
-                if (encoding == OCT_F16)
-                    sum = _mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(sum), 0xd8));
-                _mm256_storeu_ps(out + (size_t)c * dot->out_stride + s * OCT_TILE_ROWS + half * 8, sum);
-            }
+    if (encoding == OCT_F16)
+        for (int i = 0; i < S * 2 * N; i++) {
+            const __m256d sum = _mm256_castps_pd(accumulator[i / (2 * N)][i / N % 2][i % N]);
+            accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_castpd_ps(_mm256_permute4x64_pd(sum, 0xd8));
+        }
 }
 
-OCT_INLINE void pass_f32(const oct_dot *dot, int S, int N, const uint8_t *weights,
-                         const float *x, int32_t panel, float *out)
+OCT_INLINE void add_f32(int S, int N, const uint8_t *weights, size_t strip_bytes, int64_t units, const float *x,
+                        int32_t panel, __m256 accumulator[2][2][COLUMNS])
 {
-    __m256 accumulator[2][2][COLUMNS];
-    for (int i = 0; i < S * 2 * N; i++)
-        accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
-    int64_t columns = oct_pad_columns(dot->last - dot->first);
-    for (int64_t k = 0; k < columns; k++) {
+    for (int64_t k = 0; k < units * OCT_UNIT_COLUMNS; k++) {
         const float *input = x + k % OCT_UNIT_COLUMNS + k / OCT_UNIT_COLUMNS * panel * OCT_UNIT_COLUMNS;
         for (int s = 0; s < S; s++)
             for (int half = 0; half < 2; half++) {
-                const float *at = (const float *)(weights + (size_t)s * dot->strip_bytes) + k * OCT_TILE_ROWS;
+                const float *at = (const float *)(weights + (size_t)s * strip_bytes) + k * OCT_TILE_ROWS;
                 __m256 w = _mm256_loadu_ps(at + half * 8);
                 for (int c = 0; c < N; c++)
                     accumulator[s][half][c] =
                         _mm256_fmadd_ps(w, _mm256_broadcast_ss(input + c * OCT_UNIT_COLUMNS), accumulator[s][half][c]);
             }
     }
+}
+
+// S strips for N columns, which begin at `out`.
+OCT_INLINE void pass_granules(const oct_dot *dot, oct_encoding encoding, int S, int N, const uint8_t *weights,
+                              const float *x, int32_t panel, float *out)
+{
+    _Alignas(32) float stack[OCT_MAX_NODES * 2 * COLUMNS * OCT_TILE_ROWS];
+    const size_t level = (size_t)(S * N) * OCT_TILE_ROWS;
+    const int unit_bytes = OCT_UNIT_COLUMNS * OCT_TILE_ROWS * (encoding == OCT_F32 ? 4 : 2);
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        const int64_t units = oct_pad_columns(dot->granules[g].end - dot->granules[g].begin) / OCT_UNIT_COLUMNS;
+        __m256 accumulator[2][2][COLUMNS];
+        for (int i = 0; i < S * 2 * N; i++)
+            accumulator[i / (2 * N)][i / N % 2][i % N] = _mm256_setzero_ps();
+        if (encoding == OCT_F32)
+            add_f32(S, N, weights, dot->strip_bytes, units, x, panel, accumulator);
+        else
+            add_pairs(encoding, S, N, weights, dot->strip_bytes, units, x, panel, accumulator);
+        for (int i = 0; i < S * 2 * N; i++) { // [strip][column][half]
+            const int s = i / (2 * N), c = i / 2 % N, half = i % 2;
+            _mm256_storeu_ps(stack + (size_t)top * level + i * 8, accumulator[s][half][c]);
+        }
+        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+        weights += units * unit_bytes;
+        x += units * panel * OCT_UNIT_COLUMNS;
+    }
     for (int s = 0; s < S; s++)
-        for (int half = 0; half < 2; half++)
-            for (int c = 0; c < N; c++)
-                _mm256_storeu_ps(out + (size_t)c * dot->out_stride + s * OCT_TILE_ROWS + half * 8,
-                                 accumulator[s][half][c]);
+        oct_tree_store(dot, stack + s * N * OCT_TILE_ROWS, level, OCT_TILE_ROWS, N, out + s * OCT_TILE_ROWS);
 }
 
 // One pass over S strips for N columns beginning at column `begin`.
@@ -100,10 +113,7 @@ OCT_INLINE void pass(const oct_dot *dot, oct_encoding encoding, int S, int N, in
     const float *inputs = encoding == OCT_F32 ? dot->x->f32 : dot->x->rounded;
     const float *x =
         inputs + oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin) * OCT_UNIT_COLUMNS;
-    if (encoding == OCT_F32)
-        pass_f32(dot, S, N, weights, x, panel, out);
-    else
-        pass_pairs(dot, encoding, S, N, weights, x, panel, out);
+    pass_granules(dot, encoding, S, N, weights, x, panel, out);
 }
 
 OCT_INLINE void strips(const oct_dot *dot, oct_encoding encoding, int S, int32_t strip)

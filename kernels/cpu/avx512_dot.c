@@ -16,6 +16,7 @@
 
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
+#include "kernels/cpu/tree_stack.h"
 
 enum { PAIRS = 2, STREAMS = 2 * PAIRS, STREAM_BYTES = 6144, CACHED_BYTES = 256 << 10 };
 
@@ -39,12 +40,6 @@ enum {
 #else
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
-
-// Where the fp32 accumulators of a pair of strips are: 16 floats for each strip and column.
-typedef struct accumulators {
-    float *at;
-    size_t strip, column; // floats from one to the next
-} accumulators;
 
 typedef struct scales16 {
     __m512 scale, minimum;
@@ -181,11 +176,11 @@ OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QU
 }
 
 // Unit u of a block of n columns at `block`, of S strips `apart` bytes from each other, for `columns` columns whose
-// inputs are units at `codes` and `groups`. The accumulators begin at 0 where `fresh`, else they are read from `from`;
-// they go to `to`.
+// inputs are units at `codes` and `groups`. The accumulators sums [columns][S][16] begin at 0 where
+// `fresh`.
 OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, size_t apart, ptrdiff_t ahead, int n,
                          int u, __m512i values, int32_t columns, const int8_t *codes,
-                         const oct_activation_group *groups, accumulators from, accumulators to)
+                         const oct_activation_group *groups, float *sums)
 {
     __m512i code[2][OCT_UNIT_QUADS];
     scales16 scales[2][2];
@@ -208,7 +203,7 @@ OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, 
         __m512 accumulator[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         UNROLL
         for (int s = 0; s < S && !fresh; s++)
-            accumulator[s] = _mm512_loadu_ps(from.at + (size_t)s * from.strip);
+            accumulator[s] = _mm512_loadu_ps(sums + s * OCT_TILE_ROWS);
         UNROLL
         for (int group = 0; group < OCT_UNIT_COLUMNS / t.group; group++)
             add_group(t, S, code, group * (t.group / 4), scales[group],
@@ -216,9 +211,8 @@ OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, 
                       t.group == 32 ? groups[c].sum : groups[c].half_sums[group], accumulator);
         UNROLL
         for (int s = 0; s < S; s++)
-            _mm512_storeu_ps(to.at + (size_t)s * to.strip, accumulator[s]);
-        from.at += from.column;
-        to.at += to.column;
+            _mm512_storeu_ps(sums + s * OCT_TILE_ROWS, accumulator[s]);
+        sums += S * OCT_TILE_ROWS;
     }
 }
 
@@ -237,32 +231,34 @@ OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_
     const int64_t unit = oct_activation_unit(dot->x, dot->x_offset / OCT_UNIT_COLUMNS, begin);
     const int8_t *codes = dot->x->codes + unit * OCT_UNIT_COLUMNS;
     const oct_activation_group *groups = dot->x->groups + unit;
-    _Alignas(64) float sums[PAIRS][OCT_PANEL_COLUMNS][2][OCT_TILE_ROWS];
-    const int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
+    _Alignas(64) float stack[OCT_MAX_NODES * PAIRS * OCT_PANEL_COLUMNS * 2 * OCT_TILE_ROWS];
+    const size_t pair_sums = (size_t)(columns * S) * OCT_TILE_ROWS, level = (size_t)pairs * pair_sums;
     const uint8_t *block = strip;
-    for (int64_t at = dot->first; at < end;) {
-        const int n = oct_block_columns(at, end);
-        for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-            const bool last = at + (u + 1) * OCT_UNIT_COLUMNS == end;
-            for (int32_t i = 0; i < pairs; i++) {
-                const uint8_t *pair = block + (size_t)(i * S) * p.apart;
-                const accumulators here = {sums[i][0][0], OCT_TILE_ROWS, 2 * OCT_TILE_ROWS};
-                const accumulators results = {out + (size_t)(i * S) * p.rows_apart +
-                                                  (size_t)begin * dot->out_stride,
-                                              p.rows_apart, dot->out_stride};
-                if (at == dot->first && u == 0)
-                    add_unit(t, S, true, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, here,
-                             last ? results : here);
-                else
-                    add_unit(t, S, false, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, here,
-                             last ? results : here);
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        const int64_t first = dot->granules[g].begin, end = first + oct_pad_columns(dot->granules[g].end - first);
+        for (int64_t at = first; at < end;) {
+            const int n = oct_block_columns(at, end);
+            for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+                for (int32_t i = 0; i < pairs; i++) {
+                    const uint8_t *pair = block + (size_t)(i * S) * p.apart;
+                    float *sums = stack + (size_t)top * level + (size_t)i * pair_sums;
+                    if (at == first && u == 0)
+                        add_unit(t, S, true, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums);
+                    else
+                        add_unit(t, S, false, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums);
+                }
+                codes += columns * OCT_UNIT_COLUMNS;
+                groups += columns;
             }
-            codes += columns * OCT_UNIT_COLUMNS;
-            groups += columns;
+            block += oct_traits_block_bytes(t, n);
+            at += n;
         }
-        block += oct_traits_block_bytes(t, n);
-        at += n;
+        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
     }
+    for (int32_t i = 0; i < pairs * S; i++)
+        oct_tree_store(dot, stack + (size_t)(i / S) * pair_sums + (size_t)(i % S) * OCT_TILE_ROWS, level,
+                       (size_t)S * OCT_TILE_ROWS, columns,
+                       out + (size_t)i * p.rows_apart + (size_t)begin * dot->out_stride);
 }
 
 // The same for a single column, whose accumulators and inputs stay in registers: S strips.
@@ -271,39 +267,46 @@ OCT_INLINE void dot_single(oct_traits t, int S, const oct_dot *dot, const uint8_
 {
     const int low_bytes = oct_plane_bytes(t.low_bits, OCT_UNIT_COLUMNS);
     const int high_bytes = oct_plane_bytes(t.high_bits, OCT_UNIT_COLUMNS);
-    const int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
     const int8_t *codes = dot->x->codes + dot->x_offset;
     const oct_activation_group *input = dot->x->groups + dot->x_offset / OCT_UNIT_COLUMNS;
-    __m512 accumulator[STREAMS];
-    UNROLL
-    for (int s = 0; s < S; s++)
-        accumulator[s] = _mm512_setzero_ps();
-    for (int64_t at = dot->first; at < end;) {
-        const int n = oct_block_columns(at, end);
-        const uint8_t *low = strip + oct_traits_scale_bytes(t, n), *high = low + oct_plane_bytes(t.low_bits, n);
-        for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-            __m512i x[OCT_UNIT_QUADS];
-            UNROLL
-            for (int i = 0; i < OCT_UNIT_QUADS; i++)
-                x[i] = broadcast_four(codes + i * 4);
-            UNROLL
-            for (int s = 0; s < S; s++) {
-                const size_t from = (size_t)s * p.apart;
-                prefetch_unit(t, strip + from + p.ahead, u);
-                accumulator[s] =
-                    add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
+    _Alignas(64) float stack[OCT_MAX_NODES * STREAMS * OCT_TILE_ROWS];
+    const size_t level = (size_t)S * OCT_TILE_ROWS;
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        __m512 accumulator[STREAMS];
+        UNROLL
+        for (int s = 0; s < S; s++)
+            accumulator[s] = _mm512_setzero_ps();
+        const int64_t first = dot->granules[g].begin, end = first + oct_pad_columns(dot->granules[g].end - first);
+        for (int64_t at = first; at < end;) {
+            const int n = oct_block_columns(at, end);
+            const uint8_t *low = strip + oct_traits_scale_bytes(t, n), *high = low + oct_plane_bytes(t.low_bits, n);
+            for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+                __m512i x[OCT_UNIT_QUADS];
+                UNROLL
+                for (int i = 0; i < OCT_UNIT_QUADS; i++)
+                    x[i] = broadcast_four(codes + i * 4);
+                UNROLL
+                for (int s = 0; s < S; s++) {
+                    const size_t from = (size_t)s * p.apart;
+                    prefetch_unit(t, strip + from + p.ahead, u);
+                    accumulator[s] =
+                        add_single(t, strip + from, low + from, high + from, u, values, x, input, accumulator[s]);
+                }
+                low += low_bytes;
+                high += high_bytes;
+                codes += OCT_UNIT_COLUMNS;
+                input++;
             }
-            low += low_bytes;
-            high += high_bytes;
-            codes += OCT_UNIT_COLUMNS;
-            input++;
+            strip += oct_traits_block_bytes(t, n);
+            at += n;
         }
-        strip += oct_traits_block_bytes(t, n);
-        at += n;
+        UNROLL
+        for (int s = 0; s < S; s++)
+            _mm512_storeu_ps(stack + (size_t)top * level + (size_t)s * OCT_TILE_ROWS, accumulator[s]);
+        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
     }
-    UNROLL
     for (int s = 0; s < S; s++)
-        _mm512_storeu_ps(out + (size_t)s * p.rows_apart, accumulator[s]);
+        oct_tree_store(dot, stack + s * OCT_TILE_ROWS, level, OCT_TILE_ROWS, 1, out + (size_t)s * p.rows_apart);
 }
 
 // `strips` strips (4, 2 or 1) that begin with number s, for a panel of columns.

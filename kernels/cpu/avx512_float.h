@@ -8,9 +8,10 @@
 
 #include "kernels/cpu/prefetch.h"
 #include "kernels/cpu/traits.h"
+#include "kernels/cpu/tree_stack.h"
 
-// Columns and strips of the widest pass: their accumulators, the weights of a step and one input fill the registers.
-enum { FLOAT_COLUMNS = 8, FLOAT_STRIPS = 4, FLOAT_PREFETCH_BYTES = 1024, FLOAT_CACHED_BYTES = 512 << 10 };
+// Columns and strips of the widest passes, and the accumulators of one: they, the weights of a step and one input fill the registers.
+enum { FLOAT_COLUMNS = 8, FLOAT_STRIPS = 4, FLOAT_SUMS = 16, FLOAT_PREFETCH_BYTES = 1024, FLOAT_CACHED_BYTES = 512 << 10 };
 
 // How weights are multiplied; NATIVE_BF16 is vdpbf16ps, whose two products are two fmaf, the odd one first.
 typedef enum float_step { STEP_F32, STEP_F16, STEP_BF16, STEP_NATIVE_BF16 } float_step;
@@ -91,27 +92,32 @@ OCT_INLINE void float_pass(const oct_dot *dot, float_step step, int S, int N, co
                          : step == STEP_F32       ? dot->x->f32
                                                   : dot->x->rounded;
     const uint8_t *x = (const uint8_t *)inputs + (size_t)unit * OCT_UNIT_COLUMNS * input_bytes;
-    __m512 sum[FLOAT_STRIPS][FLOAT_COLUMNS];
-    FLOAT_UNROLL
-    for (int i = 0; i < S * N; i++)
-        sum[i / N][i % N] = _mm512_setzero_ps();
+    _Alignas(64) float stack[OCT_MAX_NODES * FLOAT_SUMS * OCT_TILE_ROWS];
+    const size_t level = (size_t)(S * N) * OCT_TILE_ROWS;
     const int step_columns = step == STEP_F32 ? 1 : 2;
-    const int64_t units = oct_pad_columns(dot->last - dot->first) / OCT_UNIT_COLUMNS;
-    for (int64_t u = 0; u < units; u++) {
-        for (int i = 0; i < OCT_UNIT_COLUMNS / step_columns; i++) {
-            for (int s = 0; s < S; s++)
-                oct_prefetch(strip + (size_t)s * apart + FLOAT_PREFETCH_BYTES);
-            add_step(step, S, N, strip, apart, x + (size_t)(i * step_columns) * input_bytes, sum);
-            strip += OCT_VECTOR_BYTES;
-        }
-        x += (size_t)panel * OCT_UNIT_COLUMNS * input_bytes;
-    }
-    FLOAT_UNROLL
-    for (int s = 0; s < S; s++)
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        __m512 sum[FLOAT_STRIPS][FLOAT_COLUMNS];
         FLOAT_UNROLL
-        for (int c = 0; c < N; c++)
-            if (c < used)
-                _mm512_storeu_ps(out + (size_t)s * rows_apart + (size_t)(begin + c) * dot->out_stride, sum[s][c]);
+        for (int i = 0; i < S * N; i++)
+            sum[i / N][i % N] = _mm512_setzero_ps();
+        const int64_t units = oct_pad_columns(dot->granules[g].end - dot->granules[g].begin) / OCT_UNIT_COLUMNS;
+        for (int64_t u = 0; u < units; u++) {
+            for (int i = 0; i < OCT_UNIT_COLUMNS / step_columns; i++) {
+                for (int s = 0; s < S; s++)
+                    oct_prefetch(strip + (size_t)s * apart + FLOAT_PREFETCH_BYTES);
+                add_step(step, S, N, strip, apart, x + (size_t)(i * step_columns) * input_bytes, sum);
+                strip += OCT_VECTOR_BYTES;
+            }
+            x += (size_t)panel * OCT_UNIT_COLUMNS * input_bytes;
+        }
+        FLOAT_UNROLL
+        for (int i = 0; i < S * N; i++)
+            _mm512_storeu_ps(stack + (size_t)top * level + (size_t)i * OCT_TILE_ROWS, sum[i / N][i % N]);
+        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+    }
+    for (int s = 0; s < S; s++)
+        oct_tree_store(dot, stack + (size_t)(s * N) * OCT_TILE_ROWS, level, OCT_TILE_ROWS, used,
+                       out + (size_t)s * rows_apart + (size_t)begin * dot->out_stride);
 }
 
 // The strips [first, last) for the columns [begin, begin + used), S at a time: several sequential streams of weights.

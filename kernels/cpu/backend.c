@@ -68,9 +68,8 @@ static void lay_out_buffers(oct_cpu_backend *backend, arena *a, oct_cpu_scratch 
     const size_t group = (size_t)(program->model.heads / program->model.kv_heads);
     const size_t width = (size_t)oct_pad_columns((int64_t)largest(
         hidden, largest((size_t)program->attention_width, (size_t)program->inner_width)));
-    const size_t depth = largest((size_t)program->attention_tree.depth, (size_t)program->ffn_tree.depth);
     const size_t strips = (size_t)oct_cpu_strips_at_a_time((int32_t)columns);
-    const size_t tiles = OCT_TILE_ROWS * largest(2 * strips * columns, depth * OCT_STRIP_COLUMNS);
+    const size_t tiles = OCT_TILE_ROWS * 2 * largest(strips * columns, OCT_STRIP_COLUMNS);
     oct_activations shared = {0};
     take_activations(a, &shared, columns, width);
     backend->residual = take(a, columns * hidden * sizeof(float));
@@ -141,29 +140,33 @@ static oct_status allocate(oct_cpu_backend *backend, const size_t *matrix_bytes)
     return OCT_OK;
 }
 
-// Granules of the shard's matrices that are split along K.
+// Granules of the shard's matrices; one that is split by rows counts as one.
 static size_t count_granules(const oct_step_program *program)
 {
     size_t count = 0;
-    for (int32_t i = 0; i < program->matrix_count; i++)
-        if (program->matrices[i].spec.split == OCT_SPLIT_COLUMNS)
-            count += (size_t)(program->matrices[i].granules.end - program->matrices[i].granules.begin);
+    for (int32_t i = 0; i < program->matrix_count; i++) {
+        const oct_program_matrix *shard = &program->matrices[i];
+        count += shard->spec.split == OCT_SPLIT_COLUMNS ? (size_t)(shard->granules.end - shard->granules.begin) : 1;
+    }
     return count;
 }
 
-// Writes down where the granules of a matrix split along K lie; returns what follows them in the list.
-static oct_cpu_granule *place_granules(oct_cpu_matrix *matrix, const oct_program_matrix *shard, oct_cpu_granule *list)
+// Writes down the granules of a matrix, and its strips; returns what follows them in the list.
+static oct_column_run *list_granules(oct_cpu_matrix *matrix, const oct_program_matrix *shard, oct_column_run *list)
 {
-    const uint8_t *weights = matrix->data;
     matrix->granules = list;
-    for (int32_t g = shard->granules.begin; g < shard->granules.end; g++, list++) {
-        const oct_column_run columns = oct_program_granule_columns(shard, g);
-        list->weights = weights;
-        list->first = columns.begin;
-        list->last = columns.end;
-        list->strip_bytes = oct_strip_bytes(matrix->encoding, list->first, list->last);
-        weights += (size_t)matrix->strips * list->strip_bytes;
+    if (shard->spec.split == OCT_SPLIT_ROWS)
+        *list++ = (oct_column_run){0, shard->spec.columns};
+    for (int32_t g = shard->granules.begin; shard->spec.split == OCT_SPLIT_COLUMNS && g < shard->granules.end; g++)
+        *list++ = oct_program_granule_columns(shard, g);
+    matrix->granule_count = (int32_t)(list - matrix->granules);
+    for (const oct_column_run *granule = matrix->granules; granule < list; granule++) {
+        assert(granule == matrix->granules || granule->begin == granule[-1].end);
+        assert(granule->begin % OCT_UNIT_COLUMNS == 0);
+        matrix->strip_bytes += oct_strip_bytes(matrix->encoding, granule->begin, granule->end);
     }
+    matrix->strips = (int32_t)oct_tile_count(shard->rows);
+    matrix->is_dealt = matrix->granule_count > 1;
     return list;
 }
 
@@ -171,23 +174,17 @@ static void place_matrices(oct_cpu_backend *backend, const oct_encoding *encodin
 {
     const oct_step_program *program = backend->program;
     arena weights = {.base = backend->weights};
-    oct_cpu_granule *granules = backend->granules;
+    oct_column_run *granules = backend->granules;
     for (int32_t i = 0; i < program->matrix_count; i++) {
         const oct_program_matrix *shard = &program->matrices[i];
-        const oct_tensor_spec *spec = &shard->spec;
         oct_cpu_matrix *matrix = &backend->matrices[i];
         matrix->data = take(&weights, matrix_bytes[i]);
         matrix->encoding = encodings[i];
-        matrix->columns = spec->columns;
         const bool fp32 = backend->options.cpu.fp32_activations;
         matrix->form = fp32 ? OCT_FORM_F32 : oct_encoding_form(encodings[i]);
         matrix->dot = fp32 ? backend->kernels->dot_f32[encodings[i]] : backend->kernels->dot[encodings[i]];
         matrix->rows = shard->rows;
-        if (spec->split == OCT_SPLIT_ROWS)
-            matrix->strip_bytes = oct_strip_bytes(encodings[i], 0, spec->columns);
-        matrix->strips = (int32_t)oct_tile_count(matrix->rows);
-        if (spec->split == OCT_SPLIT_COLUMNS)
-            granules = place_granules(matrix, shard, granules);
+        granules = list_granules(matrix, shard, granules);
     }
 }
 
@@ -226,6 +223,7 @@ static void destroy(oct_backend *base)
     oct_huge_unmap(backend->buffers, backend->buffers_bytes);
     free(backend->matrices);
     free(backend->granules);
+    free(backend->staging);
     free(backend->scratch);
     free(backend);
 }
@@ -249,11 +247,12 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
     backend->matrices = calloc((size_t)program->matrix_count, sizeof *backend->matrices);
     backend->granules = calloc(count_granules(program) + 1, sizeof *backend->granules);
     backend->scratch = calloc((size_t)options->cpu.threads, sizeof *backend->scratch);
+    backend->staging = malloc((size_t)options->loaders * options->piece_bytes);
     set_sizes(backend);
     if (backend->kernels == NULL)
         status =
             oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
-    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL)
+    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL || backend->staging == NULL)
         status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     if (status == OCT_OK)
         status = allocate(backend, matrix_bytes);
@@ -265,25 +264,6 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
     }
     place_matrices(backend, encodings, matrix_bytes);
     *out = &backend->base;
-    return OCT_OK;
-}
-
-// Straight into place.
-static oct_status place(oct_backend *base, int32_t thread, int32_t i, uint64_t offset, size_t bytes, void **to)
-{
-    (void)thread;
-    (void)bytes;
-    *to = oct_cpu_backend_of(base)->matrices[i].data + offset;
-    return OCT_OK;
-}
-
-static oct_status accept(oct_backend *base, int32_t thread, int32_t i, uint64_t offset, size_t bytes)
-{
-    (void)base;
-    (void)thread;
-    (void)i;
-    (void)offset;
-    (void)bytes;
     return OCT_OK;
 }
 
@@ -388,9 +368,9 @@ const oct_backend_kind oct_cpu_backend_kind = {
     .measure = measure,
     .create = create,
     .destroy = destroy,
-    .place = place,
-    .accept = accept,
-    .finish_load = be_ready,
+    .place = oct_cpu_place_piece,
+    .accept = oct_cpu_accept_piece,
+    .finish_load = oct_cpu_finish_load,
     .prepare = be_ready,
     .step = run_step,
     .logits = oct_cpu_logits,

@@ -1,6 +1,6 @@
 // The fp32 form of the dot products (--activations fp32, for comparisons with other programs): weights are
 // decoded as oct_strip_decode_row() does, a unit of 32 columns at a time, and every column takes one fmaf.
-// The accumulators live in the output. One body for all instruction sets: each table compiles it with its own
+// One body for all instruction sets: each table compiles it with its own
 // flags, and the loops over 16 rows become vectors.
 #ifndef OCT_KERNELS_CPU_DOT_FP32_H
 #define OCT_KERNELS_CPU_DOT_FP32_H
@@ -9,6 +9,7 @@
 
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/scalar_unit.h"
+#include "kernels/cpu/tree_stack.h"
 
 // One unit decoded: [column][row].
 typedef float oct_decoded_unit[OCT_UNIT_COLUMNS][OCT_TILE_ROWS];
@@ -39,74 +40,83 @@ OCT_INLINE void oct_fp32_decode_float(oct_decoded_unit w, oct_encoding encoding,
         }
 }
 
-// out[c][row] += the unit's 32 products of each column c, whose inputs begin at absolute place `at` of x.
-OCT_INLINE void oct_fp32_multiply(const oct_dot *dot, oct_decoded_unit w, int64_t at, float *out)
+// Columns of a pass, and their accumulators: a level of the stack.
+enum { OCT_FP32_COLUMNS = 16, OCT_FP32_LEVEL = OCT_FP32_COLUMNS * OCT_TILE_ROWS };
+typedef float oct_fp32_sums[OCT_FP32_COLUMNS][OCT_TILE_ROWS];
+
+// sum[c][row] += the unit's 32 products of each column begin + c, whose inputs begin at absolute place `at` of x.
+OCT_INLINE void oct_fp32_multiply(const oct_activations *activations, oct_decoded_unit w, int64_t at, int32_t begin,
+                                  int32_t columns, oct_fp32_sums sum)
 {
-    for (int32_t c = 0; c < dot->x->columns; c++) {
-        const float *x = dot->x->f32 + oct_activation_unit(dot->x, at / OCT_UNIT_COLUMNS, c) * OCT_UNIT_COLUMNS;
+    for (int32_t c = 0; c < columns; c++) {
+        const int64_t unit = oct_activation_unit(activations, at / OCT_UNIT_COLUMNS, begin + c);
+        const float *x = activations->f32 + unit * OCT_UNIT_COLUMNS;
         float accumulator[OCT_TILE_ROWS];
-        float *sum = out + (size_t)c * dot->out_stride;
-        memcpy(accumulator, sum, sizeof accumulator);
+        memcpy(accumulator, sum[c], sizeof accumulator);
         for (int k = 0; k < OCT_UNIT_COLUMNS; k++)
             for (int row = 0; row < OCT_TILE_ROWS; row++)
                 accumulator[row] = fmaf(w[k][row], x[k], accumulator[row]);
-        memcpy(sum, accumulator, sizeof accumulator);
+        memcpy(sum[c], accumulator, sizeof accumulator);
     }
 }
 
-OCT_INLINE void oct_fp32_clear(const oct_dot *dot, float *out)
+// The block of n columns at `block`, whose inputs begin at place `at` of x.
+OCT_INLINE void oct_fp32_add_block(const oct_dot *dot, oct_encoding encoding, oct_traits t, const uint8_t *block, int n,
+                                   int64_t at, int32_t begin, int32_t columns, oct_fp32_sums sum)
 {
-    for (int32_t c = 0; c < dot->x->columns; c++)
-        memset(out + (size_t)c * dot->out_stride, 0, OCT_TILE_ROWS * sizeof *out);
+    const int float_bytes = encoding == OCT_F32 ? 4 : 2;
+    for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+        oct_decoded_unit w;
+        if (t.scale == OCT_SCALE_NONE)
+            oct_fp32_decode_float(w, encoding, block + u * OCT_UNIT_COLUMNS * OCT_TILE_ROWS * float_bytes);
+        else
+            oct_fp32_decode_integer(w, t, oct_encoding_describe(encoding)->codebook, block, n, u);
+        oct_fp32_multiply(dot->x, w, at + u * OCT_UNIT_COLUMNS, begin, columns, sum);
+    }
 }
 
-OCT_INLINE void oct_fp32_dot_integer(const oct_dot *dot, oct_encoding encoding, oct_traits t)
+// Strip s for the columns [begin, begin + columns).
+OCT_INLINE void oct_fp32_dot_strip(const oct_dot *dot, oct_encoding encoding, oct_traits t, int32_t s, int32_t begin,
+                                   int32_t columns)
 {
-    const uint8_t *codebook = oct_encoding_describe(encoding)->codebook;
-    int64_t end = dot->first + oct_pad_columns(dot->last - dot->first);
-    for (int32_t s = 0; s < dot->strips; s++) {
-        const uint8_t *block = dot->weights + (size_t)s * dot->strip_bytes;
-        float *out = dot->out + (size_t)s * OCT_TILE_ROWS;
-        oct_fp32_clear(dot, out);
-        for (int64_t at = dot->first; at < end;) {
-            int n = oct_block_columns(at, end);
-            for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
-                oct_decoded_unit w;
-                oct_fp32_decode_integer(w, t, codebook, block, n, u);
-                oct_fp32_multiply(dot, w, dot->x_offset + at - dot->first + u * OCT_UNIT_COLUMNS, out);
-            }
-            block += oct_traits_block_bytes(t, n);
+    oct_fp32_sums stack[OCT_MAX_NODES];
+    const uint8_t *block = dot->weights + (size_t)s * dot->strip_bytes;
+    for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
+        const oct_column_run *granule = &dot->granules[g];
+        const int64_t end = granule->begin + oct_pad_columns(granule->end - granule->begin);
+        memset(stack[top], 0, sizeof stack[top]);
+        for (int64_t at = granule->begin; at < end;) {
+            const int n = oct_block_columns(at, end);
+            oct_fp32_add_block(dot, encoding, t, block, n, dot->x_offset + at - dot->granules[0].begin, begin, columns,
+                               stack[top]);
+            block += oct_block_bytes(encoding, n);
             at += n;
         }
+        top = oct_tree_merge(stack[0][0], OCT_FP32_LEVEL, top + 1, dot->merges[g]);
     }
+    oct_tree_store(dot, stack[0][0], OCT_FP32_LEVEL, OCT_TILE_ROWS, columns,
+                   dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
 }
 
-OCT_INLINE void oct_fp32_dot_float(const oct_dot *dot, oct_encoding encoding)
+OCT_INLINE void oct_fp32_dot(const oct_dot *dot, oct_encoding encoding, oct_traits t)
 {
-    int64_t columns = oct_pad_columns(dot->last - dot->first);
-    size_t unit_bytes = OCT_UNIT_COLUMNS * OCT_TILE_ROWS * (encoding == OCT_F32 ? 4 : 2);
-    for (int32_t s = 0; s < dot->strips; s++) {
-        const uint8_t *strip = dot->weights + (size_t)s * dot->strip_bytes;
-        float *out = dot->out + (size_t)s * OCT_TILE_ROWS;
-        oct_fp32_clear(dot, out);
-        for (int64_t u = 0; u < columns / OCT_UNIT_COLUMNS; u++) {
-            oct_decoded_unit w;
-            oct_fp32_decode_float(w, encoding, strip + (size_t)u * unit_bytes);
-            oct_fp32_multiply(dot, w, dot->x_offset + u * OCT_UNIT_COLUMNS, out);
+    for (int32_t s = 0; s < dot->strips; s++)
+        for (int32_t begin = 0; begin < dot->x->columns; begin += OCT_FP32_COLUMNS) {
+            const int32_t left = dot->x->columns - begin;
+            oct_fp32_dot_strip(dot, encoding, t, s, begin, left < OCT_FP32_COLUMNS ? left : OCT_FP32_COLUMNS);
         }
-    }
 }
 
 // Defines static functions dot_fp32_NAME and, with them, FILL(table).
 #define OCT_FP32_DEFINE_INTEGER(encoding, name, ...)                                                         \
     static void dot_fp32_##name(const oct_dot *dot)                                                          \
     {                                                                                                        \
-        oct_fp32_dot_integer(dot, encoding, (oct_traits){__VA_ARGS__});                                      \
+        oct_fp32_dot(dot, encoding, (oct_traits){__VA_ARGS__});                                              \
     }
 #define OCT_FP32_DEFINE_FLOAT(encoding, name)                                                                \
     static void dot_fp32_##name(const oct_dot *dot)                                                          \
     {                                                                                                        \
-        oct_fp32_dot_float(dot, encoding);                                                                   \
+        oct_fp32_dot(dot, encoding, (oct_traits){.scale = OCT_SCALE_NONE});                                  \
     }
 #define OCT_FP32_FILL_ENTRY(encoding, name, ...) table->dot_f32[encoding] = dot_fp32_##name;
 #define OCT_FP32_DEFINE_FILL(function)                                                                       \

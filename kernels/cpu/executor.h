@@ -8,14 +8,9 @@
 #include "kernels/cpu/kernels.h"
 #include "kernels/cpu/team.h"
 
-// A granule of a matrix that is split along K.
-typedef struct oct_cpu_granule {
-    const uint8_t *weights;
-    size_t strip_bytes;
-    int64_t first, last; // K range
-} oct_cpu_granule;
-
-// A matrix of the shard, ready for the kernels.
+// A matrix of the shard, ready for the kernels: one strip after another, in each its granules (a matrix split by rows
+// has all of its K as one). In the file of a matrix split along K a granule has its strips together; here a thread
+// walks whole strips, long streams of memory, and the granules' sums meet in its registers and first-level cache.
 typedef struct oct_cpu_matrix {
     uint8_t *data;
     oct_encoding encoding;
@@ -23,9 +18,10 @@ typedef struct oct_cpu_matrix {
     oct_dot_function dot;
     int64_t rows;        // rows that this rank holds (split by rows), or all (split along K)
     int32_t strips;      // tiles of those rows
-    size_t strip_bytes;  // split by rows: of the whole K
-    int64_t columns;     // K, unpadded
-    oct_cpu_granule *granules; // split along K: those of this rank, else NULL
+    size_t strip_bytes;  // of all granules
+    const oct_column_run *granules; // [granule_count] of this rank
+    int32_t granule_count;
+    bool is_dealt;       // the file has its strips granule by granule: they are rearranged when they are loaded
 } oct_cpu_matrix;
 
 // What one thread needs for itself.
@@ -33,7 +29,7 @@ typedef struct oct_cpu_scratch {
     oct_activations input;  // of one column: each thread prepares its own
     oct_activations shared; // of several: the arrays are the team's
     float *row;            // [widest input] a normalised column
-    float *tiles;          // dot products of a few strips: gate and up, or the stack of a reduction tree
+    float *tiles;          // dot products of a few strips: gate and up, or sums of a projection along K
     float *states;         // attention states of one key-value head's queries, all splits
 } oct_cpu_scratch;
 
@@ -46,7 +42,8 @@ typedef struct oct_cpu_backend {
     oct_team *team;
 
     oct_cpu_matrix *matrices;     // [matrix_count]
-    oct_cpu_granule *granules;    // of all matrices that are split along K
+    oct_column_run *granules;     // of all matrices
+    uint8_t *staging;             // while weights are loaded: [options.loaders][options.piece_bytes], else NULL
     const float *const *vectors;  // [vector_count]
     const float *rope;            // [context][rope_dims / 2][2]
     uint8_t *weights;
@@ -103,6 +100,10 @@ bool oct_cpu_down(oct_cpu_backend *, const oct_operation *, int32_t thread, int3
 bool oct_cpu_head(oct_cpu_backend *, const oct_operation *, int32_t thread, int32_t threads);
 
 // Functions of oct_backend_kind that stand in other files than backend.c.
+oct_status oct_cpu_place_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes,
+                               void **to);
+oct_status oct_cpu_accept_piece(oct_backend *backend, int32_t thread, int32_t i, uint64_t offset, size_t bytes);
+oct_status oct_cpu_finish_load(oct_backend *backend);
 oct_status oct_cpu_logits(oct_backend *backend, int32_t i, float *logits);
 float oct_cpu_maximum(const oct_backend *backend, int32_t i);
 oct_status oct_cpu_make_candidates(oct_backend *backend, const float *maxima);

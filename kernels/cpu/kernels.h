@@ -21,6 +21,7 @@
 #include "runtime/model.h"
 #include "runtime/page_table.h"
 #include "runtime/partition.h"
+#include "runtime/step_program.h"
 
 // The forms in which a matrix can take its input; bits, so that an input can be made in several.
 typedef enum oct_activation_form {
@@ -84,19 +85,24 @@ static inline oct_activations oct_activation_panel(const oct_activations *x, int
                              .groups = x->groups + units};
 }
 
-// Dot products of consecutive strips with the same K range, for all columns of x:
-//   out[c · out_stride + 16 s + r] = Σ_k W[16 s + r][k] · x[c][x_offset + k − first]
+// Dot products of consecutive strips, for all columns of x, over one granule (all of K) or several that follow each
+// other in K. Each granule g has sums of its own,
+//   sum[c][16 s + r] = Σ_k W[16 s + r][k] · x[c][x_offset + k − granules[0].begin], k in granules[g],
+// which are pushed on a stack; then merges[g] times the two top values are replaced by (lower + upper), as
+// oct_tree_schedule says. The nodes that are left go to out[node · node_stride + c · out_stride + 16 s + r].
 // Reads strips · strip_bytes of weights once from memory.
 typedef struct oct_dot {
-    const uint8_t *weights; // strip s at weights + s · strip_bytes
+    const uint8_t *weights; // strip s at weights + s · strip_bytes: its granules one after another
     size_t strip_bytes;
     int32_t strips;
-    int64_t first, last; // K range in absolute columns; blocks break at multiples of 256
+    const oct_column_run *granules; // K ranges in absolute columns; blocks break at multiples of 256
+    const uint8_t *merges;          // [granule_count]
+    int32_t granule_count, nodes;
     const uint8_t *next; // weights that this thread reads afterwards, to be fetched in time; NULL: not known
     const oct_activations *x;
-    int64_t x_offset; // where column `first` of W stands in x; a multiple of 32
-    float *out;       // [x->columns][out_stride]
-    size_t out_stride;
+    int64_t x_offset; // where the first granule's first column stands in x; a multiple of 32
+    float *out;       // [nodes][node_stride], a node [x->columns][out_stride]
+    size_t out_stride, node_stride;
 } oct_dot;
 
 typedef void (*oct_dot_function)(const oct_dot *dot);

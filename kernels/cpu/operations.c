@@ -152,8 +152,6 @@ const uint8_t *oct_cpu_next_weights(const oct_cpu_backend *backend, const oct_op
     for (int i = 1; operation->kind == OCT_OP_QKV && i < OCT_OPERATION_MATRICES; i++)
         strips += backend->matrices[operation->matrices[i]].strips;
     int32_t strip = oct_thread_run(strips, thread, threads).begin;
-    if (matrix->granules != NULL)
-        return matrix->granules[0].weights + (size_t)strip * matrix->granules[0].strip_bytes;
     for (int i = 1; strip >= matrix->strips && operation->kind == OCT_OP_QKV && i < OCT_OPERATION_MATRICES; i++) {
         strip -= matrix->strips;
         matrix = &backend->matrices[operation->matrices[i]];
@@ -173,12 +171,15 @@ void oct_cpu_run_dot(const oct_cpu_matrix *matrix, int32_t strip, int32_t strips
     }
     if (columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
+    static const uint8_t no_merges[1] = {0};
     const oct_dot dot = {
         .weights = matrix->data + (size_t)strip * matrix->strip_bytes,
         .strip_bytes = matrix->strip_bytes,
         .strips = strips,
-        .first = 0,
-        .last = matrix->columns,
+        .granules = matrix->granules,
+        .merges = no_merges,
+        .granule_count = 1,
+        .nodes = 1,
         .next = next,
         .x = input,
         .out = out,

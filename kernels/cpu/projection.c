@@ -1,7 +1,5 @@
 // The projections along K (attention output, FFN down) on the CPU: partial sums of the rank's granules. What follows
 // between several ranks is in reduction.c.
-#include <string.h>
-
 #include "kernels/cpu/executor.h"
 #include "runtime/progress.h"
 
@@ -15,83 +13,50 @@ typedef struct projection {
     float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, one node, the root
 } projection;
 
-// Where the value at place `top` of the stack of partial vectors lies: [columns][rows of the strips]. The places that
-// are left in the end are the nodes; with one column they are in the slot from the start, so that the lines which the
-// other ranks have read are ours again by the time when the last sum goes there.
-static float *stack_level(const projection *p, float *stack, int32_t top, int32_t strip, size_t level)
-{
-    return p->nodes != NULL && p->input->columns == 1 && top < p->tree->nodes
-               ? p->nodes + ((int64_t)top * (p->part.end - p->part.begin) + strip - p->part.begin) * OCT_TILE_ROWS
-               : stack + (size_t)top * level;
-}
-
-// One rank: its one node is the root. For the panel of columns from `begin` on.
-static void add_root(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
-                     int32_t columns, const float *stack)
-{
-    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
-    float *residual = backend->residual + begin * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS;
-    for (int32_t c = 0; c < columns; c++)
-        backend->kernels->add(residual + c * p->matrix->rows, stack + c * rows, rows);
-}
-
-// Several columns: takes the nodes of a panel from the stack into the slot.
-static void copy_nodes(const projection *p, int32_t strip, int32_t strips, int32_t begin, int32_t columns,
-                       const float *stack)
-{
-    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS, stride = (p->part.end - p->part.begin) * OCT_TILE_ROWS;
-    float *to = p->nodes + begin * stride + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS;
-    for (int32_t node = 0; node < p->tree->nodes; node++)
-        for (int32_t c = 0; c < columns; c++)
-            memcpy(to + ((int64_t)node * p->input->columns + c) * stride, stack + (node * columns + c) * rows,
-                   (size_t)rows * sizeof(float));
-}
-
-// Adds up the granules of `strips` strips for the panel of columns from `begin` on, with a stack of partial vectors
-// [depth][columns][rows] in scratch. (The rows of the residual are a multiple of 32: no strip is padded.)
-static void project_strips(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, int32_t begin,
-                           float *stack)
+// The strips [strip, strip + strips), which end the thread's run where `last`, for the panel of columns from `begin`
+// on. Nodes go to the slot; of one rank, to tiles [columns][rows] and from there to the residual. (Its rows are a
+// multiple of 32: no strip is padded.)
+static void project_strips(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, bool last,
+                           int32_t begin, float *tiles)
 {
     const oct_activations panel = oct_activation_panel(p->input, begin);
-    const int32_t columns = panel.columns;
-    const size_t rows = (size_t)strips * OCT_TILE_ROWS, level = rows * (size_t)columns;
-    int32_t top = 0;
-    for (int32_t i = 0; i < p->tree->leaves; i++) {
-        const oct_cpu_granule *granule = &p->matrix->granules[i], *next = i + 1 < p->tree->leaves ? granule + 1 : NULL;
-        const oct_dot dot = {
-            .weights = granule->weights + (size_t)strip * granule->strip_bytes,
-            .strip_bytes = granule->strip_bytes,
-            .strips = strips,
-            .first = granule->first,
-            .last = granule->last,
-            .next = next == NULL ? p->next : next->weights + (size_t)strip * next->strip_bytes,
-            .x = &panel,
-            .x_offset = granule->first - p->matrix->granules[0].first,
-            .out = stack_level(p, stack, top, strip, level),
-            .out_stride = rows,
-        };
-        p->matrix->dot(&dot);
-        top++;
-        for (int merge = 0; merge < p->tree->merges[i]; merge++, top--)
-            backend->kernels->add(stack_level(p, stack, top - 2, strip, level),
-                                  stack_level(p, stack, top - 1, strip, level), (int64_t)level);
-    }
+    const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
+    const int64_t stride = p->nodes == NULL ? rows : (int64_t)(p->part.end - p->part.begin) * OCT_TILE_ROWS;
+    const uint8_t *weights = p->matrix->data + (size_t)strip * p->matrix->strip_bytes;
+    const oct_dot dot = {
+        .weights = weights,
+        .strip_bytes = p->matrix->strip_bytes,
+        .strips = strips,
+        .granules = p->matrix->granules,
+        .merges = p->tree->merges,
+        .granule_count = p->tree->leaves,
+        .nodes = p->tree->nodes,
+        .next = last ? p->next : weights + (size_t)strips * p->matrix->strip_bytes,
+        .x = &panel,
+        .out = p->nodes == NULL
+                   ? tiles
+                   : p->nodes + begin * stride + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS,
+        .out_stride = (size_t)stride,
+        .node_stride = (size_t)(p->input->columns * stride),
+    };
+    p->matrix->dot(&dot);
     if (p->input->columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
-    if (p->nodes == NULL)
-        add_root(backend, p, strip, strips, begin, columns, stack);
-    else if (p->input->columns > 1)
-        copy_nodes(p, strip, strips, begin, columns, stack);
+    float *residual = backend->residual + begin * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS;
+    for (int32_t c = 0; c < panel.columns && p->nodes == NULL; c++)
+        backend->kernels->add(residual + c * p->matrix->rows, tiles + c * rows, rows);
 }
 
-static void project_run(oct_cpu_backend *backend, const projection *p, oct_run strips, int32_t thread)
+static void project_run(oct_cpu_backend *backend, const projection *p, oct_run run, int32_t thread)
 {
     const int32_t columns = p->input->columns;
     const int32_t at_a_time = oct_cpu_strips_at_a_time(columns < OCT_PANEL_COLUMNS ? columns : OCT_PANEL_COLUMNS);
-    for (int32_t strip = strips.begin; strip < strips.end && p->tree->leaves > 0; strip += at_a_time)
+    for (int32_t strip = run.begin; strip < run.end && p->tree->leaves > 0; strip += at_a_time) {
+        const bool last = strip + at_a_time >= run.end;
         for (int32_t begin = 0; begin < columns; begin += OCT_PANEL_COLUMNS)
-            project_strips(backend, p, strip, strips.end - strip < at_a_time ? strips.end - strip : at_a_time, begin,
+            project_strips(backend, p, strip, last ? run.end - strip : at_a_time, last, begin,
                            backend->scratch[thread].tiles);
+    }
 }
 
 static bool project(oct_cpu_backend *backend, const oct_operation *operation, const float *x, int64_t stride,

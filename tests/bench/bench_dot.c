@@ -45,7 +45,7 @@ static void measure(const oct_cpu_kernels *table, oct_encoding encoding, oct_dot
     static const int columns[] = {1, 2, 3, 4, 8, 16};
     double seconds[7][REPEATS];
     volatile uint64_t sink = 0;
-    dot.strip_bytes = oct_strip_bytes(encoding, dot.first, dot.last);
+    dot.strip_bytes = oct_strip_bytes(encoding, dot.granules->begin, dot.granules->end);
     dot.strips = (int32_t)(bytes / dot.strip_bytes);
     bytes = dot.strip_bytes * (size_t)dot.strips;
     dot.out_stride = (size_t)dot.strips * OCT_TILE_ROWS;
@@ -98,12 +98,12 @@ int main(int argc, char **argv)
         return 4;
     memset(weights, 0x21, bytes + 4096); // small positive numbers in every encoding
     memset(x.codes, 1, n);
-    oct_dot dot = {.weights = weights,
-                   .first = argc > 5 ? atoll(argv[4]) : 0,
-                   .last = argc > 5 ? atoll(argv[5]) : k,
-                   .x = &x};
+    const oct_column_run all = {argc > 5 ? atoll(argv[4]) : 0, argc > 5 ? atoll(argv[5]) : k};
+    const uint8_t no_merges = 0;
+    oct_dot dot = {
+        .weights = weights, .granules = &all, .merges = &no_merges, .granule_count = 1, .nodes = 1, .x = &x};
     printf("table %s, K [%lld, %lld), %zu KiB, GB/s of weights for 1 to 16 columns\n", name,
-           (long long)dot.first, (long long)dot.last, bytes >> 10);
+           (long long)all.begin, (long long)all.end, bytes >> 10);
     for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
         measure(table, (oct_encoding)encoding, dot, &x, bytes);
     return 0;

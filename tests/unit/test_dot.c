@@ -1,6 +1,6 @@
 // Dot products: the scalar table against double precision through an independent decoder
 // (oct_strip_decode_row), the other tables against the scalar one bit for bit, extremes, padding, K ranges at
-// any granule.
+// any granule, several granules against each of them alone and their tree.
 #include "tests/unit/kernel_checks.h"
 
 #include <math.h>
@@ -10,6 +10,9 @@
 
 typedef struct dot_case {
     oct_encoding encoding;
+    int64_t first, last; // columns of all granules
+    oct_column_run granules[OCT_MAX_GRANULES];
+    oct_tree_schedule tree;
     oct_dot dot;
     oct_activations x;
     uint8_t *weights;
@@ -57,14 +60,16 @@ static void fill_block(oct_encoding encoding, uint8_t *block, int n)
 
 static void fill_weights(dot_case *c)
 {
-    int64_t end = c->dot.first + oct_pad_columns(c->dot.last - c->dot.first);
     for (int32_t s = 0; s < c->dot.strips; s++) {
         uint8_t *block = c->weights + (size_t)s * c->dot.strip_bytes;
-        for (int64_t at = c->dot.first; at < end;) {
-            int n = oct_block_columns(at, end);
-            fill_block(c->encoding, block, n);
-            block += oct_block_bytes(c->encoding, n);
-            at += n;
+        for (int32_t g = 0; g < c->dot.granule_count; g++) {
+            const int64_t end = c->granules[g].begin + oct_pad_columns(c->granules[g].end - c->granules[g].begin);
+            for (int64_t at = c->granules[g].begin; at < end;) {
+                int n = oct_block_columns(at, end);
+                fill_block(c->encoding, block, n);
+                block += oct_block_bytes(c->encoding, n);
+                at += n;
+            }
         }
     }
 }
@@ -105,7 +110,7 @@ static void free_inputs(oct_activations *x)
 static void fill_inputs(dot_case *c)
 {
     const oct_cpu_kernels *scalar = oct_cpu_kernels_scalar();
-    const int64_t used = c->dot.last - c->dot.first, width = c->x.width;
+    const int64_t used = c->last - c->first, width = c->x.width;
     oct_activations alone = {.width = width, .columns = 1};
     allocate_inputs(&c->x);
     allocate_inputs(&alone);
@@ -123,21 +128,40 @@ static void fill_inputs(dot_case *c)
     free_inputs(&alone);
 }
 
-static void make_case(dot_case *c, oct_encoding encoding, int64_t first, int64_t last, int32_t strips,
-                      int32_t columns)
+// A case whose granules are those of `own` among `leaves` in the reduction tree, cut at random.
+static void make_tree_case(dot_case *c, oct_encoding encoding, int64_t first, int64_t last, int32_t leaves, oct_run own,
+                           int32_t strips, int32_t columns)
 {
-    *c = (dot_case){.encoding = encoding};
-    c->dot = (oct_dot){.first = first, .last = last, .strips = strips, .x = &c->x};
-    c->dot.strip_bytes = oct_strip_bytes(encoding, first, last);
+    const int32_t count = own.end - own.begin, units = (int32_t)(oct_pad_columns(last - first) / 32);
+    *c = (dot_case){.encoding = encoding, .first = first, .last = last};
+    oct_tree_schedule_leaves(&c->tree, leaves, own);
+    for (int32_t g = 0; g < count; g++) {
+        c->granules[g].begin = first + (int64_t)g * units / count * 32;
+        c->granules[g].end = g + 1 < count ? first + (int64_t)(g + 1) * units / count * 32 : last;
+        c->dot.strip_bytes += oct_strip_bytes(encoding, c->granules[g].begin, c->granules[g].end);
+    }
+    c->dot.granules = c->granules;
+    c->dot.merges = c->tree.merges;
+    c->dot.granule_count = count;
+    c->dot.nodes = c->tree.nodes;
+    c->dot.strips = strips;
+    c->dot.x = &c->x;
     c->dot.x_offset = check_below(3) * 32;
     c->dot.out_stride = (size_t)strips * OCT_TILE_ROWS + (size_t)check_below(2) * 16;
+    c->dot.node_stride = c->dot.out_stride * (size_t)columns;
     c->x.width = c->dot.x_offset + oct_pad_columns(last - first) + check_below(2) * 32;
     c->x.columns = columns;
     c->weights = check_allocate(c->dot.strip_bytes * (size_t)strips);
     c->dot.weights = c->weights;
-    c->out_floats = c->dot.out_stride * (size_t)columns;
+    c->out_floats = c->dot.node_stride * (size_t)c->dot.nodes;
     fill_weights(c);
     fill_inputs(c);
+}
+
+static void make_case(dot_case *c, oct_encoding encoding, int64_t first, int64_t last, int32_t strips,
+                      int32_t columns)
+{
+    make_tree_case(c, encoding, first, last, 1, (oct_run){0, 1}, strips, columns);
 }
 
 static void free_case(dot_case *c)
@@ -182,8 +206,8 @@ static void weigh_row(const dot_case *c, const uint8_t *strip, int row, double *
     const oct_encoding_info *info = oct_encoding_describe(c->encoding);
     const oct_traits t = {info->low_bits, info->high_bits, info->group,
                           info->scale,    info->zero,      info->codebook};
-    int64_t end = c->dot.first + oct_pad_columns(c->dot.last - c->dot.first);
-    for (int64_t at = c->dot.first; at < end;) {
+    int64_t end = c->first + oct_pad_columns(c->last - c->first);
+    for (int64_t at = c->first; at < end;) {
         int n = oct_block_columns(at, end);
         for (int k = 0; k < n; k++) {
             static oct_unit unit;
@@ -191,7 +215,7 @@ static void weigh_row(const dot_case *c, const uint8_t *strip, int row, double *
                 oct_unit_unpack(&unit, t, info->codebook, strip, n, k / 32);
             double value = unit.values[k % 32 / 4][row][k % 4];
             int group = k % 32 / t.group;
-            size[at - c->dot.first + k] =
+            size[at - c->first + k] =
                 fabs((double)unit.scale[group][row] * value) + fabs((double)unit.minimum[group][row]);
         }
         strip += oct_block_bytes(c->encoding, n);
@@ -207,7 +231,7 @@ static void weigh_row(const dot_case *c, const uint8_t *strip, int row, double *
 static void check_row(const dot_case *c, oct_activation_form form, const float *w, const double *size,
                       const float *out, int32_t column)
 {
-    int64_t n = c->dot.last - c->dot.first;
+    int64_t n = c->last - c->first;
     const oct_encoding_info *info = oct_encoding_describe(c->encoding);
     double chain = form == OCT_FORM_INT8 ? ceil((double)n / 32) * 32 / info->group * 2 : (double)n;
     double exact = 0, terms = 0, biggest = 0;
@@ -220,18 +244,18 @@ static void check_row(const dot_case *c, oct_activation_form form, const float *
     double bound = 1.001 * (chain + 2) * 0x1p-24 * terms + (double)n * 0x1p-125 * (1 + biggest);
     if (!(fabs((double)*out - exact) <= bound))
         fail_msg("%s form %d [%lld, %lld) column %d: %.9g, expected %.9g +- %.3g", info->name, form,
-                 (long long)c->dot.first, (long long)c->dot.last, column, (double)*out, exact, bound);
+                 (long long)c->first, (long long)c->last, column, (double)*out, exact, bound);
 }
 
 static void check_bound(const dot_case *c, oct_activation_form form, const float *out)
 {
-    int64_t n = c->dot.last - c->dot.first;
+    int64_t n = c->last - c->first;
     float *w = check_allocate((size_t)n * sizeof *w);
     double *size = check_allocate((size_t)oct_pad_columns(n) * sizeof *size);
     for (int32_t s = 0; s < c->dot.strips; s++)
         for (int row = 0; row < OCT_TILE_ROWS; row++) {
             const uint8_t *strip = c->weights + (size_t)s * c->dot.strip_bytes;
-            oct_strip_decode_row(c->encoding, strip, c->dot.first, c->dot.last, row, w);
+            oct_strip_decode_row(c->encoding, strip, c->first, c->last, row, w);
             if (oct_encoding_describe(c->encoding)->float_bytes == 0)
                 weigh_row(c, strip, row, size);
             else
@@ -252,8 +276,8 @@ static void check_same(const dot_case *c, const float *law, const float *out, co
     for (size_t i = 0; i < c->out_floats; i++)
         if (memcmp(law + i, out + i, sizeof *law) != 0)
             fail_msg("%s %s [%lld, %lld) %d strips %d columns: element %zu is %a, the scalar table has %a",
-                     table, oct_encoding_describe(c->encoding)->name, (long long)c->dot.first,
-                     (long long)c->dot.last, c->dot.strips, c->x.columns, i, (double)out[i],
+                     table, oct_encoding_describe(c->encoding)->name, (long long)c->first,
+                     (long long)c->last, c->dot.strips, c->x.columns, i, (double)out[i],
                      (double)law[i]);
 }
 
@@ -316,6 +340,86 @@ static void test_short_ranges_of_many_strips(void **state)
             int64_t first = granule * 32, last = first + 32 * (1 + granule % 3);
             make_case(&c, (oct_encoding)encoding, first, last, 7 + granule, 1 + granule % 4 * 5);
             check_case(&c, granule == 7);
+            free_case(&c);
+        }
+}
+
+// What the scalar table makes of granule g alone, from strips of its own: [columns][out_stride].
+static float *granule_alone(dot_case *c, int32_t g)
+{
+    const oct_column_run granule = c->granules[g];
+    const oct_dot whole = c->dot;
+    const size_t strip_bytes = oct_strip_bytes(c->encoding, granule.begin, granule.end);
+    size_t before = 0;
+    for (int32_t i = 0; i < g; i++)
+        before += oct_strip_bytes(c->encoding, c->granules[i].begin, c->granules[i].end);
+    uint8_t *weights = check_allocate(strip_bytes * (size_t)whole.strips);
+    for (int32_t s = 0; s < whole.strips; s++)
+        memcpy(weights + (size_t)s * strip_bytes, c->weights + (size_t)s * whole.strip_bytes + before, strip_bytes);
+    const uint8_t none = 0;
+    c->dot.weights = weights;
+    c->dot.strip_bytes = strip_bytes;
+    c->dot.granules = &granule;
+    c->dot.merges = &none;
+    c->dot.granule_count = c->dot.nodes = 1;
+    c->dot.x_offset += granule.begin - c->granules[0].begin;
+    c->out_floats = whole.node_stride;
+    float *out = run(c, oct_cpu_kernels_scalar()->dot[c->encoding]);
+    c->dot = whole;
+    c->out_floats = whole.node_stride * (size_t)whole.nodes;
+    free(weights);
+    return out;
+}
+
+// The sums of the leaves [begin, end) by halves, the first of which has one more where they are odd, into leaves[begin];
+// a subtree that `own` does not hold whole is left as its parts, whose first leaves are noted in nodes [*count].
+static void add_by_halves(float **leaves, oct_run own, int32_t begin, int32_t end, size_t floats, int32_t *nodes,
+                          int32_t *count)
+{
+    if (end <= own.begin || begin >= own.end)
+        return;
+    const bool whole = begin >= own.begin && end <= own.end;
+    const int32_t middle = begin + (end - begin + 1) / 2, before = *count;
+    if (end - begin > 1) {
+        add_by_halves(leaves, own, begin, middle, floats, nodes, count);
+        add_by_halves(leaves, own, middle, end, floats, nodes, count);
+        for (size_t i = 0; whole && i < floats; i++)
+            leaves[begin - own.begin][i] += leaves[middle - own.begin][i];
+    }
+    if (whole) {
+        *count = before;
+        nodes[(*count)++] = begin - own.begin;
+    }
+}
+
+static void test_granules_are_added_by_the_tree(void **state)
+{
+    (void)state;
+    for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
+        for (int columns = 1; columns <= 19; columns += 1 + columns / 6) {
+            const int32_t leaves = 1 + (int32_t)check_below(OCT_MAX_GRANULES);
+            const int32_t begin = (int32_t)check_below(leaves), own = 1 + (int32_t)check_below(leaves - begin);
+            const oct_run run_of_rank = {begin, begin + own};
+            const int64_t first = check_below(12) * 32, last = first + 32 * own + check_below(64 * own);
+            dot_case c;
+            make_tree_case(&c, (oct_encoding)encoding, first, last, leaves, run_of_rank, 1 + (int32_t)check_below(9),
+                           columns);
+            float *alone[OCT_MAX_GRANULES];
+            for (int32_t g = 0; g < own; g++)
+                alone[g] = granule_alone(&c, g);
+            int32_t nodes[OCT_MAX_GRANULES], count = 0;
+            add_by_halves(alone, run_of_rank, 0, leaves, c.dot.node_stride, nodes, &count);
+            assert_int_equal(count, c.dot.nodes);
+            float *all = run(&c, oct_cpu_kernels_scalar()->dot[encoding]);
+            for (int32_t node = 0; node < count; node++)
+                for (int32_t column = 0; column < columns; column++)
+                    assert_memory_equal(all + (size_t)node * c.dot.node_stride + (size_t)column * c.dot.out_stride,
+                                        alone[nodes[node]] + (size_t)column * c.dot.out_stride,
+                                        (size_t)c.dot.strips * OCT_TILE_ROWS * sizeof *all);
+            check_case(&c, false);
+            for (int32_t g = 0; g < own; g++)
+                free(alone[g]);
+            free(all);
             free_case(&c);
         }
 }
@@ -394,6 +498,7 @@ int main(void)
         cmocka_unit_test(test_traits_are_the_encodings),
         cmocka_unit_test(test_every_encoding_and_column_count),
         cmocka_unit_test(test_short_ranges_of_many_strips),
+        cmocka_unit_test(test_granules_are_added_by_the_tree),
         cmocka_unit_test(test_extremes),
         cmocka_unit_test(test_a_column_has_the_bits_it_has_alone),
     };
