@@ -10,8 +10,10 @@
 #include "kernels/cpu/traits.h"
 #include "kernels/cpu/tree_stack.h"
 
-// Columns and strips of the widest passes, and the accumulators of one: they, the weights of a step and one input fill the registers.
-enum { FLOAT_COLUMNS = 8, FLOAT_STRIPS = 4, FLOAT_SUMS = 16, FLOAT_PREFETCH_BYTES = 1024, FLOAT_CACHED_BYTES = 512 << 10 };
+// Columns and strips of the widest passes, and the accumulators of one: they, the weights of a step and one input fill
+// the registers.
+enum { FLOAT_COLUMNS = 8, FLOAT_STRIPS = 4, FLOAT_SUMS = 16 };
+enum { FLOAT_PREFETCH_BYTES = 1024, FLOAT_CACHED_BYTES = 512 << 10 };
 
 // How weights are multiplied; NATIVE_BF16 is vdpbf16ps, whose two products are two fmaf, the odd one first.
 typedef enum float_step { STEP_F32, STEP_F16, STEP_BF16, STEP_NATIVE_BF16 } float_step;

@@ -252,7 +252,8 @@ static oct_status create(oct_backend **out, const oct_step_program *program, con
     if (backend->kernels == NULL)
         status =
             oct_fail(OCT_ERR_MACHINE, "this processor lacks the instructions asked for; use --instructions scalar");
-    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL || backend->staging == NULL)
+    else if (backend->matrices == NULL || backend->granules == NULL || backend->scratch == NULL ||
+             backend->staging == NULL)
         status = oct_fail(OCT_ERR_MACHINE, "no memory for the backend");
     if (status == OCT_OK)
         status = allocate(backend, matrix_bytes);

@@ -1,6 +1,6 @@
-// Weights on their way into the CPU backend: straight into place where the file has them as the kernels want them, strip
-// by strip; otherwise (matrices split along K, of several granules) by way of a staging piece, from which the granules'
-// strips are dealt out.
+// Weights on their way into the CPU backend: straight into place where the file has them as the kernels want them,
+// strip by strip; otherwise (matrices split along K, of several granules) by way of a staging piece, from which the
+// granules' strips are dealt out.
 #include <stdlib.h>
 #include <string.h>
 
@@ -35,7 +35,8 @@ oct_status oct_cpu_accept_piece(oct_backend *base, int32_t thread, int32_t i, ui
     uint8_t *to = matrix->data;
     uint64_t begin = 0; // of a granule, in the file's run
     for (int32_t g = 0; matrix->is_dealt && bytes > 0; g++) {
-        const size_t strip_bytes = oct_strip_bytes(matrix->encoding, matrix->granules[g].begin, matrix->granules[g].end);
+        const oct_column_run columns = matrix->granules[g];
+        const size_t strip_bytes = oct_strip_bytes(matrix->encoding, columns.begin, columns.end);
         const uint64_t end = begin + (uint64_t)matrix->strips * strip_bytes;
         if (offset < end) {
             const size_t n = bytes < end - offset ? bytes : (size_t)(end - offset);

@@ -1,5 +1,5 @@
-// The stack of a reduction tree inside a dot product (oct_dot of kernels.h): the sums of a few strips for the columns of
-// a pass, a level for each value that is not merged yet. Each table compiles this with its own flags.
+// The stack of a reduction tree inside a dot product (oct_dot of kernels.h): the sums of a few strips for the columns
+// of a pass, a level for each value that is not merged yet. Each table compiles this with its own flags.
 #ifndef OCT_KERNELS_CPU_TREE_STACK_H
 #define OCT_KERNELS_CPU_TREE_STACK_H
 

@@ -1,6 +1,6 @@
-// Speed of loading: Octet's loader, checksums and all, against a loop of preads of the same bytes by the same
-// ranks and threads, each into fresh memory in huge pages. The two alternate; a rate is that of all ranks from a
-// common start to the last one's end.
+// Speed of loading: Octet's loader into the CPU backend, checksums and all, against a loop of preads of the same bytes
+// by the same ranks and threads, each into fresh memory in huge pages. The two alternate; a rate is that of all ranks
+// from a common start to the last one's end.
 //
 //   mpirun -np RANKS bench_load MODEL.h5 [THREADS [ROUNDS [PIECE_KIB]]]
 //
@@ -15,18 +15,23 @@
 #include <unistd.h>
 
 #include "checkpoints/checkpoint.h"
+#include "kernels/backend.h"
+#include "kernels/cpu/kernels.h"
 #include "runtime/bandwidth.h"
 #include "runtime/huge_memory.h"
 #include "runtime/progress.h"
 #include "runtime/step_program.h"
-#include "tests/unit/memory_target.h"
 
 enum { ROUNDS_MAX = 99, THREADS_MAX = 64 };
 
 typedef struct bench {
     oct_checkpoint *checkpoint;
+    oct_step_program program;
+    oct_encoding *encodings; // of the program's matrices, and bytes of this rank's part of each
+    size_t *matrix_bytes;
     oct_load_item *items;
-    uint8_t **places; // of the items
+    int32_t *matrix_of_item;
+    uint8_t **places; // of the items, for the preads
     int32_t count;
     int threads, fd;
     uint64_t bytes, piece;
@@ -85,15 +90,57 @@ static void load_plain(const bench *b)
         pthread_join(threads[i], NULL);
 }
 
-static void load_octet(const bench *b)
+// A backend as the target of a load.
+typedef struct load_target {
+    const bench *bench;
+    oct_backend *backend;
+} load_target;
+
+static oct_status place(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes, void **to)
 {
-    const oct_load_target target = memory_target(b->places);
+    const load_target *l = context;
+    return l->backend->kind->place(l->backend, thread, l->bench->matrix_of_item[item], offset, bytes, to);
+}
+
+static oct_status accept(void *context, int32_t thread, int32_t item, uint64_t offset, size_t bytes)
+{
+    const load_target *l = context;
+    return l->backend->kind->accept(l->backend, thread, l->bench->matrix_of_item[item], offset, bytes);
+}
+
+static oct_status finish(void *context)
+{
+    const load_target *l = context;
+    return l->backend->kind->finish_load(l->backend);
+}
+
+static void load_octet(const bench *b, oct_backend *backend)
+{
+    load_target into = {b, backend};
+    const oct_load_target target = {.context = &into, .place = place, .accept = accept, .finish = finish};
     if (oct_checkpoint_load(b->checkpoint, b->items, b->count, &target, b->threads, NULL, NULL, NULL))
         give_up("load");
 }
 
-// Seconds that all ranks need together.
-static double time_load(bench *b, void (*load)(const bench *))
+static oct_backend *create_backend(const bench *b)
+{
+    static const oct_exchange alone = {.ranks = 1};
+    const oct_backend_options options = {.instructions = oct_cpu_level(),
+                                         .max_columns = 1,
+                                         .max_logit_columns = 1,
+                                         .max_sampled_columns = 1,
+                                         .context = OCT_PAGE_POSITIONS,
+                                         .pages = 1,
+                                         .loaders = b->threads,
+                                         .piece_bytes = OCT_LOAD_PIECE_BYTES,
+                                         .cpu = {.threads = 1}};
+    oct_backend *backend;
+    if (oct_cpu_backend_kind.create(&backend, &b->program, b->encodings, b->matrix_bytes, NULL, NULL, &alone, &options))
+        give_up("the backend");
+    return backend;
+}
+
+static uint8_t *place_items(const bench *b)
 {
     uint8_t *memory;
     if (oct_huge_map(b->bytes + 64 * (size_t)b->count, "the weights", &memory))
@@ -103,29 +150,59 @@ static double time_load(bench *b, void (*load)(const bench *))
         b->places[i] = at;
         at += (oct_tensor_run_bytes(b->items[i].tensor, b->items[i].run) + 63) / 64 * 64;
     }
-    MPI_Barrier(MPI_COMM_WORLD);
-    const int64_t start = oct_now_ns();
-    load(b);
+    return memory;
+}
+
+// Seconds since then until the last rank is there.
+static double seconds_since(int64_t start)
+{
     double seconds = (double)(oct_now_ns() - start) * 1e-9;
     MPI_Allreduce(MPI_IN_PLACE, &seconds, 1, MPI_DOUBLE, MPI_MAX, MPI_COMM_WORLD);
+    return seconds;
+}
+
+static double time_plain(const bench *b)
+{
+    uint8_t *memory = place_items(b);
+    MPI_Barrier(MPI_COMM_WORLD);
+    const int64_t start = oct_now_ns();
+    load_plain(b);
+    const double seconds = seconds_since(start);
     oct_huge_unmap(memory, b->bytes + 64 * (size_t)b->count);
+    return seconds;
+}
+
+static double time_octet(const bench *b)
+{
+    oct_backend *backend = create_backend(b);
+    MPI_Barrier(MPI_COMM_WORLD);
+    const int64_t start = oct_now_ns();
+    load_octet(b, backend);
+    const double seconds = seconds_since(start);
+    oct_cpu_backend_kind.destroy(backend);
     return seconds;
 }
 
 static void open_shard(bench *b, const char *path, int ranks, int rank)
 {
-    static oct_step_program program;
     if (oct_checkpoint_open(&b->checkpoint, path, MPI_COMM_WORLD) ||
-        oct_step_program_build(&program, oct_checkpoint_model(b->checkpoint), ranks, rank))
+        oct_step_program_build(&b->program, oct_checkpoint_model(b->checkpoint), ranks, rank))
         give_up(path);
     b->fd = open(path, O_RDONLY);
-    b->items = calloc((size_t)program.matrix_count, sizeof *b->items);
-    b->places = calloc((size_t)program.matrix_count, sizeof *b->places);
-    for (int32_t i = 0; i < program.matrix_count; i++) {
-        const oct_program_matrix *matrix = &program.matrices[i];
+    const size_t count = (size_t)b->program.matrix_count;
+    b->encodings = calloc(count, sizeof *b->encodings);
+    b->matrix_bytes = calloc(count, sizeof *b->matrix_bytes);
+    b->items = calloc(count, sizeof *b->items);
+    b->matrix_of_item = calloc(count, sizeof *b->matrix_of_item);
+    b->places = calloc(count, sizeof *b->places);
+    for (int32_t i = 0; i < b->program.matrix_count; i++) {
+        const oct_program_matrix *matrix = &b->program.matrices[i];
         const oct_tensor *tensor = oct_checkpoint_matrix(b->checkpoint, matrix->spec.name);
+        b->encodings[i] = tensor->encoding;
+        b->matrix_bytes[i] = (size_t)oct_tensor_run_bytes(tensor, matrix->granules);
         if (matrix->granules.begin == matrix->granules.end)
             continue;
+        b->matrix_of_item[b->count] = i;
         b->items[b->count++] = (oct_load_item){tensor, matrix->granules};
         b->bytes += oct_tensor_run_bytes(tensor, matrix->granules);
     }
@@ -144,7 +221,7 @@ int main(int argc, char **argv)
     open_shard(&b, argv[1], ranks, rank);
     double plain[ROUNDS_MAX], octet[ROUNDS_MAX], ratio[ROUNDS_MAX];
     for (int i = -1; i < rounds; i++) {
-        const double a = time_load(&b, load_plain), c = time_load(&b, load_octet);
+        const double a = time_plain(&b), c = time_octet(&b);
         if (i < 0)
             continue;
         plain[i] = a;

@@ -371,8 +371,9 @@ static float *granule_alone(dot_case *c, int32_t g)
     return out;
 }
 
-// The sums of the leaves [begin, end) by halves, the first of which has one more where they are odd, into leaves[begin];
-// a subtree that `own` does not hold whole is left as its parts, whose first leaves are noted in nodes [*count].
+// The sums of the leaves [begin, end) by halves, the first of which has one more where they are odd, into
+// leaves[begin]; a subtree that `own` does not hold whole is left as its parts, whose first leaves are noted in nodes
+// [*count].
 static void add_by_halves(float **leaves, oct_run own, int32_t begin, int32_t end, size_t floats, int32_t *nodes,
                           int32_t *count)
 {
