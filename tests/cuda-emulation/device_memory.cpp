@@ -7,6 +7,8 @@
 #include <map>
 #include <vector>
 
+#include <unistd.h>
+
 #include "sanitizers.h"
 #include "settings.h"
 #include "streams.h"
@@ -28,6 +30,12 @@ static int64_t device_allocations;
 static size_t round_up(size_t bytes)
 {
     return bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : (size_t)ALIGNMENT;
+}
+
+size_t round_up_to_pages(size_t bytes)
+{
+    static const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return bytes ? (bytes + page - 1) / page * page : page;
 }
 
 Memory memory_of(const void *at, size_t bytes)
@@ -75,11 +83,12 @@ static cudaError_t allocate(void **at, size_t bytes, Memory memory)
         return failed(cudaErrorMemoryAllocation);
     if (memory == Memory::DEVICE && ++device_allocations == settings.failing_allocation)
         return failed(cudaErrorMemoryAllocation);
-    *at = aligned_alloc(ALIGNMENT, round_up(bytes));
+    const size_t taken = round_up_to_pages(bytes); // protected alone (chained_launches.h)
+    *at = aligned_alloc(round_up_to_pages(1), taken);
     if (!*at)
         return failed(cudaErrorMemoryAllocation);
     memset(*at, 0xff, bytes);
-    sanitizers::forbid((char *)*at + bytes, round_up(bytes) - bytes);
+    sanitizers::forbid((char *)*at + bytes, taken - bytes);
     allocations[(const char *)*at] = {bytes, memory, true};
     if (memory == Memory::DEVICE)
         device_bytes += round_up(bytes);
@@ -98,7 +107,7 @@ static cudaError_t release(void *at, Memory memory)
         return failed(cudaErrorInvalidValue);
     if (memory == Memory::DEVICE)
         device_bytes -= round_up(found->second.bytes);
-    sanitizers::allow(at, round_up(found->second.bytes));
+    sanitizers::allow(at, round_up_to_pages(found->second.bytes));
     allocations.erase(found);
     free(at);
     return cudaSuccess;

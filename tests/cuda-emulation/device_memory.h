@@ -20,6 +20,8 @@ struct MemoryRange {
     bool owned; // not from elsewhere
 };
 std::vector<MemoryRange> device_memory_ranges();
+// Each has whole pages to itself.
+size_t round_up_to_pages(size_t bytes);
 } // namespace cuda_emulation
 
 #endif

@@ -14,11 +14,13 @@
 #include <utility>
 #include <vector>
 
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "asynchronous_copies.h"
+#include "chained_launches.h"
 #include "fiber.h"
 #include "grid.h"
 #include "sanitizers.h"
@@ -50,6 +52,10 @@ static std::deque<int> free_slots;
 static Thread **ready;
 static size_t ready_size, ready_first, ready_end;
 
+// Those that have waited for the kernels in front, while others have not yet: memory is hidden and shown once, not at
+// every change between the two kinds.
+static Thread *waiting_first, **waiting_end = &waiting_first;
+
 static int64_t last_progress_ns; // 0: since the last look
 static uint64_t spins;
 
@@ -64,8 +70,17 @@ void thread_make_ready(Thread *thread)
     ready_at(ready_end++) = thread;
 }
 
+static void release_waiting()
+{
+    for (; waiting_first; waiting_first = waiting_first->next_waiting)
+        thread_make_ready(waiting_first);
+    waiting_end = &waiting_first;
+}
+
 static Thread *next_ready()
 {
+    if (ready_first == ready_end)
+        release_waiting();
     if (ready_first == ready_end)
         return nullptr;
     if (settings.schedule == Schedule::LIFO)
@@ -79,6 +94,8 @@ static Thread *next_ready()
 static void change_to(Thread *thread)
 {
     Thread *from = cur;
+    if (thread->early != memory_is_hidden())
+        memory_hide(thread->early);
     if (thread == from)
         return;
     statistics.switches++;
@@ -111,6 +128,17 @@ void thread_wait(const char *file, int line)
     change_to(next ? next : &host); // the scheduler starts another block or sees the deadlock
 }
 
+void wait_for_predecessors(const char *file, int line)
+{
+    if (!cur->early)
+        return;
+    cur->early = false;
+    cur->next_waiting = nullptr;
+    *waiting_end = cur;
+    waiting_end = &cur->next_waiting;
+    thread_wait(file, line);
+}
+
 void thread_yield_at_random()
 {
     if (settings.schedule != Schedule::RANDOM)
@@ -138,6 +166,7 @@ void spin()
 {
     if (++spins % SPINS_A_LOOK == 0)
         look_for_livelock();
+    release_waiting(); // perhaps it polls for what one of them does
     if (settings.schedule == Schedule::LIFO) { // behind all others, or it would poll for ever
         cur->state = THREAD_READY;
         ready_at(--ready_first) = cur;
@@ -180,9 +209,22 @@ void check_host_thread()
         die("a second thread of the host calls the runtime, and the emulation is for one (octet: --threads 1)");
 }
 
+// In the program, where it has a name there (ENABLE_EXPORTS); else as addr2line takes it.
+static std::string name_of_kernel(const void *function)
+{
+    Dl_info found;
+    if (!function || !dladdr(function, &found))
+        return "a kernel";
+    if (found.dli_sname && found.dli_saddr == function)
+        return found.dli_sname;
+    char text[40];
+    snprintf(text, sizeof text, "+%#zx", (size_t)((const char *)function - (const char *)found.dli_fbase));
+    return found.dli_fname + std::string(text);
+}
+
 void die(const char *format, ...)
 {
-    char message[2000], where[200] = "";
+    char message[2000], where[1000] = "";
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
@@ -190,8 +232,9 @@ void die(const char *format, ...)
     const bool knows_where = !is_other_host_thread(); // else what follows is the first one's
     if (knows_where && cur != &host) {
         uint3 thread = cur->index, block = cur->block->index;
-        snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n",
-                 thread.x, thread.y, thread.z, block.x, block.y, block.z);
+        snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u) of %s\n",
+                 thread.x, thread.y, thread.z, block.x, block.y, block.z,
+                 name_of_kernel(cur->block->grid->function).c_str());
     }
     std::string text = std::string("cuda_emulation: error: ") + message + "\n" + where;
     fputs(text.c_str(), stderr); // at once: other ranks may write too
@@ -218,6 +261,9 @@ static void thread_main()
     grid->body();
     if (thread->copies)
         die("a thread leaves the kernel with %d cp.async copies that it has not waited for", thread->copies);
+    if (thread->early)
+        die("a thread of a chained kernel leaves without having waited for the kernels in front of it: the kernel behind "
+            "would not wait for them either");
     sanitizers::release(&grid->end);
     thread->state = THREAD_DONE;
     block_leave(thread);
@@ -250,6 +296,7 @@ static Thread *thread_start(Block *block, int number)
     thread->fenced = false;
     thread->reads = thread->copies = 0;
     thread->copy_group = 0;
+    thread->early = block->grid->chained;
     thread->stack_pointer = fiber_prepare(stack_top(slot), thread_main);
     statistics.threads++;
     thread_make_ready(thread);
@@ -347,6 +394,7 @@ static void grid_prepare(Grid *grid, size_t all_threads, size_t resident_threads
     running = grid;
     blockDim = grid->threads;
     gridDim = grid->blocks;
+    memory_watch(grid);
     ready_first = ready_end = ready_size; // spin() can put a thread before the first
     statistics.launches++;
     progress_note();
@@ -374,6 +422,7 @@ void grid_run(Grid *grid)
         block_finish(finished->block);
         done++;
     }
+    memory_watch_end(grid);
     sanitizers::acquire(&grid->end);
     bulk_copies_check_empty();
     free(grid->waits);

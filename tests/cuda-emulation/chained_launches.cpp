@@ -1,0 +1,168 @@
+// What threads of chained kernels touch before they wait for their predecessors, by the protection of pages: compiled
+// kernels and PTX alike, whatever instruction touches them.
+#include "chained_launches.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include <dlfcn.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+
+namespace cuda_emulation
+{
+// An allocation, while a grid runs.
+struct Watched {
+    MemoryRange range;
+    bool written; // by this kernel, or by one in front
+};
+
+static std::vector<Watched> watched; // in the order of addresses
+static bool watching, hidden;
+static int pauses;
+static struct sigaction former;
+
+static bool overlap(const MemoryRange &range, const void *at, size_t bytes)
+{
+    const char *begin = (const char *)range.at, *first = (const char *)at;
+    return first < begin + range.bytes && begin < first + bytes;
+}
+
+static bool is_written(const std::vector<MemoryRange> &written, const void *at, size_t bytes)
+{
+    return std::any_of(written.begin(), written.end(),
+                       [=](const MemoryRange &range) { return overlap(range, at, bytes); });
+}
+
+static void protect(const Watched &memory, int protection)
+{
+    if (mprotect(memory.range.at, round_up_to_pages(memory.range.bytes), protection))
+        die("the protection of %zu bytes at %p cannot be changed", memory.range.bytes, memory.range.at);
+}
+
+static const char *access_of(const void *context)
+{
+#if defined(__x86_64__)
+    enum { WRITES = 2 }; // in the code of a page fault
+    return ((const ucontext_t *)context)->uc_mcontext.gregs[REG_ERR] & WRITES ? "writes" : "reads";
+#else
+    (void)context;
+    return "touches";
+#endif
+}
+
+// Of the code, as addr2line takes it; empty where it is not known.
+static void place_of(const void *context, char *text, size_t bytes)
+{
+    *text = 0;
+#if defined(__x86_64__)
+    const char *at = (const char *)((const ucontext_t *)context)->uc_mcontext.gregs[REG_RIP];
+    Dl_info found;
+    if (dladdr(at, &found) && found.dli_fname)
+        snprintf(text, bytes, ", at %s+%#zx", found.dli_fname, (size_t)(at - (const char *)found.dli_fbase));
+#else
+    (void)context;
+    (void)bytes;
+#endif
+}
+
+static void on_fault(int, siginfo_t *information, void *context)
+{
+    const char *at = (const char *)information->si_addr;
+    for (Watched &memory : watched) {
+        if (!overlap({memory.range.at, round_up_to_pages(memory.range.bytes), true}, at, 1))
+            continue;
+        if (hidden) {
+            char place[500];
+            place_of(context, place, sizeof place);
+            die("a thread of a chained kernel %s global memory before it has waited for the kernels in front of it: "
+                "byte %zu of an allocation of %zu%s",
+                access_of(context), (size_t)(at - (const char *)memory.range.at), memory.range.bytes, place);
+        }
+        if (!memory.written) {
+            memory.written = true;
+            protect(memory, PROT_READ | PROT_WRITE);
+            return;
+        }
+    }
+    sigaction(SIGSEGV, &former, nullptr); // not ours: it happens again
+}
+
+void memory_watch(Grid *grid)
+{
+    if (pauses || !grid->front)
+        return;
+    watched.clear();
+    for (const MemoryRange &range : device_memory_ranges())
+        watched.push_back({range, is_written(grid->front->written, range.at, range.bytes)});
+    // Every time: MPI, started meanwhile, may have a handler too.
+    struct sigaction action = {};
+    action.sa_sigaction = on_fault;
+    action.sa_flags = SA_SIGINFO;
+    sigaction(SIGSEGV, &action, &former);
+    watching = true;
+    memory_hide(false);
+}
+
+void memory_watch_end(Grid *grid)
+{
+    if (!watching)
+        return;
+    watching = false;
+    for (const Watched &memory : watched) {
+        if (!memory.written)
+            protect(memory, PROT_READ | PROT_WRITE);
+        else if (!is_written(grid->front->written, memory.range.at, memory.range.bytes))
+            grid->front->written.push_back(memory.range);
+    }
+    sigaction(SIGSEGV, &former, nullptr);
+}
+
+bool memory_is_hidden()
+{
+    return hidden;
+}
+
+void memory_hide(bool hide)
+{
+    if (!watching)
+        return;
+    hidden = hide;
+    for (const Watched &memory : watched)
+        protect(memory, hide ? PROT_NONE : memory.written ? PROT_READ | PROT_WRITE : PROT_READ);
+}
+
+void memory_watch_pause(int by)
+{
+    pauses += by;
+}
+
+bool landing_begins()
+{
+    const bool was_hidden = hidden;
+    if (was_hidden)
+        memory_hide(false);
+    return was_hidden;
+}
+
+void landing_ends(bool was_hidden)
+{
+    if (was_hidden)
+        memory_hide(true);
+}
+
+// Weights may be asked for early, what a kernel in front or another process writes may not.
+void early_copy_check(const void *from, size_t bytes)
+{
+    if (!cur->early)
+        return;
+    bool foreign = std::any_of(watched.begin(), watched.end(), [=](const Watched &memory) {
+        return !memory.range.owned && overlap(memory.range, from, bytes);
+    });
+    if (foreign || is_written(cur->block->grid->front->written, from, bytes))
+        die("a thread of a chained kernel asks for a copy of %zu bytes before it has waited for the kernels in front of "
+            "it, of memory that %s write",
+            bytes, foreign ? "other processes" : "they");
+}
+} // namespace cuda_emulation
