@@ -10,8 +10,12 @@
 #include <sys/mman.h>
 #include <ucontext.h>
 
+#include "settings.h"
+
 namespace cuda_emulation
 {
+enum { RARELY = 16 };
+
 // An allocation, while a grid runs.
 struct Watched {
     MemoryRange range;
@@ -22,6 +26,10 @@ static std::vector<Watched> watched; // in the order of addresses
 static bool watching, hidden;
 static int pauses;
 static struct sigaction former;
+
+// Threads that have waited for the kernels in front, while others have not yet: so memory is hidden and shown once, not
+// at every change between the two kinds.
+static Thread *waiting_first, **waiting_end = &waiting_first;
 
 static bool overlap(const MemoryRange &range, const void *at, size_t bytes)
 {
@@ -138,6 +146,28 @@ void memory_watch_pause(int by)
     pauses += by;
 }
 
+void wait_for_predecessors(const char *file, int line)
+{
+    if (!cur->early)
+        return;
+    cur->early = false;
+    if (settings.schedule == Schedule::RANDOM && !random_below(RARELY)) { // far ahead of the others
+        memory_hide(false);
+        return;
+    }
+    cur->next_waiting = nullptr;
+    *waiting_end = cur;
+    waiting_end = &cur->next_waiting;
+    thread_wait(file, line);
+}
+
+void waiting_threads_release()
+{
+    for (; waiting_first; waiting_first = waiting_first->next_waiting)
+        thread_make_ready(waiting_first);
+    waiting_end = &waiting_first;
+}
+
 bool landing_begins()
 {
     const bool was_hidden = hidden;
@@ -161,8 +191,8 @@ void early_copy_check(const void *from, size_t bytes)
         return !memory.range.owned && overlap(memory.range, from, bytes);
     });
     if (foreign || is_written(cur->block->grid->front->written, from, bytes))
-        die("a thread of a chained kernel asks for a copy of %zu bytes before it has waited for the kernels in front of "
-            "it, of memory that %s write",
+        die("a thread of a chained kernel asks for a copy of %zu bytes before it has waited for the kernels in front "
+            "of it, of memory that %s write",
             bytes, foreign ? "other processes" : "they");
 }
 } // namespace cuda_emulation

@@ -26,6 +26,9 @@ void memory_watch_end(Grid *grid);
 bool memory_is_hidden();
 void memory_hide(bool hidden);
 
+// Makes the threads ready that have waited for the kernels in front of theirs.
+void waiting_threads_release();
+
 // While messages between processes are under way, which the system may copy at any time, nothing is hidden or watched:
 // +1 where they begin, -1 where they have ended.
 void memory_watch_pause(int by);

@@ -52,10 +52,6 @@ static std::deque<int> free_slots;
 static Thread **ready;
 static size_t ready_size, ready_first, ready_end;
 
-// Those that have waited for the kernels in front, while others have not yet: memory is hidden and shown once, not at
-// every change between the two kinds.
-static Thread *waiting_first, **waiting_end = &waiting_first;
-
 static int64_t last_progress_ns; // 0: since the last look
 static uint64_t spins;
 
@@ -70,17 +66,10 @@ void thread_make_ready(Thread *thread)
     ready_at(ready_end++) = thread;
 }
 
-static void release_waiting()
-{
-    for (; waiting_first; waiting_first = waiting_first->next_waiting)
-        thread_make_ready(waiting_first);
-    waiting_end = &waiting_first;
-}
-
 static Thread *next_ready()
 {
     if (ready_first == ready_end)
-        release_waiting();
+        waiting_threads_release();
     if (ready_first == ready_end)
         return nullptr;
     if (settings.schedule == Schedule::LIFO)
@@ -128,17 +117,6 @@ void thread_wait(const char *file, int line)
     change_to(next ? next : &host); // the scheduler starts another block or sees the deadlock
 }
 
-void wait_for_predecessors(const char *file, int line)
-{
-    if (!cur->early)
-        return;
-    cur->early = false;
-    cur->next_waiting = nullptr;
-    *waiting_end = cur;
-    waiting_end = &cur->next_waiting;
-    thread_wait(file, line);
-}
-
 void thread_yield_at_random()
 {
     if (settings.schedule != Schedule::RANDOM)
@@ -166,7 +144,7 @@ void spin()
 {
     if (++spins % SPINS_A_LOOK == 0)
         look_for_livelock();
-    release_waiting(); // perhaps it polls for what one of them does
+    waiting_threads_release(); // perhaps it polls for what one of them does
     if (settings.schedule == Schedule::LIFO) { // behind all others, or it would poll for ever
         cur->state = THREAD_READY;
         ready_at(--ready_first) = cur;
@@ -262,8 +240,8 @@ static void thread_main()
     if (thread->copies)
         die("a thread leaves the kernel with %d cp.async copies that it has not waited for", thread->copies);
     if (thread->early)
-        die("a thread of a chained kernel leaves without having waited for the kernels in front of it: the kernel behind "
-            "would not wait for them either");
+        die("a thread of a chained kernel leaves without having waited for the kernels in front of it: the kernel "
+            "behind would not wait for them either");
     sanitizers::release(&grid->end);
     thread->state = THREAD_DONE;
     block_leave(thread);

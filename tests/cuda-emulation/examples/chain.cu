@@ -3,7 +3,7 @@
 
 enum { THREADS = 64 };
 
-struct __align__(16) Stage {
+struct alignas(16) Stage {
     float w[THREADS];
 };
 
@@ -29,8 +29,7 @@ static __device__ void start_weights(float *stage, uint64_t *barrier, const floa
     cp_bulk(stage, w + first, bytes, barrier);
 }
 
-__global__ void __launch_bounds__(THREADS)
-    chain_multiply_kernel(float *y, float *sum, const float *w, int n, Bug bug)
+__global__ void __launch_bounds__(THREADS) chain_multiply_kernel(float *y, float *sum, const float *w, int n, Bug bug)
 {
     SHARED(Stage, stage);
     SHARED(uint64_t, barrier);
@@ -50,8 +49,7 @@ __global__ void __launch_bounds__(THREADS)
         y[i] = stage.w[threadIdx.x] * (bug == BUG_EARLY_READ ? early : sum[i]);
 }
 
-cudaError_t chain(float *y, float *sum, const float *w, const float *x, int n, int steps, Bug bug,
-                  cudaStream_t stream)
+cudaError_t chain(float *y, float *sum, const float *w, const float *x, int n, int steps, Bug bug, cudaStream_t stream)
 {
     const int blocks = (n + THREADS - 1) / THREADS;
     cudaError_t error = cudaSuccess;
