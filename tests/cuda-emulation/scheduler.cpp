@@ -8,9 +8,8 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
-#include <map>
-#include <string>
 #include <utility>
 #include <vector>
 
@@ -32,7 +31,8 @@ dim3 blockDim, gridDim;
 namespace cuda_emulation
 {
 // More fibers than any grid of the tests needs would slow ThreadSanitizer down, and it has a limit of its own.
-enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096, DIE_CODE = 86, SPINS_A_LOOK = 256 };
+enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096 };
+enum { DIE_CODE = 86, SPINS_A_LOOK = 256, WAITING_PLACES = 64 };
 
 static Thread host; // stands for whoever launches
 Thread *cur = &host;
@@ -162,13 +162,26 @@ void report_waiting_threads()
 {
     if (!running)
         return;
-    std::map<std::pair<std::string, int>, int> waiting;
-    for (Thread *thread : slots)
-        if (thread->block && thread->state == THREAD_WAITS)
-            waiting[{thread->file ? thread->file : "?", thread->line}]++;
-    for (auto &place : waiting)
-        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", place.second,
-                place.first.first.c_str(), place.first.second);
+    struct {
+        const char *file;
+        int line, threads;
+    } places[WAITING_PLACES];
+    int count = 0;
+    for (Thread *thread : slots) {
+        if (!thread->block || thread->state != THREAD_WAITS)
+            continue;
+        const char *file = thread->file ? thread->file : "?";
+        int i = 0;
+        while (i < count && (places[i].line != thread->line || strcmp(places[i].file, file) != 0))
+            i++;
+        if (i == count && count < WAITING_PLACES)
+            places[count++] = {file, thread->line, 0};
+        if (i < count)
+            places[i].threads++;
+    }
+    for (int i = 0; i < count; i++)
+        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", places[i].threads, places[i].file,
+                places[i].line);
 }
 
 // Fibers, queues and captures have no locks: another thread of the host than the first that calls the runtime would
@@ -188,21 +201,22 @@ void check_host_thread()
 }
 
 // In the program, where it has a name there (ENABLE_EXPORTS); else as addr2line takes it.
-static std::string name_of_kernel(const void *function)
+static void name_kernel(const void *function, char *text, size_t bytes)
 {
     Dl_info found;
     if (!function || !dladdr(function, &found))
-        return "a kernel";
-    if (found.dli_sname && found.dli_saddr == function)
-        return found.dli_sname;
-    char text[40];
-    snprintf(text, sizeof text, "+%#zx", (size_t)((const char *)function - (const char *)found.dli_fbase));
-    return found.dli_fname + std::string(text);
+        snprintf(text, bytes, "a kernel");
+    else if (found.dli_sname && found.dli_saddr == function)
+        snprintf(text, bytes, "%s", found.dli_sname);
+    else
+        snprintf(text, bytes, "%s+%#zx", found.dli_fname,
+                 (size_t)((const char *)function - (const char *)found.dli_fbase));
 }
 
+// Called in the handler of a signal too (chained_launches.cpp): allocates nothing.
 void die(const char *format, ...)
 {
-    char message[2000], where[1000] = "";
+    char message[2000], kernel[1000], where[1200] = "", text[3300];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
@@ -210,12 +224,12 @@ void die(const char *format, ...)
     const bool knows_where = !is_other_host_thread(); // else what follows is the first one's
     if (knows_where && cur != &host) {
         uint3 thread = cur->index, block = cur->block->index;
+        name_kernel(cur->block->grid->function, kernel, sizeof kernel);
         snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u) of %s\n",
-                 thread.x, thread.y, thread.z, block.x, block.y, block.z,
-                 name_of_kernel(cur->block->grid->function).c_str());
+                 thread.x, thread.y, thread.z, block.x, block.y, block.z, kernel);
     }
-    std::string text = std::string("cuda_emulation: error: ") + message + "\n" + where;
-    fputs(text.c_str(), stderr); // at once: other ranks may write too
+    snprintf(text, sizeof text, "cuda_emulation: error: %s\n%s", message, where);
+    fputs(text, stderr); // at once: other ranks may write too
     if (knows_where)
         report_waiting_threads();
     fflush(stderr);
