@@ -14,7 +14,7 @@
 
 namespace cuda_emulation
 {
-enum { RARELY = 16 };
+enum { RARELY = 512 };
 
 // An allocation, while a grid runs.
 struct Watched {
@@ -43,10 +43,28 @@ static bool is_written(const std::vector<MemoryRange> &written, const void *at, 
                        [=](const MemoryRange &range) { return overlap(range, at, bytes); });
 }
 
-static void protect(const Watched &memory, int protection)
+static char *end_of(const Watched &memory)
 {
-    if (mprotect(memory.range.at, round_up_to_pages(memory.range.bytes), protection))
-        die("the protection of %zu bytes at %p cannot be changed", memory.range.bytes, memory.range.at);
+    return (char *)memory.range.at + round_up_to_pages(memory.range.bytes);
+}
+
+static void protect(const Watched &first, const Watched &last, int protection)
+{
+    if (mprotect(first.range.at, (size_t)(end_of(last) - (char *)first.range.at), protection))
+        die("the protection of memory at %p cannot be changed", first.range.at);
+}
+
+// All of it, in as few calls as can be.
+static void protect_all(int written, int others)
+{
+    for (size_t first = 0, next; first < watched.size(); first = next) {
+        const int protection = watched[first].written ? written : others;
+        next = first + 1;
+        while (watched[first].range.owned && next < watched.size() && watched[next].range.owned &&
+               (watched[next].written ? written : others) == protection)
+            next++;
+        protect(watched[first], watched[next - 1], protection);
+    }
 }
 
 static const char *access_of(const void *context)
@@ -90,7 +108,7 @@ static void on_fault(int, siginfo_t *information, void *context)
         }
         if (!memory.written) {
             memory.written = true;
-            protect(memory, PROT_READ | PROT_WRITE);
+            protect(memory, memory, PROT_READ | PROT_WRITE);
             return;
         }
     }
@@ -118,10 +136,9 @@ void memory_watch_end(Grid *grid)
     if (!watching)
         return;
     watching = false;
+    protect_all(PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE);
     for (const Watched &memory : watched) {
-        if (!memory.written)
-            protect(memory, PROT_READ | PROT_WRITE);
-        else if (!is_written(grid->front->written, memory.range.at, memory.range.bytes))
+        if (memory.written && !is_written(grid->front->written, memory.range.at, memory.range.bytes))
             grid->front->written.push_back(memory.range);
     }
     sigaction(SIGSEGV, &former, nullptr);
@@ -137,8 +154,10 @@ void memory_hide(bool hide)
     if (!watching)
         return;
     hidden = hide;
-    for (const Watched &memory : watched)
-        protect(memory, hide ? PROT_NONE : memory.written ? PROT_READ | PROT_WRITE : PROT_READ);
+    if (hide)
+        protect_all(PROT_NONE, PROT_NONE);
+    else
+        protect_all(PROT_READ | PROT_WRITE, PROT_READ);
 }
 
 void memory_watch_pause(int by)

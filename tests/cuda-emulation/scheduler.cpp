@@ -142,9 +142,10 @@ static void look_for_livelock()
 
 void spin()
 {
-    if (++spins % SPINS_A_LOOK == 0)
+    if (++spins % SPINS_A_LOOK == 0) {
         look_for_livelock();
-    waiting_threads_release(); // perhaps it polls for what one of them does
+        waiting_threads_release(); // perhaps it polls for what one of them does
+    }
     if (settings.schedule == Schedule::LIFO) { // behind all others, or it would poll for ever
         cur->state = THREAD_READY;
         ready_at(--ready_first) = cur;
