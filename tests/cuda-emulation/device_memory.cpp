@@ -77,8 +77,8 @@ std::vector<MemoryRange> device_memory_ranges()
     return ranges;
 }
 
-// Where so many bytes are free, behind a page that nobody has. All of the process's own memory lies together: so one
-// call changes the protection of much of it (chained_launches.h).
+// Where so many bytes are free, between two pages that nobody has. All of the process's own memory lies together: so
+// one call changes the protection of much of it (chained_launches.h).
 static char *find_place(size_t bytes)
 {
     static const size_t reserved = 2 * settings.memory_bytes + ((size_t)1 << 30);
@@ -89,7 +89,7 @@ static char *find_place(size_t bytes)
         die("no addresses: %zu bytes", reserved);
     const size_t guard = round_up_to_pages(1), alignment = bytes < LARGE_PAGE ? guard : (size_t)LARGE_PAGE;
     auto aligned = [=](char *at) { return (char *)(((uintptr_t)at + alignment - 1) / alignment * alignment); };
-    char *at = aligned(arena);
+    char *at = aligned(arena + guard);
     for (const auto &entry : allocations) {
         if (!entry.second.owned)
             continue;
@@ -97,7 +97,7 @@ static char *find_place(size_t bytes)
             break;
         at = aligned((char *)entry.first + round_up_to_pages(entry.second.bytes) + guard);
     }
-    return at + bytes <= arena + reserved ? at : nullptr;
+    return at + bytes + guard <= arena + reserved ? at : nullptr;
 }
 
 static cudaError_t allocate(void **at, size_t bytes, Memory memory)
@@ -108,7 +108,7 @@ static cudaError_t allocate(void **at, size_t bytes, Memory memory)
         return failed(cudaErrorMemoryAllocation);
     if (memory == Memory::DEVICE && ++device_allocations == settings.failing_allocation)
         return failed(cudaErrorMemoryAllocation);
-    const size_t taken = round_up_to_pages(bytes);
+    const size_t taken = round_up_to_pages(bytes), guard = round_up_to_pages(1);
     *at = find_place(taken);
     if (!*at)
         return failed(cudaErrorMemoryAllocation);
@@ -116,7 +116,8 @@ static cudaError_t allocate(void **at, size_t bytes, Memory memory)
         madvise(*at, taken, MADV_HUGEPAGE);
     sanitizers::allow(*at, taken);
     memset(*at, 0xff, bytes);
-    sanitizers::forbid((char *)*at + bytes, taken - bytes);
+    sanitizers::forbid((char *)*at - guard, guard);
+    sanitizers::forbid((char *)*at + bytes, taken - bytes + guard);
     allocations[(const char *)*at] = {bytes, memory, true};
     if (memory == Memory::DEVICE)
         device_bytes += round_up(bytes);
