@@ -117,9 +117,9 @@ static void on_fault(int, siginfo_t *information, void *context)
 
 void memory_watch(Grid *grid)
 {
+    watched.clear();
     if (pauses || !grid->front)
         return;
-    watched.clear();
     for (const MemoryRange &range : device_memory_ranges())
         watched.push_back({range, is_written(grid->front->written, range.at, range.bytes)});
     // Every time: MPI, started meanwhile, may have a handler too.
