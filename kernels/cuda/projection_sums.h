@@ -152,7 +152,7 @@ OCT_DEVICE void oct_finish_tile(const oct_cuda_projection &p, oct_peer_turn turn
             continue;
         }
         const bool mine = oct_lane() >= first && oct_lane() < first + at_once;
-        const int lane = (oct_lane() - first) << lane_level & (OCT_WARP - 1); // that has the lane's own sum
+        const int lane = (oct_lane() - first) * (1 << lane_level) & (OCT_WARP - 1); // that has the lane's own sum
         const float root = oct_tree_root(p.plan.tree, partials + at, piece_floats);
         const float own_root = __shfl_sync(OCT_WARP_MASK, root, lane);
         value = mine ? own_root : value;

@@ -23,7 +23,7 @@ oct_status oct_cuda_rope_cache(const oct_cuda_attention *a, cudaStream_t stream)
         return status;
     const dim3 grid(static_cast<unsigned>((heads_of(a) + OCT_ROPE_WARPS - 1) / OCT_ROPE_WARPS));
     return oct_cuda_check(
-        oct_launch(oct_rope_cache_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_PLAIN, *a),
+        oct_launch(oct_rope_cache_kernel, grid, dim3(OCT_BLOCK_THREADS), 0, stream, OCT_LAUNCH_CHAINED, *a),
         "starting the rotation");
 }
 

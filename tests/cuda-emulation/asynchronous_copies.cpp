@@ -15,6 +15,7 @@ void bulk_copy_start(const BulkCopy &copy)
 {
     if (in_flight_count == IN_FLIGHT_MAX)
         die("more than %d bulk copies in flight", (int)IN_FLIGHT_MAX);
+    early_copy_check(copy.from, copy.bytes);
     sanitizers::release(copy.barrier);
     in_flight[in_flight_count++] = copy;
     statistics.bulk_bytes += copy.bytes;

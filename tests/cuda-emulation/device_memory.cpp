@@ -2,10 +2,14 @@
 // copies between all kinds.
 #include "device_memory.h"
 
-#include <cstdlib>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <vector>
+
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "sanitizers.h"
 #include "settings.h"
@@ -13,7 +17,7 @@
 
 namespace cuda_emulation
 {
-enum { ALIGNMENT = 256 };
+enum { ALIGNMENT = 256, LARGE_PAGE = 2 << 20 };
 
 struct Allocation {
     size_t bytes;
@@ -28,6 +32,12 @@ static int64_t device_allocations;
 static size_t round_up(size_t bytes)
 {
     return bytes ? (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : (size_t)ALIGNMENT;
+}
+
+size_t round_up_to_pages(size_t bytes)
+{
+    static const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return bytes ? (bytes + page - 1) / page * page : page;
 }
 
 Memory memory_of(const void *at, size_t bytes)
@@ -67,6 +77,29 @@ std::vector<MemoryRange> device_memory_ranges()
     return ranges;
 }
 
+// Where so many bytes are free, between two pages that nobody has. All of the process's own memory lies together: so
+// one call changes the protection of much of it (chained_launches.h).
+static char *find_place(size_t bytes)
+{
+    static const size_t reserved = 2 * settings.memory_bytes + ((size_t)1 << 30);
+    // Not mmap(): ThreadSanitizer would touch the shadow of the whole range.
+    static char *const arena = (char *)syscall(SYS_mmap, nullptr, reserved, PROT_READ | PROT_WRITE,
+                                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (arena == MAP_FAILED)
+        die("no addresses: %zu bytes", reserved);
+    const size_t guard = round_up_to_pages(1), alignment = bytes < LARGE_PAGE ? guard : (size_t)LARGE_PAGE;
+    auto aligned = [=](char *at) { return (char *)(((uintptr_t)at + alignment - 1) / alignment * alignment); };
+    char *at = aligned(arena + guard);
+    for (const auto &entry : allocations) {
+        if (!entry.second.owned)
+            continue;
+        if (at + bytes + guard <= entry.first)
+            break;
+        at = aligned((char *)entry.first + round_up_to_pages(entry.second.bytes) + guard);
+    }
+    return at + bytes + guard <= arena + reserved ? at : nullptr;
+}
+
 static cudaError_t allocate(void **at, size_t bytes, Memory memory)
 {
     if (captures_active() && memory == Memory::DEVICE)
@@ -75,11 +108,16 @@ static cudaError_t allocate(void **at, size_t bytes, Memory memory)
         return failed(cudaErrorMemoryAllocation);
     if (memory == Memory::DEVICE && ++device_allocations == settings.failing_allocation)
         return failed(cudaErrorMemoryAllocation);
-    *at = aligned_alloc(ALIGNMENT, round_up(bytes));
+    const size_t taken = round_up_to_pages(bytes), guard = round_up_to_pages(1);
+    *at = find_place(taken);
     if (!*at)
         return failed(cudaErrorMemoryAllocation);
+    if (taken >= LARGE_PAGE) // few pages are protected faster; where the system has no large ones it is slow, and right
+        madvise(*at, taken, MADV_HUGEPAGE);
+    sanitizers::allow(*at, taken);
     memset(*at, 0xff, bytes);
-    sanitizers::forbid((char *)*at + bytes, round_up(bytes) - bytes);
+    sanitizers::forbid((char *)*at - guard, guard);
+    sanitizers::forbid((char *)*at + bytes, taken - bytes + guard);
     allocations[(const char *)*at] = {bytes, memory, true};
     if (memory == Memory::DEVICE)
         device_bytes += round_up(bytes);
@@ -98,9 +136,10 @@ static cudaError_t release(void *at, Memory memory)
         return failed(cudaErrorInvalidValue);
     if (memory == Memory::DEVICE)
         device_bytes -= round_up(found->second.bytes);
-    sanitizers::allow(at, round_up(found->second.bytes));
+    const size_t taken = round_up_to_pages(found->second.bytes);
+    sanitizers::forbid(at, taken);
+    madvise(at, taken, MADV_DONTNEED);
     allocations.erase(found);
-    free(at);
     return cudaSuccess;
 }
 

@@ -17,9 +17,11 @@ void device_memory_remove(void *at);
 struct MemoryRange {
     void *at;
     size_t bytes;
-    bool owned; // not from elsewhere
+    bool owned; // not from elsewhere: nothing else lies between two of these
 };
 std::vector<MemoryRange> device_memory_ranges();
+// Each has whole pages to itself.
+size_t round_up_to_pages(size_t bytes);
 } // namespace cuda_emulation
 
 #endif

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <map>
 
+#include "chained_launches.h"
 #include "grid.h"
 #include "settings.h"
 #include "streams.h"
@@ -60,10 +61,12 @@ static cudaError_t check_launch(dim3 blocks, dim3 threads, size_t dynamic_bytes,
 cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *function,
                           std::function<void()> body)
 {
-    bool cooperative = false;
+    bool cooperative = false, chained = false;
     for (unsigned i = 0; i < configuration->numAttrs; i++)
         if (configuration->attrs[i].id == cudaLaunchAttributeCooperative)
             cooperative = configuration->attrs[i].val.cooperative;
+        else if (configuration->attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization)
+            chained = configuration->attrs[i].val.programmaticStreamSerializationAllowed;
     dim3 blocks = configuration->gridDim, threads = configuration->blockDim;
     size_t dynamic_bytes = configuration->dynamicSmemBytes;
     cudaError_t error = check_launch(blocks, threads, dynamic_bytes, cooperative, function);
@@ -71,18 +74,25 @@ cudaError_t submit_kernel(const cudaLaunchConfig_t *configuration, const void *f
         return failed(error);
     if (launch_watcher)
         launch_watcher(function, blocks, threads, dynamic_bytes);
-    return submit(configuration->stream, [=]() {
+    std::shared_ptr<Front> &front = stream_of(configuration->stream)->front;
+    std::shared_ptr<Front> chain = chained && front ? front : std::make_shared<Front>();
+    error = submit(configuration->stream, [=]() {
         Grid grid{};
+        grid.function = function;
         grid.blocks = blocks;
         grid.threads = threads;
         grid.dynamic_bytes = dynamic_bytes;
         grid.cooperative = cooperative;
+        grid.chained = chained;
+        grid.front = chain;
         grid.body = body;
         if (ptx_run)
             ptx_run(&grid);
         else
             grid_run(&grid);
     });
+    front = chain;
+    return error;
 }
 
 static bool is_device(int device)

@@ -27,6 +27,7 @@ static inline void cp_async16(void *to, const void *from, uint32_t valid_bytes)
     if (thread->copies == cuda_emulation::ASYNCHRONOUS_COPIES_MAX)
         cuda_emulation::die("more than %d cp.async in flight in one thread", thread->copies);
     thread->copy[thread->copies++] = {to, from, 16, valid_bytes, thread->copy_group};
+    cuda_emulation::early_copy_check(from, valid_bytes);
     memset(to, 0xff, 16);
 }
 
@@ -40,6 +41,7 @@ static inline void cp_async_commit()
 static inline void cp_async_wait_group(unsigned groups)
 {
     cuda_emulation::Thread *thread = cuda_emulation::cur;
+    const bool was_hidden = cuda_emulation::landing_begins();
     int left = 0;
     for (int i = 0; i < thread->copies; i++) {
         cuda_emulation::AsynchronousCopy copy = thread->copy[i];
@@ -51,6 +53,7 @@ static inline void cp_async_wait_group(unsigned groups)
             ((unsigned char *)copy.to)[byte] =
                 byte < copy.valid_bytes ? ((const unsigned char *)copy.from)[byte] : (unsigned char)0;
     }
+    cuda_emulation::landing_ends(was_hidden);
     thread->copies = left;
 }
 
@@ -107,10 +110,12 @@ CUDA_EMULATION_NO_TSAN static inline bool memory_barrier_passed(uint64_t *word, 
 
 static inline void bulk_copy_land(const BulkCopy &copy)
 {
+    const bool was_hidden = landing_begins();
     hb_acquire(copy.barrier);
     for (uint32_t i = 0; i < copy.bytes / 8; i++)
         ((uint64_t *)copy.to)[i] = ((const uint64_t *)copy.from)[i];
     hb_release(copy.barrier);
+    landing_ends(was_hidden);
     memory_barrier_step(copy.barrier, 0, -(int64_t)copy.bytes);
 }
 } // namespace cuda_emulation

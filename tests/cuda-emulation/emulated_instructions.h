@@ -52,13 +52,15 @@ static inline uint64_t globaltimer()
     return (uint64_t)cuda_emulation::now_ns();
 }
 
-// griddepcontrol: emulated kernels begin when those in front of them in the stream have ended.
+// griddepcontrol: emulated kernels begin when those in front of them in the stream have ended, and until it waits no
+// thread of a chained one may touch what others may not have done yet.
 static inline void launch_dependents()
 {
 }
 
-static inline void wait_for_predecessors()
+static inline void wait_for_predecessors(CUDA_EMULATION_HERE)
 {
+    cuda_emulation::wait_for_predecessors(file, line);
 }
 
 static inline void prefetch_l2(const void *)

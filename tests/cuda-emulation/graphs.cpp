@@ -107,6 +107,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, cudaStreamCaptureMode)
         return failed(cudaErrorIllegalState);
     stream->position.capture = std::make_shared<Capture>(Capture{{}, stream, false, false});
     stream->position.nodes.clear();
+    stream->front = nullptr;
     captures_change(1);
     return cudaSuccess;
 }

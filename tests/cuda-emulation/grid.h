@@ -2,6 +2,8 @@
 #ifndef OCT_TESTS_CUDA_EMULATION_GRID_H
 #define OCT_TESTS_CUDA_EMULATION_GRID_H
 
+#include <memory>
+
 #include "scheduler.h"
 
 namespace cuda_emulation
@@ -57,10 +59,14 @@ struct Block {
     void *dynamic; // dynamic shared memory
 };
 
+struct Front;
+
 struct Grid {
+    const void *function; // the compiled kernel
     dim3 blocks, threads;
     size_t dynamic_bytes;
-    bool cooperative;
+    bool cooperative, chained;
+    std::shared_ptr<Front> front; // chained_launches.h; null: nobody watches
     std::function<void()> body;
     size_t live_blocks;
     // The grid barrier.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <vector>
 
+#include "chained_launches.h"
 #include "device_memory.h"
 #include "nccl_elements.h"
 #include "nccl_emulation.h"
@@ -145,13 +146,17 @@ static ncclResult_t issue_messages(cudaStream_t stream, std::vector<std::functio
     auto messages = std::make_shared<Messages>();
     return issue(stream, [messages, starts]() {
         messages->reserve(starts.size()); // MPI keeps the addresses of the requests
-        if (messages->empty())
+        if (messages->empty()) {
+            memory_watch_pause(1);
             for (auto &start : starts)
                 start(*messages);
+        }
         int done = 0;
         MPI_Testall((int)messages->size(), messages->data(), &done, MPI_STATUSES_IGNORE);
-        if (done)
+        if (done) {
             messages->clear();
+            memory_watch_pause(-1);
+        }
         return done != 0;
     });
 }

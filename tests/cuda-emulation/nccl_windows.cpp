@@ -133,6 +133,8 @@ static Window *window_create(ncclComm_t communicator, void *at, size_t bytes)
         delete window;
         return nullptr;
     }
+    for (int rank = 0; rank < communicator->ranks; rank++)
+        device_memory_add(window->base + (size_t)rank * RANK_STRIDE, bytes);
     window->memory = at;
     windows.push_back(window);
     return window;
@@ -140,6 +142,8 @@ static Window *window_create(ncclComm_t communicator, void *at, size_t bytes)
 
 static void window_destroy(Window *window)
 {
+    for (int rank = 0; rank < window->ranks; rank++)
+        device_memory_remove(window->base + (size_t)rank * RANK_STRIDE);
     munmap(window->base, RANK_STRIDE * (size_t)window->ranks);
     for (size_t i = 0; i < windows.size(); i++)
         if (windows[i] == window)

@@ -24,6 +24,10 @@ static const struct {
     {"waits-for-fewer", "matrix_product"},
     {"left-copy", "matrix_product"},
     {"fragment-order", "matrix_product"},
+    {"early-read", "chain"},
+    {"early-write", "chain"},
+    {"early-copy", "chain"},
+    {"no-wait", "chain"},
 };
 
 int main(int count, char **arguments)

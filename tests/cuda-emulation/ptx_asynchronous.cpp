@@ -23,6 +23,7 @@ void start_copy(thread &t, const instruction &i)
     const void *from = global_address(t, i, 1, bytes);
     if (cur->copies == ASYNCHRONOUS_COPIES_MAX)
         die_at(t, i, "more cp.async in flight in one thread than the emulation keeps");
+    early_copy_check(from, valid);
     cur->copy[cur->copies++] = {to, from, bytes, valid, cur->copy_group};
     memset(to, 0xff, bytes);
 }

@@ -58,6 +58,11 @@ void sleep(thread &, const instruction &)
     cuda_emulation::spin();
 }
 
+void wait_for_predecessors(thread &t, const instruction &i)
+{
+    cuda_emulation::wait_for_predecessors(t.program->path.c_str(), i.line);
+}
+
 void nothing(thread &, const instruction &) {}
 
 } // namespace
@@ -78,8 +83,9 @@ void add_control_forms(form_table &table)
     // All proxies see the same memory here, and an initialised mbarrier is seen at once.
     table.add("fence proxy alias|async global|shared::cta|shared::cluster?", "", nothing);
     table.add("fence mbarrier_init release cluster", "", nothing);
+    table.add("griddepcontrol wait", "", wait_for_predecessors);
     // Kernels run one after the other, and registers are as many as a kernel names.
-    table.add("griddepcontrol launch_dependents|wait", "", nothing);
+    table.add("griddepcontrol launch_dependents", "", nothing);
     table.add("setmaxnreg inc|dec sync aligned u32", "s", nothing);
 }
 

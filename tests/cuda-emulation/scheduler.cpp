@@ -8,17 +8,18 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <deque>
-#include <map>
-#include <string>
 #include <utility>
 #include <vector>
 
+#include <dlfcn.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "asynchronous_copies.h"
+#include "chained_launches.h"
 #include "fiber.h"
 #include "grid.h"
 #include "sanitizers.h"
@@ -30,7 +31,8 @@ dim3 blockDim, gridDim;
 namespace cuda_emulation
 {
 // More fibers than any grid of the tests needs would slow ThreadSanitizer down, and it has a limit of its own.
-enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096, DIE_CODE = 86, SPINS_A_LOOK = 256 };
+enum { SANITIZER_FIBERS = 4096, GUARDED_STACKS = 16384, PAGE = 4096 };
+enum { DIE_CODE = 86, SPINS_A_LOOK = 256, WAITING_PLACES = 64 };
 
 static Thread host; // stands for whoever launches
 Thread *cur = &host;
@@ -67,6 +69,8 @@ void thread_make_ready(Thread *thread)
 static Thread *next_ready()
 {
     if (ready_first == ready_end)
+        waiting_threads_release();
+    if (ready_first == ready_end)
         return nullptr;
     if (settings.schedule == Schedule::LIFO)
         return ready_at(--ready_end);
@@ -79,6 +83,8 @@ static Thread *next_ready()
 static void change_to(Thread *thread)
 {
     Thread *from = cur;
+    if (thread->early != memory_is_hidden())
+        memory_hide(thread->early);
     if (thread == from)
         return;
     statistics.switches++;
@@ -136,8 +142,10 @@ static void look_for_livelock()
 
 void spin()
 {
-    if (++spins % SPINS_A_LOOK == 0)
+    if (++spins % SPINS_A_LOOK == 0) {
         look_for_livelock();
+        waiting_threads_release(); // perhaps it polls for what one of them does
+    }
     if (settings.schedule == Schedule::LIFO) { // behind all others, or it would poll for ever
         cur->state = THREAD_READY;
         ready_at(--ready_first) = cur;
@@ -155,13 +163,26 @@ void report_waiting_threads()
 {
     if (!running)
         return;
-    std::map<std::pair<std::string, int>, int> waiting;
-    for (Thread *thread : slots)
-        if (thread->block && thread->state == THREAD_WAITS)
-            waiting[{thread->file ? thread->file : "?", thread->line}]++;
-    for (auto &place : waiting)
-        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", place.second,
-                place.first.first.c_str(), place.first.second);
+    struct {
+        const char *file;
+        int line, threads;
+    } places[WAITING_PLACES];
+    int count = 0;
+    for (Thread *thread : slots) {
+        if (!thread->block || thread->state != THREAD_WAITS)
+            continue;
+        const char *file = thread->file ? thread->file : "?";
+        int i = 0;
+        while (i < count && (places[i].line != thread->line || strcmp(places[i].file, file) != 0))
+            i++;
+        if (i == count && count < WAITING_PLACES)
+            places[count++] = {file, thread->line, 0};
+        if (i < count)
+            places[i].threads++;
+    }
+    for (int i = 0; i < count; i++)
+        fprintf(stderr, "cuda_emulation:   %d threads wait at %s:%d\n", places[i].threads, places[i].file,
+                places[i].line);
 }
 
 // Fibers, queues and captures have no locks: another thread of the host than the first that calls the runtime would
@@ -180,9 +201,23 @@ void check_host_thread()
         die("a second thread of the host calls the runtime, and the emulation is for one (octet: --threads 1)");
 }
 
+// In the program, where it has a name there (ENABLE_EXPORTS); else as addr2line takes it.
+static void name_kernel(const void *function, char *text, size_t bytes)
+{
+    Dl_info found;
+    if (!function || !dladdr(function, &found))
+        snprintf(text, bytes, "a kernel");
+    else if (found.dli_sname && found.dli_saddr == function)
+        snprintf(text, bytes, "%s", found.dli_sname);
+    else
+        snprintf(text, bytes, "%s+%#zx", found.dli_fname,
+                 (size_t)((const char *)function - (const char *)found.dli_fbase));
+}
+
+// Called in the handler of a signal too (chained_launches.cpp): allocates nothing.
 void die(const char *format, ...)
 {
-    char message[2000], where[200] = "";
+    char message[2000], kernel[1000], where[1200] = "", text[3300];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(message, sizeof message, format, arguments);
@@ -190,11 +225,12 @@ void die(const char *format, ...)
     const bool knows_where = !is_other_host_thread(); // else what follows is the first one's
     if (knows_where && cur != &host) {
         uint3 thread = cur->index, block = cur->block->index;
-        snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u)\n",
-                 thread.x, thread.y, thread.z, block.x, block.y, block.z);
+        name_kernel(cur->block->grid->function, kernel, sizeof kernel);
+        snprintf(where, sizeof where, "cuda_emulation:   in thread (%u,%u,%u) of block (%u,%u,%u) of %s\n",
+                 thread.x, thread.y, thread.z, block.x, block.y, block.z, kernel);
     }
-    std::string text = std::string("cuda_emulation: error: ") + message + "\n" + where;
-    fputs(text.c_str(), stderr); // at once: other ranks may write too
+    snprintf(text, sizeof text, "cuda_emulation: error: %s\n%s", message, where);
+    fputs(text, stderr); // at once: other ranks may write too
     if (knows_where)
         report_waiting_threads();
     fflush(stderr);
@@ -218,6 +254,9 @@ static void thread_main()
     grid->body();
     if (thread->copies)
         die("a thread leaves the kernel with %d cp.async copies that it has not waited for", thread->copies);
+    if (thread->early)
+        die("a thread of a chained kernel leaves without having waited for the kernels in front of it: the kernel "
+            "behind would not wait for them either");
     sanitizers::release(&grid->end);
     thread->state = THREAD_DONE;
     block_leave(thread);
@@ -250,6 +289,7 @@ static Thread *thread_start(Block *block, int number)
     thread->fenced = false;
     thread->reads = thread->copies = 0;
     thread->copy_group = 0;
+    thread->early = block->grid->chained;
     thread->stack_pointer = fiber_prepare(stack_top(slot), thread_main);
     statistics.threads++;
     thread_make_ready(thread);
@@ -347,6 +387,7 @@ static void grid_prepare(Grid *grid, size_t all_threads, size_t resident_threads
     running = grid;
     blockDim = grid->threads;
     gridDim = grid->blocks;
+    memory_watch(grid);
     ready_first = ready_end = ready_size; // spin() can put a thread before the first
     statistics.launches++;
     progress_note();
@@ -374,6 +415,7 @@ void grid_run(Grid *grid)
         block_finish(finished->block);
         done++;
     }
+    memory_watch_end(grid);
     sanitizers::acquire(&grid->end);
     bulk_copies_check_empty();
     free(grid->waits);

@@ -62,6 +62,9 @@ struct Thread {
     bool fenced;
     int reads;
     void *read[FENCED_READS_MAX];
+    // Of a chained kernel, and has not waited for those in front of it; those that do, in the order of their coming.
+    bool early;
+    Thread *next_waiting;
     int copies;
     unsigned copy_group;
     AsynchronousCopy copy[ASYNCHRONOUS_COPIES_MAX];
@@ -90,6 +93,14 @@ unsigned warp_collective(unsigned mask, const void *operation, void *payload,
 // Waits until all threads of a cooperative launch have come.
 void grid_barrier(const char *file, int line);
 
+// griddepcontrol.wait: from here on a thread of a chained kernel may touch what kernels in front of it write or read
+// (chained_launches.h). It goes on when all others wait, here or elsewhere.
+void wait_for_predecessors(const char *file, int line);
+
+// To be called where a copy starts that lands later: ends the process where the calling thread may not yet ask for
+// this memory.
+void early_copy_check(const void *from, size_t bytes);
+
 // To be called by every load that a polling loop can be made of: lets the other threads run.
 void spin();
 
@@ -113,6 +124,9 @@ struct BulkCopy {
     uint64_t *barrier;
 };
 void bulk_copy_start(const BulkCopy &copy);
+// A copy lands, and then has landed: it reads what has been asked for, whoever lets it.
+bool landing_begins();
+void landing_ends(bool was_hidden);
 bool bulk_copy_take(const uint64_t *barrier, BulkCopy *copy); // any that will arrive at the barrier
 
 // Queues a kernel, or any work, on a stream; the last one after *chain too, which it then becomes (NCCL's calls

@@ -10,7 +10,7 @@
 
 namespace cuda_emulation
 {
-static CUstream_st legacy{true, {}};
+static CUstream_st legacy{true, {}, nullptr};
 static std::vector<CUstream_st *> streams{&legacy};
 static std::vector<std::shared_ptr<Operation>> queued; // in the order of issue
 static int active_captures;
@@ -51,6 +51,7 @@ void streams_leave_capture(const Capture *capture)
         if (stream->position.capture.get() == capture) {
             stream->position.capture = nullptr;
             stream->position.nodes.clear();
+            stream->front = nullptr;
         }
 }
 
@@ -153,6 +154,7 @@ cudaError_t submit_work(cudaStream_t handle, Work work, Chain *chain)
 {
     check_host_thread();
     CUstream_st *stream = stream_of(handle);
+    stream->front = nullptr;
     if (stream->position.capture)
         return capture_node(stream, std::move(work), chain);
     if (active_captures && stream == &legacy)
@@ -206,6 +208,7 @@ static cudaError_t join_capture(CUstream_st *stream, const Position &event)
 static cudaError_t stream_wait(cudaStream_t handle, const Position &event)
 {
     CUstream_st *stream = stream_of(handle);
+    stream->front = nullptr;
     if (event.capture)
         return join_capture(stream, event);
     if (stream->position.capture)
@@ -234,7 +237,7 @@ using namespace cuda_emulation;
 extern "C" {
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 {
-    *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), {}};
+    *stream = new CUstream_st{!(flags & cudaStreamNonBlocking), {}, nullptr};
     streams.push_back(*stream);
     return cudaSuccess;
 }
@@ -263,6 +266,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
     }
     if (stream == &legacy)
         return cudaDeviceSynchronize();
+    stream->front = nullptr;
     return stream->position.operation ? wait_for(stream->position.operation) : cudaSuccess;
 }
 
@@ -280,6 +284,8 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     if (active_captures)
         return failed(cudaErrorStreamCaptureUnsupported);
+    for (CUstream_st *stream : streams)
+        stream->front = nullptr;
     return wait_for(nullptr);
 }
 

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "scheduler.h"
+#include "grid.h"
 
 namespace cuda_emulation
 {
@@ -59,6 +59,7 @@ cudaError_t submit_work(cudaStream_t stream, Work work, Chain *chain = nullptr);
 struct CUstream_st {
     bool blocking; // ordered with the legacy stream
     cuda_emulation::Position position;
+    std::shared_ptr<cuda_emulation::Front> front; // of the kernel that was queued last; null: nobody may overtake it
 };
 
 struct CUevent_st {

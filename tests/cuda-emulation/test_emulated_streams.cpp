@@ -16,6 +16,8 @@ extern "C" {
 
 enum { N = 64, ROUNDS = 20 };
 
+extern "C" __attribute__((weak)) int __asan_address_is_poisoned(const volatile void *at);
+
 static __global__ void square_kernel(float *to, const float *from)
 {
     to[threadIdx.x] = from[threadIdx.x] * from[threadIdx.x];
@@ -341,6 +343,28 @@ static void memory_is_the_device_s_or_not(void **state)
     (void)cudaGetLastError();
 }
 
+// AddressSanitizer sees every byte around an allocation, whole pages or not.
+static void memory_is_guarded_on_both_sides(void **state)
+{
+    (void)state;
+    if (!__asan_address_is_poisoned)
+        skip();
+    for (size_t bytes : {(size_t)1, (size_t)4000, (size_t)4096, (size_t)3 << 20}) {
+        char *memory[2];
+        for (char *&at : memory)
+            CUDA(cudaMalloc((void **)&at, bytes));
+        for (char *at : memory) {
+            assert_true(__asan_address_is_poisoned(at - 1));
+            assert_false(__asan_address_is_poisoned(at + bytes - 1));
+            for (size_t behind : {0, 100, 4000})
+                assert_true(__asan_address_is_poisoned(at + bytes + behind));
+        }
+        for (char *at : memory)
+            CUDA(cudaFree(at));
+        assert_true(__asan_address_is_poisoned(memory[0]));
+    }
+}
+
 static void host_functions_run_in_order(void **state)
 {
     (void)state;
@@ -400,6 +424,7 @@ int main()
         cmocka_unit_test(nodes_of_a_graph_run_in_any_order_that_it_permits),
         cmocka_unit_test(captures_refuse_what_cuda_refuses),
         cmocka_unit_test(memory_is_the_device_s_or_not),
+        cmocka_unit_test(memory_is_guarded_on_both_sides),
         cmocka_unit_test(host_functions_run_in_order),
         cmocka_unit_test(a_second_thread_of_the_host_is_told),
     };

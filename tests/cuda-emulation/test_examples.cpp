@@ -113,6 +113,21 @@ static Outcome run_matrix_product(Bug bug, int shape)
     return outcome;
 }
 
+static Outcome run_chain(Bug bug, int shape)
+{
+    int n = 100 + 68 * shape, steps = 1 + shape;
+    std::vector<float> w = random_floats((size_t)n), x = random_floats((size_t)n);
+    Array<float> device_w(w), device_x(x), y(std::vector<float>((size_t)n)), sum((size_t)n);
+    Stream stream;
+    CUDA(chain(y.at, sum.at, device_w.at, device_x.at, n, steps, bug, stream.handle));
+    stream.wait();
+    std::vector<double> before((size_t)n), after((size_t)n);
+    for (int step = 0; step < steps; step++, before = after)
+        for (size_t i = 0; i < before.size(); i++)
+            after[i] = w[i] * ((double)x[i] + before[before.size() - 1 - i]);
+    return {y.values(), after, 1e-6};
+}
+
 const Example examples[EXAMPLES] = {
     {"scale_rows", run_scale_rows},
     {"matrix_vector", run_matrix_vector},
@@ -121,4 +136,5 @@ const Example examples[EXAMPLES] = {
     {"two_phases_groups", run_two_phases_groups},
     {"sum_by_last_block", run_sum_by_last_block},
     {"matrix_product", run_matrix_product},
+    {"chain", run_chain},
 };

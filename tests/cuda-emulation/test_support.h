@@ -136,7 +136,7 @@ struct Example {
     const char *name;
     Outcome (*run)(Bug bug, int shape);
 };
-enum { EXAMPLES = 7, SHAPES = 3 };
+enum { EXAMPLES = 8, SHAPES = 3 };
 extern const Example examples[EXAMPLES];
 
 #endif

@@ -10,12 +10,9 @@
 #include "examples.h"
 
 template <class... Parameters, class... Arguments>
-static inline cudaError_t launch(void (*kernel)(Parameters...), int blocks, int threads, size_t dynamic_bytes,
-                                 bool cooperative, cudaStream_t stream, Arguments... argument)
+static inline cudaError_t launch_with(cudaLaunchAttribute attribute, void (*kernel)(Parameters...), int blocks,
+                                      int threads, size_t dynamic_bytes, cudaStream_t stream, Arguments... argument)
 {
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeCooperative;
-    attribute.val.cooperative = cooperative;
     cudaLaunchConfig_t configuration = {};
     configuration.gridDim = dim3((unsigned)blocks);
     configuration.blockDim = dim3((unsigned)threads);
@@ -24,6 +21,27 @@ static inline cudaError_t launch(void (*kernel)(Parameters...), int blocks, int 
     configuration.attrs = &attribute;
     configuration.numAttrs = 1;
     return cudaLaunchKernelEx(&configuration, kernel, argument...);
+}
+
+template <class... Parameters, class... Arguments>
+static inline cudaError_t launch(void (*kernel)(Parameters...), int blocks, int threads, size_t dynamic_bytes,
+                                 bool cooperative, cudaStream_t stream, Arguments... argument)
+{
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeCooperative;
+    attribute.val.cooperative = cooperative;
+    return launch_with(attribute, kernel, blocks, threads, dynamic_bytes, stream, argument...);
+}
+
+// May begin before the kernel in front of it has ended.
+template <class... Parameters, class... Arguments>
+static inline cudaError_t launch_chained(void (*kernel)(Parameters...), int blocks, int threads, cudaStream_t stream,
+                                         Arguments... argument)
+{
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
+    return launch_with(attribute, kernel, blocks, threads, 0, stream, argument...);
 }
 
 static __device__ __forceinline__ float dot4(uint4 w, const float *x)

@@ -33,6 +33,11 @@ enum Bug {
     BUG_WAITS_FOR_FEWER, // waits for all but two groups of copies where it needs all but one
     BUG_LEFT_COPY,       // threads leave the kernel with copies in flight
     BUG_FRAGMENT_ORDER,  // two registers of a fragment exchanged
+    // chain
+    BUG_EARLY_READ,  // what the kernel in front writes is read before the wait for it
+    BUG_EARLY_WRITE, // what the kernel in front reads is written before the wait for it
+    BUG_EARLY_COPY,  // a bulk copy of what the kernel in front writes starts before the wait for it
+    BUG_NO_WAIT,     // threads without work leave the kernel before the wait
     BUG_COUNT
 };
 
@@ -60,5 +65,10 @@ cudaError_t sum_by_last_block(float *out, const float *x, int n, int blocks, flo
 // c[m][n] = w[m][k] x[n][k]^T in bf16 (bit patterns) with fp32 sums, n <= 8, k a multiple of 8.
 cudaError_t matrix_product(float *c, const uint16_t *w, const uint16_t *x, int m, int n, int k, Bug bug,
                            cudaStream_t stream);
+
+// y[i] = w[i] (x[i] + y[n - 1 - i]), n a multiple of 4 and y zeros before: `steps` times, each a kernel that adds
+// and a kernel that multiplies, in one chain in which weights are asked for early. sum: [n].
+cudaError_t chain(float *y, float *sum, const float *w, const float *x, int n, int steps, Bug bug,
+                  cudaStream_t stream);
 
 #endif
