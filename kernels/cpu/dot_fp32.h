@@ -40,13 +40,14 @@ OCT_INLINE void oct_fp32_decode_float(oct_decoded_unit w, oct_encoding encoding,
         }
 }
 
-// Columns of a pass, and their accumulators: a level of the stack.
-enum { OCT_FP32_COLUMNS = 16, OCT_FP32_LEVEL = OCT_FP32_COLUMNS * OCT_TILE_ROWS };
-typedef float oct_fp32_sums[OCT_FP32_COLUMNS][OCT_TILE_ROWS];
+// Columns of a pass at most: a chunk of a prompt, so that each weight is decoded once for it. Their accumulators
+// [column][row] are a level of the stack.
+enum { OCT_FP32_COLUMNS = 128 };
+typedef float oct_fp32_sums[OCT_TILE_ROWS];
 
 // sum[c][row] += the unit's 32 products of each column begin + c, whose inputs begin at absolute place `at` of x.
 OCT_INLINE void oct_fp32_multiply(const oct_activations *activations, oct_decoded_unit w, int64_t at, int32_t begin,
-                                  int32_t columns, oct_fp32_sums sum)
+                                  int32_t columns, oct_fp32_sums *sum)
 {
     for (int32_t c = 0; c < columns; c++) {
         const int64_t unit = oct_activation_unit(activations, at / OCT_UNIT_COLUMNS, begin + c);
@@ -62,7 +63,7 @@ OCT_INLINE void oct_fp32_multiply(const oct_activations *activations, oct_decode
 
 // The block of n columns at `block`, whose inputs begin at place `at` of x.
 OCT_INLINE void oct_fp32_add_block(const oct_dot *dot, oct_encoding encoding, oct_traits t, const uint8_t *block, int n,
-                                   int64_t at, int32_t begin, int32_t columns, oct_fp32_sums sum)
+                                   int64_t at, int32_t begin, int32_t columns, oct_fp32_sums *sum)
 {
     const int float_bytes = encoding == OCT_F32 ? 4 : 2;
     for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
@@ -79,22 +80,24 @@ OCT_INLINE void oct_fp32_add_block(const oct_dot *dot, oct_encoding encoding, oc
 OCT_INLINE void oct_fp32_dot_strip(const oct_dot *dot, oct_encoding encoding, oct_traits t, int32_t s, int32_t begin,
                                    int32_t columns)
 {
-    oct_fp32_sums stack[OCT_MAX_NODES];
+    _Alignas(64) oct_fp32_sums stack[OCT_MAX_NODES * OCT_FP32_COLUMNS];
+    const size_t level = (size_t)columns * OCT_TILE_ROWS;
     const uint8_t *block = dot->weights + (size_t)s * dot->strip_bytes;
     for (int32_t g = 0, top = 0; g < dot->granule_count; g++) {
         const oct_column_run *granule = &dot->granules[g];
         const int64_t end = granule->begin + oct_pad_columns(granule->end - granule->begin);
-        memset(stack[top], 0, sizeof stack[top]);
+        oct_fp32_sums *sum = stack + top * columns;
+        memset(sum, 0, level * sizeof(float));
         for (int64_t at = granule->begin; at < end;) {
             const int n = oct_block_columns(at, end);
             oct_fp32_add_block(dot, encoding, t, block, n, dot->x_offset + at - dot->granules[0].begin, begin, columns,
-                               stack[top]);
+                               sum);
             block += oct_block_bytes(encoding, n);
             at += n;
         }
-        top = oct_tree_merge(stack[0][0], OCT_FP32_LEVEL, top + 1, dot->merges[g]);
+        top = oct_tree_merge(stack[0], level, top + 1, dot->merges[g]);
     }
-    oct_tree_store(dot, stack[0][0], OCT_FP32_LEVEL, OCT_TILE_ROWS, columns,
+    oct_tree_store(dot, stack[0], level, OCT_TILE_ROWS, columns,
                    dot->out + (size_t)begin * dot->out_stride + (size_t)s * OCT_TILE_ROWS);
 }
 
