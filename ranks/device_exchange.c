@@ -17,7 +17,7 @@ static const int64_t TRIALS_NS = 100000000;
 
 typedef struct memory {
     void *at;
-    ncclWindow_t window; // NULL: none
+    ncclWindow_t window; // NULL: none; see is_symmetric()
 } memory;
 
 typedef struct exchange_state {
@@ -88,7 +88,17 @@ static oct_status allocate_own(exchange_state *state, size_t bytes, memory *m)
     return status != OCT_OK ? status : await_stream(state, "clearing memory for gathers");
 }
 
-// Makes memory symmetric; its window stays NULL where NCCL does not do that. COLLECTIVE.
+// Whether kernels can use the window. Where NCCL makes no memory symmetric (devices that do not reach each other,
+// NCCL_WIN_ENABLE=0, NCCL_CUMEM_ENABLE=0) it gives the handle of a local registration for one, an address of the host's
+// memory, or none (NCCL 2.28, dev_runtime.cc); what it gives kernels to read is in the device's.
+static bool is_symmetric(const memory *m)
+{
+    struct cudaPointerAttributes attributes;
+    return m->window != NULL && cudaPointerGetAttributes(&attributes, m->window) == cudaSuccess &&
+           attributes.type == cudaMemoryTypeDevice;
+}
+
+// Makes memory symmetric where NCCL does that. COLLECTIVE.
 static oct_status register_window(exchange_state *state, memory *m, size_t bytes)
 {
     ncclComm_t nccl = state->communicator.nccl;
@@ -102,7 +112,7 @@ static oct_status map_window(exchange_state *state, const memory *m, oct_device_
 {
     static const char doing[] = "looking up the memory of other ranks";
     const int ranks = state->world->size;
-    if (m->window == NULL)
+    if (!is_symmetric(m))
         return oct_fail(OCT_ERR_MACHINE, "NCCL made memory symmetric before, and does not now (NCCL_WIN_ENABLE=0 does "
                                          "without it)");
     oct_status status =
@@ -178,10 +188,10 @@ static oct_status choose_path(exchange_state *state, int reach)
     status = join(state, status);
     if (status == OCT_OK && reach == ranks)
         status = join(state, register_window(state, m, TRIAL_BYTES));
-    int has_window = m->window != NULL;
+    int symmetric = status == OCT_OK && is_symmetric(m);
     if (status == OCT_OK)
-        oct_world_allreduce(state->world, &has_window, 1, MPI_INT, MPI_MIN);
-    state->symmetric = status == OCT_OK && has_window;
+        oct_world_allreduce(state->world, &symmetric, 1, MPI_INT, MPI_MIN);
+    state->symmetric = symmetric;
     free_memory(state, m);
     *m = (memory){0};
     return status;
@@ -250,7 +260,8 @@ static void describe_path(const exchange_state *state, int reach, int64_t gather
     if (state->symmetric)
         snprintf(why, sizeof why, "symmetric memory: each of the %d reaches that of all", ranks);
     else if (reach == ranks)
-        snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (NCCL_WIN_ENABLE=0?)");
+        snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (devices that do not reach each other, "
+                                  "NCCL_WIN_ENABLE=0)");
     else
         snprintf(why, sizeof why, "its own buffers: not every device reaches the memory of all %d", ranks);
     oct_note("devices exchange data by NCCL %d.%d.%d through %s; a gather of %d KiB a rank takes %.1f us",

@@ -199,7 +199,7 @@ cudaError_t cudaDeviceCanAccessPeer(int *reaches, int device, int peer)
     if (!is_device(device) || !is_device(peer))
         return failed(cudaErrorInvalidDevice);
     const char *symmetric = getenv("CUDA_EMULATION_NCCL_SYMMETRIC");
-    *reaches = device != peer && (symmetric == nullptr || strcmp(symmetric, "0") != 0);
+    *reaches = device != peer && (symmetric == nullptr || strcmp(symmetric, "1") == 0);
     return cudaSuccess;
 }
 

@@ -33,10 +33,15 @@ int64_t nccl_patience_ns()
     return (text ? atoll(text) : 60) * 1000000000ll;
 }
 
-bool nccl_is_symmetric()
+static bool symmetric_is(const char *what)
 {
     const char *text = getenv("CUDA_EMULATION_NCCL_SYMMETRIC");
-    return !text || strcmp(text, "0") != 0;
+    return strcmp(text ? text : "1", what) == 0;
+}
+
+bool nccl_is_symmetric()
+{
+    return symmetric_is("1");
 }
 
 ncclResult_t nccl_finish(ncclComm_t communicator, std::function<ncclResult_t()> step)
@@ -210,8 +215,8 @@ ncclResult_t ncclCommUserRank(const ncclComm_t communicator, int *rank)
 ncclTeam_t ncclTeamLsa(ncclComm_t communicator)
 {
     nccl_expect_idle(communicator, "ncclTeamLsa");
-    if (!nccl_is_symmetric())
-        return {};
+    if (symmetric_is("hosts"))
+        return {1, 0, 1};
     return {communicator->ranks, communicator->rank, 1};
 }
 }

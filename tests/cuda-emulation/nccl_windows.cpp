@@ -1,6 +1,7 @@
 // NCCL's symmetric memory and device communicators: every rank sees the memory of all ranks, rank r's at the
 // window's base + r * 4 GiB, as in an NVLink domain. Here the memory is shared by the processes of one host.
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -28,7 +29,7 @@ struct Segment {
 };
 
 struct Window {
-    ncclWindow_vidmem device; // what kernels see; its address is the window's handle
+    ncclWindow_vidmem *device; // what kernels see, in the device's memory: the window's handle
     char *base, *multicast;
     void *memory; // of this rank, at the address that it was registered with
     size_t bytes;
@@ -94,6 +95,21 @@ static bool map_part(const Part &part, char *at, size_t bytes)
     return mapped != MAP_FAILED;
 }
 
+static ncclWindow_vidmem *vidmem_create()
+{
+    void *at;
+    if (cudaMalloc(&at, sizeof(ncclWindow_vidmem)))
+        die("no memory of the device for a window");
+    return (ncclWindow_vidmem *)memset(at, 0, sizeof(ncclWindow_vidmem));
+}
+
+static void window_free(Window *window)
+{
+    munmap(window->base, RANK_STRIDE * (size_t)window->ranks);
+    cudaFree(window->device);
+    delete window;
+}
+
 static Window *window_reserve(ncclComm_t communicator, size_t bytes)
 {
     if (!multicast_arena) {
@@ -101,15 +117,16 @@ static Window *window_reserve(ncclComm_t communicator, size_t bytes)
         multicast_set_lookup(multicast_lookup);
     }
     Window *window = new Window{};
+    window->device = vidmem_create();
     window->ranks = communicator->ranks;
     window->bytes = bytes;
     window->base = reserve(RANK_STRIDE * (size_t)window->ranks);
     window->multicast = multicast_arena + multicast_used;
-    window->device.winHost = window;
-    window->device.lsaFlatBase = window->base;
-    window->device.lsaRank = window->device.worldRank = communicator->rank;
-    window->device.stride4G = 1;
-    window->device.mcOffset4K = (uint32_t)(multicast_used / PAGE_BYTES);
+    window->device->winHost = window;
+    window->device->lsaFlatBase = window->base;
+    window->device->lsaRank = window->device->worldRank = communicator->rank;
+    window->device->stride4G = 1;
+    window->device->mcOffset4K = (uint32_t)(multicast_used / PAGE_BYTES);
     multicast_used +=
         round_up(bytes, PAGE_BYTES) + PAGE_BYTES; // a gap, so that an access behind the end is seen
     if (multicast_used > MULTICAST_BYTES)
@@ -129,8 +146,7 @@ static Window *window_create(ncclComm_t communicator, void *at, size_t bytes)
         good &= map_part(parts[(size_t)rank], window->base + (size_t)rank * RANK_STRIDE, bytes);
     MPI_Allreduce(MPI_IN_PLACE, &good, 1, MPI_INT, MPI_MIN, communicator->mpi);
     if (!good) {
-        munmap(window->base, RANK_STRIDE * (size_t)window->ranks);
-        delete window;
+        window_free(window);
         return nullptr;
     }
     for (int rank = 0; rank < communicator->ranks; rank++)
@@ -144,11 +160,10 @@ static void window_destroy(Window *window)
 {
     for (int rank = 0; rank < window->ranks; rank++)
         device_memory_remove(window->base + (size_t)rank * RANK_STRIDE);
-    munmap(window->base, RANK_STRIDE * (size_t)window->ranks);
     for (size_t i = 0; i < windows.size(); i++)
         if (windows[i] == window)
             windows.erase(windows.begin() + (ptrdiff_t)i);
-    delete window;
+    window_free(window);
 }
 
 // The barriers come first in a device communicator's own window, then the buffers that were asked for.
@@ -162,6 +177,16 @@ static size_t resource_bytes(const ncclDevCommRequirements_t *wanted, int barrie
         bytes += resource->bufferSize;
     }
     return bytes;
+}
+// What NCCL (2.28) gives for a window where it makes no memory symmetric: the handle of a local registration, which is
+// the host's memory and nothing for kernels, or none where there are no local registrations either.
+static ncclWindow_t register_locally()
+{
+    const char *local = getenv("NCCL_LOCAL_REGISTER");
+    if (local && strcmp(local, "0") == 0)
+        return nullptr;
+    void *handle = malloc(sizeof(ncclWindow_vidmem));
+    return handle ? (ncclWindow_t)memset(handle, 0xff, sizeof(ncclWindow_vidmem)) : nullptr;
 }
 } // namespace cuda_emulation
 
@@ -203,10 +228,12 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t communicator, void *at, size_t by
     nccl_expect_idle(communicator, "ncclCommWindowRegister");
     *handle = nullptr;
     return nccl_finish(communicator, [=]() {
-        if (!nccl_is_symmetric())
+        if (!nccl_is_symmetric()) {
+            *handle = register_locally();
             return ncclSuccess;
+        }
         Window *window = window_create(communicator, at, bytes);
-        *handle = window ? &window->device : nullptr;
+        *handle = window ? window->device : nullptr;
         return window ? ncclSuccess : ncclInvalidArgument;
     });
 }
@@ -214,7 +241,10 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t communicator, void *at, size_t by
 ncclResult_t ncclCommWindowDeregister(ncclComm_t communicator, ncclWindow_t handle)
 {
     nccl_expect_idle(communicator, "ncclCommWindowDeregister");
-    window_destroy((Window *)handle->winHost);
+    if (memory_of(handle, sizeof *handle) == Memory::DEVICE)
+        window_destroy((Window *)handle->winHost);
+    else
+        free(handle);
     return ncclSuccess;
 }
 
@@ -237,8 +267,8 @@ ncclResult_t ncclDevCommCreate(ncclComm_t communicator, const ncclDevCommRequire
     device->rank = device->lsaRank = communicator->rank;
     device->nRanks = device->lsaSize = communicator->ranks;
     device->nRanks_rcp32 = device->lsaSize_rcp32 = nccl::utility::idivRcp32((uint32_t)communicator->ranks);
-    device->resourceWindow = &window->device;
-    device->resourceWindow_inlined = window->device;
+    device->resourceWindow = window->device;
+    device->resourceWindow_inlined = *window->device;
     device->lsaBarrier.bufHandle = 0;
     device->lsaBarrier.nBarriers = barriers;
     if (wanted->lsaMultimem)

@@ -161,7 +161,7 @@ static void test_reductions(const oct_device_exchange *exchange, cudaStream_t st
     oct_device_memory nodes, gathered;
     must(exchange->allocate(exchange->context, bytes, &nodes));
     must(exchange->allocate(exchange->context, bytes * (size_t)world.size, &gathered));
-    check(nodes.symmetric == (symmetric == NULL || symmetric[0] != '0'), "the path", nodes.symmetric);
+    check(nodes.symmetric == (symmetric == NULL || strcmp(symmetric, "1") == 0), "the path", nodes.symmetric);
     for (int rank = 0; rank < world.size; rank++)
         check((nodes.of_rank[rank] != NULL) == (nodes.symmetric || rank == world.rank), "memory of rank", rank);
     float *residual;
