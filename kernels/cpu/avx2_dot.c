@@ -206,12 +206,13 @@ OCT_INLINE void dot_strip(oct_traits t, int N, const oct_dot *dot, const uint8_t
             block += oct_traits_block_bytes(t, n);
             at += n;
         }
-        float *sums = stack[0][0] + (size_t)top * level;
-        for (int c = 0; c < N; c++) {
-            _mm256_storeu_ps(sums + c * OCT_TILE_ROWS, accumulator[0][c]);
-            _mm256_storeu_ps(sums + c * OCT_TILE_ROWS + 8, accumulator[1][c]);
+        UNROLL
+        for (int i = 0; i < 2 * N; i++) { // [column][half]
+            float *place = stack[0][0] + (size_t)top * level + i * 8;
+            _mm256_storeu_ps(place - (size_t)dot->merges[g] * level,
+                             oct_avx2_merge(place, level, dot->merges[g], accumulator[i % 2][i / 2]));
         }
-        top = oct_tree_merge(stack[0][0], level, top + 1, dot->merges[g]);
+        top += 1 - dot->merges[g];
     }
     oct_tree_store(dot, stack[0][0], level, OCT_TILE_ROWS, N, out);
 }

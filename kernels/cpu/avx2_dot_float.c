@@ -94,9 +94,11 @@ OCT_INLINE void pass_granules(const oct_dot *dot, oct_encoding encoding, int S, 
             add_pairs(encoding, S, N, weights, dot->strip_bytes, units, x, panel, accumulator);
         for (int i = 0; i < S * 2 * N; i++) { // [strip][column][half]
             const int s = i / (2 * N), c = i / 2 % N, half = i % 2;
-            _mm256_storeu_ps(stack + (size_t)top * level + i * 8, accumulator[s][half][c]);
+            float *place = stack + (size_t)top * level + i * 8;
+            _mm256_storeu_ps(place - (size_t)dot->merges[g] * level,
+                             oct_avx2_merge(place, level, dot->merges[g], accumulator[s][half][c]));
         }
-        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+        top += 1 - dot->merges[g];
         weights += units * unit_bytes;
         x += units * panel * OCT_UNIT_COLUMNS;
     }

@@ -18,6 +18,18 @@
 #define OCT_AS_BF16(a) ((__m512bh)(a))
 #endif
 
+// What merges make of the sum that would be pushed to `place` of a stack (tree_stack.h): the values below are added to
+// it from the left, in registers. The result belongs `merges` levels below.
+static inline __attribute__((always_inline)) __m512 oct_avx512_merge(const float *place, size_t level, int32_t merges,
+                                                                     __m512 sum)
+{
+    for (; merges > 0; merges--) {
+        place -= level;
+        sum = _mm512_add_ps(_mm512_loadu_ps(place), sum);
+    }
+    return sum;
+}
+
 void oct_avx512_fill(oct_cpu_kernels *table);
 void oct_avx512_fill_dots(oct_cpu_kernels *table);       // integer encodings
 void oct_avx512_fill_float_dots(oct_cpu_kernels *table); // f32, f16, bf16

@@ -176,11 +176,11 @@ OCT_INLINE void add_group(oct_traits t, int S, const __m512i code[2][OCT_UNIT_QU
 }
 
 // Unit u of a block of n columns at `block`, of S strips `apart` bytes from each other, for `columns` columns whose
-// inputs are units at `codes` and `groups`. The accumulators sums [columns][S][16] begin at 0 where
-// `fresh`.
+// inputs are units at `codes` and `groups`. The accumulators sums [columns][S][16] begin at 0 where `fresh`. Behind a
+// granule's last unit they are merged at once with those `level` floats below, `merges` times; otherwise that is 0.
 OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, size_t apart, ptrdiff_t ahead, int n,
                          int u, __m512i values, int32_t columns, const int8_t *codes,
-                         const oct_activation_group *groups, float *sums)
+                         const oct_activation_group *groups, float *sums, size_t level, int32_t merges)
 {
     __m512i code[2][OCT_UNIT_QUADS];
     scales16 scales[2][2];
@@ -199,6 +199,7 @@ OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, 
             scales[group][s] =
                 load_scales(t, block + (size_t)s * apart, u * (OCT_UNIT_COLUMNS / t.group) + group);
     }
+    float *merged = sums - (size_t)merges * level;
     for (int32_t c = 0; c < columns; c++) {
         __m512 accumulator[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
         UNROLL
@@ -211,8 +212,10 @@ OCT_INLINE void add_unit(oct_traits t, int S, bool fresh, const uint8_t *block, 
                       t.group == 32 ? groups[c].sum : groups[c].half_sums[group], accumulator);
         UNROLL
         for (int s = 0; s < S; s++)
-            _mm512_storeu_ps(sums + s * OCT_TILE_ROWS, accumulator[s]);
+            _mm512_storeu_ps(merged + s * OCT_TILE_ROWS,
+                             oct_avx512_merge(sums + s * OCT_TILE_ROWS, level, merges, accumulator[s]));
         sums += S * OCT_TILE_ROWS;
+        merged += S * OCT_TILE_ROWS;
     }
 }
 
@@ -239,13 +242,17 @@ OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_
         for (int64_t at = first; at < end;) {
             const int n = oct_block_columns(at, end);
             for (int u = 0; u < n / OCT_UNIT_COLUMNS; u++) {
+                const bool last = at + n == end && u + 1 == n / OCT_UNIT_COLUMNS;
+                const int32_t merges = last ? dot->merges[g] : 0;
                 for (int32_t i = 0; i < pairs; i++) {
                     const uint8_t *pair = block + (size_t)(i * S) * p.apart;
                     float *sums = stack + (size_t)top * level + (size_t)i * pair_sums;
                     if (at == first && u == 0)
-                        add_unit(t, S, true, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums);
+                        add_unit(t, S, true, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums, level,
+                                 merges);
                     else
-                        add_unit(t, S, false, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums);
+                        add_unit(t, S, false, pair, p.apart, p.ahead, n, u, values, columns, codes, groups, sums, level,
+                                 merges);
                 }
                 codes += columns * OCT_UNIT_COLUMNS;
                 groups += columns;
@@ -253,7 +260,7 @@ OCT_INLINE void dot_strips(oct_traits t, int S, const oct_dot *dot, const uint8_
             block += oct_traits_block_bytes(t, n);
             at += n;
         }
-        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+        top += 1 - dot->merges[g];
     }
     for (int32_t i = 0; i < pairs * S; i++)
         oct_tree_store(dot, stack + (size_t)(i / S) * pair_sums + (size_t)(i % S) * OCT_TILE_ROWS, level,
@@ -300,16 +307,20 @@ OCT_INLINE void dot_single(oct_traits t, int S, const oct_dot *dot, const uint8_
             strip += oct_traits_block_bytes(t, n);
             at += n;
         }
-        if (dot->granule_count == 1) { // straight: the way over the stack cost 5 % out of the cache
-            UNROLL
-            for (int s = 0; s < S; s++)
-                _mm512_storeu_ps(out + (size_t)s * p.rows_apart, accumulator[s]);
-            return;
-        }
         UNROLL
         for (int s = 0; s < S; s++)
-            _mm512_storeu_ps(stack + (size_t)top * level + (size_t)s * OCT_TILE_ROWS, accumulator[s]);
-        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+            accumulator[s] = oct_avx512_merge(stack + (size_t)top * level + (size_t)s * OCT_TILE_ROWS, level,
+                                              dot->merges[g], accumulator[s]);
+        top -= dot->merges[g];
+        const bool root = dot->nodes == 1 && g + 1 == dot->granule_count;
+        UNROLL
+        for (int s = 0; s < S; s++)
+            _mm512_storeu_ps(root ? out + (size_t)s * p.rows_apart
+                                  : stack + (size_t)top * level + (size_t)s * OCT_TILE_ROWS,
+                             accumulator[s]);
+        if (root) // straight: the way over the stack cost 5 % out of the cache
+            return;
+        top++;
     }
     for (int s = 0; s < S; s++)
         oct_tree_store(dot, stack + s * OCT_TILE_ROWS, level, OCT_TILE_ROWS, 1, out + (size_t)s * p.rows_apart);

@@ -114,8 +114,13 @@ OCT_INLINE void float_pass(const oct_dot *dot, float_step step, int S, int N, co
         }
         FLOAT_UNROLL
         for (int i = 0; i < S * N; i++)
+            sum[i / N][i % N] = oct_avx512_merge(stack + (size_t)top * level + (size_t)i * OCT_TILE_ROWS, level,
+                                                 dot->merges[g], sum[i / N][i % N]);
+        top -= dot->merges[g];
+        FLOAT_UNROLL
+        for (int i = 0; i < S * N; i++)
             _mm512_storeu_ps(stack + (size_t)top * level + (size_t)i * OCT_TILE_ROWS, sum[i / N][i % N]);
-        top = oct_tree_merge(stack, level, top + 1, dot->merges[g]);
+        top++;
     }
     for (int s = 0; s < S; s++)
         oct_tree_store(dot, stack + (size_t)(s * N) * OCT_TILE_ROWS, level, OCT_TILE_ROWS, used,
