@@ -48,6 +48,7 @@ typedef struct encoding_job {
     uint8_t *out;
     pthread_mutex_t reading; // the source reads one tile at a time
     _Atomic int64_t next;    // tile
+    _Atomic int helpers;     // that have begun
     _Atomic int status;      // first failure: the others stop
 } encoding_job;
 
@@ -137,9 +138,10 @@ static void *encode_tiles(void *argument)
     return NULL;
 }
 
-// Leaves a helper the processor number `which` of those that this process may use. Linux starts a thread beside the
-// one that made it and would not move it in the time that a matrix takes: measured, two threads on one processor.
-static void spread(pthread_t helper, int which)
+// Leaves the calling thread the processor number `which` of those that this process may use. Linux starts a thread
+// beside the one that made it and would not move it in the time that a matrix takes: measured, two threads on one
+// processor.
+static void spread(int which)
 {
     cpu_set_t allowed, own;
     if (sched_getaffinity(0, sizeof allowed, &allowed) || which >= CPU_COUNT(&allowed))
@@ -149,7 +151,15 @@ static void spread(pthread_t helper, int which)
         cpu++;
     CPU_ZERO(&own);
     CPU_SET(cpu, &own);
-    pthread_setaffinity_np(helper, sizeof own, &own);
+    sched_setaffinity(0, sizeof own, &own);
+}
+
+// A helper moves itself: pthread_setaffinity_np() of one that has already ended moves the caller, for good (glibc 2.36).
+static void *help(void *argument)
+{
+    encoding_job *job = argument;
+    spread(atomic_fetch_add(&job->helpers, 1));
+    return encode_tiles(job);
 }
 
 static oct_status encode_matrix(writer *w, int32_t index, const uint64_t *offsets, uint8_t *out)
@@ -159,10 +169,8 @@ static oct_status encode_matrix(writer *w, int32_t index, const uint64_t *offset
     int started = 0, wanted = w->options->threads < THREADS_MAX ? w->options->threads : THREADS_MAX;
     pthread_mutex_init(&job.reading, NULL);
     // This thread only waits, as it may stand on any helper's processor.
-    while (wanted > 1 && started < wanted && !pthread_create(&helpers[started], NULL, encode_tiles, &job)) {
-        spread(helpers[started], started);
+    while (wanted > 1 && started < wanted && !pthread_create(&helpers[started], NULL, help, &job))
         started++; // fewer threads write the same
-    }
     if (started == 0)
         encode_tiles(&job);
     for (int i = 0; i < started; i++)
