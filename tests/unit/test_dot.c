@@ -344,8 +344,8 @@ static void test_short_ranges_of_many_strips(void **state)
         }
 }
 
-// What the scalar table makes of granule g alone, from strips of its own: [columns][out_stride].
-static float *granule_alone(dot_case *c, int32_t g)
+// What a function of the scalar table makes of granule g alone, from strips of its own: [columns][out_stride].
+static float *granule_alone(dot_case *c, oct_dot_function scalar, int32_t g)
 {
     const oct_column_run granule = c->granules[g];
     const oct_dot whole = c->dot;
@@ -364,7 +364,7 @@ static float *granule_alone(dot_case *c, int32_t g)
     c->dot.granule_count = c->dot.nodes = 1;
     c->dot.x_offset += granule.begin - c->granules[0].begin;
     c->out_floats = whole.node_stride;
-    float *out = run(c, oct_cpu_kernels_scalar()->dot[c->encoding]);
+    float *out = run(c, scalar);
     c->dot = whole;
     c->out_floats = whole.node_stride * (size_t)whole.nodes;
     free(weights);
@@ -393,9 +393,30 @@ static void add_by_halves(float **leaves, oct_run own, int32_t begin, int32_t en
     }
 }
 
+// Of the granules `own` of `leaves`: each node has the bits that the granules have alone, added by halves.
+static void check_tree(dot_case *c, oct_dot_function scalar, int32_t leaves, oct_run own)
+{
+    float *alone[OCT_MAX_GRANULES];
+    for (int32_t g = 0; g < c->dot.granule_count; g++)
+        alone[g] = granule_alone(c, scalar, g);
+    int32_t nodes[OCT_MAX_GRANULES], count = 0;
+    add_by_halves(alone, own, 0, leaves, c->dot.node_stride, nodes, &count);
+    assert_int_equal(count, c->dot.nodes);
+    float *all = run(c, scalar);
+    for (int32_t node = 0; node < count; node++)
+        for (int32_t column = 0; column < c->x.columns; column++)
+            assert_true(memcmp(all + (size_t)node * c->dot.node_stride + (size_t)column * c->dot.out_stride,
+                               alone[nodes[node]] + (size_t)column * c->dot.out_stride,
+                               (size_t)c->dot.strips * OCT_TILE_ROWS * sizeof *all) == 0);
+    for (int32_t g = 0; g < c->dot.granule_count; g++)
+        free(alone[g]);
+    free(all);
+}
+
 static void test_granules_are_added_by_the_tree(void **state)
 {
     (void)state;
+    const oct_cpu_kernels *scalar = oct_cpu_kernels_scalar();
     for (int encoding = 0; encoding < OCT_ENCODING_COUNT; encoding++)
         for (int columns = 1; columns <= 19; columns += 1 + columns / 6) {
             const int32_t leaves = 1 + (int32_t)check_below(OCT_MAX_GRANULES);
@@ -405,22 +426,9 @@ static void test_granules_are_added_by_the_tree(void **state)
             dot_case c;
             make_tree_case(&c, (oct_encoding)encoding, first, last, leaves, run_of_rank, 1 + (int32_t)check_below(9),
                            columns);
-            float *alone[OCT_MAX_GRANULES];
-            for (int32_t g = 0; g < own; g++)
-                alone[g] = granule_alone(&c, g);
-            int32_t nodes[OCT_MAX_GRANULES], count = 0;
-            add_by_halves(alone, run_of_rank, 0, leaves, c.dot.node_stride, nodes, &count);
-            assert_int_equal(count, c.dot.nodes);
-            float *all = run(&c, oct_cpu_kernels_scalar()->dot[encoding]);
-            for (int32_t node = 0; node < count; node++)
-                for (int32_t column = 0; column < columns; column++)
-                    assert_true(memcmp(all + (size_t)node * c.dot.node_stride + (size_t)column * c.dot.out_stride,
-                                       alone[nodes[node]] + (size_t)column * c.dot.out_stride,
-                                       (size_t)c.dot.strips * OCT_TILE_ROWS * sizeof *all) == 0);
+            check_tree(&c, scalar->dot[encoding], leaves, run_of_rank);
+            check_tree(&c, scalar->dot_f32[encoding], leaves, run_of_rank);
             check_case(&c, false);
-            for (int32_t g = 0; g < own; g++)
-                free(alone[g]);
-            free(all);
             free_case(&c);
         }
 }
