@@ -255,7 +255,7 @@ static oct_status measure(bench *b)
 static oct_status report(bench *b)
 {
     struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage); // rank 0's: shards are of one size
+    getrusage(RUSAGE_SELF, &usage); // rank 0's alone: the other ranks wait for steps, and their shards may be larger
     for (int32_t i = 0; i < b->cell_count; i++) {
         b->cells[i].figures.bandwidth = b->bandwidth;
         b->cells[i].figures.peak_rss_bytes = (uint64_t)usage.ru_maxrss * 1024;

@@ -2,13 +2,9 @@
 #include "kernels/cpu/executor.h"
 #include "runtime/bandwidth.h"
 
-// Of all strips, without the padding behind them.
 static uint64_t matrix_bytes_of(const oct_cpu_backend *backend, int32_t i)
 {
-    const uint8_t *end = i + 1 < backend->program->matrix_count
-                             ? backend->matrices[i + 1].data
-                             : backend->weights + backend->weights_bytes - OCT_BLOCK_COLUMNS * OCT_TILE_ROWS;
-    return (uint64_t)(end - backend->matrices[i].data);
+    return (uint64_t)backend->matrices[i].strips * backend->matrices[i].strip_bytes;
 }
 
 // An embedding of its own is read a row a token; one that is tied to the head, with the head.
@@ -79,10 +75,10 @@ oct_status oct_cpu_touch(oct_backend *base, size_t weight_bytes, int64_t positio
 {
     static const int32_t streams[OCT_TOUCH_WAYS] = {1, OCT_READ_STREAMS};
     oct_cpu_backend *backend = oct_cpu_backend_of(base);
-    const size_t skipped = is_embedding_only(backend, 0) ? matrix_bytes_of(backend, 0) : 0;
+    const uint8_t *begin = is_embedding_only(backend, 0) ? backend->matrices[1].data : backend->weights;
     const size_t step = (size_t)oct_cpu_step_bytes(base, 1, 0), kv = (size_t)positions * position_bytes(backend);
-    const size_t there = backend->weights_bytes - skipped;
-    touching work = {.data = {backend->weights + skipped, (const uint8_t *)backend->kv_cache},
+    const size_t there = (size_t)(backend->weights + backend->weights_bytes - begin);
+    touching work = {.data = {begin, (const uint8_t *)backend->kv_cache},
                      .bytes = {smallest(there, smallest(weight_bytes, step)),
                                smallest(kv, backend->kv_cache_bytes)},
                      .streams = streams[way]};
