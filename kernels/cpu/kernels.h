@@ -72,19 +72,6 @@ static inline int64_t oct_activation_unit(const oct_activations *x, int64_t unit
     return (column - inside) * (x->width / OCT_UNIT_COLUMNS) + unit * oct_panel_columns(x, column) + inside;
 }
 
-// The panel that begins with column `begin` (a multiple of 16), as an input of its own.
-static inline oct_activations oct_activation_panel(const oct_activations *x, int32_t begin)
-{
-    const int64_t units = begin * (x->width / OCT_UNIT_COLUMNS), elements = units * OCT_UNIT_COLUMNS;
-    return (oct_activations){.width = x->width,
-                             .columns = oct_panel_columns(x, begin),
-                             .f32 = x->f32 + elements,
-                             .rounded = x->rounded + elements,
-                             .bf16 = x->bf16 + elements,
-                             .codes = x->codes + elements,
-                             .groups = x->groups + units};
-}
-
 // Dot products of consecutive strips, for all columns of x, over one granule (all of K) or several that follow each
 // other in K. Each granule g has sums of its own,
 //   sum[c][16 s + r] = Σ_k W[16 s + r][k] · x[c][x_offset + k − granules[0].begin], k in granules[g],

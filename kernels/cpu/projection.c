@@ -13,13 +13,12 @@ typedef struct projection {
     float *nodes; // [nodes][columns][rows of the part] in the exchange's slot; NULL: one rank, one node, the root
 } projection;
 
-// The strips [strip, strip + strips), which end the thread's run where `last`, for the panel of columns from `begin`
-// on. Nodes go to the slot; of one rank, to tiles [columns][rows] and from there to the residual. (Its rows are a
-// multiple of 32: no strip is padded.)
+// The strips [strip, strip + strips), which end the thread's run where `last`. Nodes go to the slot; of one rank, to
+// tiles [columns][rows] and from there to the residual. (Its rows are a multiple of 32: no strip is padded.)
 static void project_strips(oct_cpu_backend *backend, const projection *p, int32_t strip, int32_t strips, bool last,
-                           int32_t begin, float *tiles)
+                           float *tiles)
 {
-    const oct_activations panel = oct_activation_panel(p->input, begin);
+    const int32_t columns = p->input->columns;
     const int64_t rows = (int64_t)strips * OCT_TILE_ROWS;
     const int64_t stride = p->nodes == NULL ? rows : (int64_t)(p->part.end - p->part.begin) * OCT_TILE_ROWS;
     const uint8_t *weights = p->matrix->data + (size_t)strip * p->matrix->strip_bytes;
@@ -32,30 +31,25 @@ static void project_strips(oct_cpu_backend *backend, const projection *p, int32_
         .granule_count = p->tree->leaves,
         .nodes = p->tree->nodes,
         .next = last ? p->next : weights + (size_t)strips * p->matrix->strip_bytes,
-        .x = &panel,
-        .out = p->nodes == NULL
-                   ? tiles
-                   : p->nodes + begin * stride + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS,
+        .x = p->input,
+        .out = p->nodes == NULL ? tiles : p->nodes + (int64_t)(strip - p->part.begin) * OCT_TILE_ROWS,
         .out_stride = (size_t)stride,
-        .node_stride = (size_t)(p->input->columns * stride),
+        .node_stride = (size_t)(columns * stride),
     };
     p->matrix->dot(&dot);
-    if (p->input->columns > OCT_SHOWN_COLUMNS)
+    if (columns > OCT_SHOWN_COLUMNS)
         oct_progress_bump();
-    float *residual = backend->residual + begin * p->matrix->rows + (int64_t)strip * OCT_TILE_ROWS;
-    for (int32_t c = 0; c < panel.columns && p->nodes == NULL; c++)
+    float *residual = backend->residual + (int64_t)strip * OCT_TILE_ROWS;
+    for (int32_t c = 0; c < columns && p->nodes == NULL; c++)
         backend->kernels->add(residual + c * p->matrix->rows, tiles + c * rows, rows);
 }
 
 static void project_run(oct_cpu_backend *backend, const projection *p, oct_run run, int32_t thread)
 {
-    const int32_t columns = p->input->columns;
-    const int32_t at_a_time = oct_cpu_strips_at_a_time(columns < OCT_PANEL_COLUMNS ? columns : OCT_PANEL_COLUMNS);
+    const int32_t at_a_time = oct_cpu_strips_at_a_time(p->input->columns);
     for (int32_t strip = run.begin; strip < run.end && p->tree->leaves > 0; strip += at_a_time) {
         const bool last = strip + at_a_time >= run.end;
-        for (int32_t begin = 0; begin < columns; begin += OCT_PANEL_COLUMNS)
-            project_strips(backend, p, strip, last ? run.end - strip : at_a_time, last, begin,
-                           backend->scratch[thread].tiles);
+        project_strips(backend, p, strip, last ? run.end - strip : at_a_time, last, backend->scratch[thread].tiles);
     }
 }
 
