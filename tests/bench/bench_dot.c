@@ -4,7 +4,7 @@
 //
 //   bench_dot [TABLE [K [KIB [FIRST LAST]]]]     TABLE: scalar, avx2, avx512; K: columns of the matrix
 //
-// With FIRST and LAST the strips hold that K range only, as a granule of a matrix that is split along K does.
+// With FIRST and LAST the strips hold that K range only, as those of a rank do whose part of K is a single granule.
 // Prints medians of 7 alternating repeats.
 #include <stdint.h>
 #include <stdio.h>
