@@ -31,8 +31,8 @@ typedef struct oct_device_exchange {
     int32_t ranks, rank;
     bool waits; // gather() waits for the stream and for the other ranks, and cannot be captured
 
-    // Where memory is symmetric and kernels shall exchange by themselves (kernels/cuda/peers.h); abort is NULL where
-    // they cannot. Never written by the backend's host.
+    // Where memory is symmetric and kernels shall exchange by themselves (kernels/cuda/peers.h); abort and leave are
+    // NULL where they cannot. The word is never written by the backend's host.
     uint32_t *abort; // as above, pinned, at this address for the device too
 
     // Allocates memory for gathers, aligned to 256, zeroed. COLLECTIVE, the same bytes on every rank, in the same
@@ -54,6 +54,11 @@ typedef struct oct_device_exchange {
     // Errors: OCT_ERR_LOST where a peer is gone or a kernel has given up on it, OCT_ERR_MACHINE where the exchange has
     // failed; the stream may never end then, and the process leaves without another call to the device.
     oct_status (*check)(void *context);
+
+    // Ends this process, and with it the job, with this status and the failure that was kept: where the device has
+    // failed while kernels of other ranks wait for it, whom nothing else would tell before their patience ends. LOCAL;
+    // does not return.
+    void (*leave)(void *context, oct_status status);
 } oct_device_exchange;
 
 #endif

@@ -56,6 +56,16 @@ static oct_status check_kernels(void *context)
     return look(context, OCT_WAITS_FOR_DEVICE);
 }
 
+static void leave(void *context, oct_status status)
+{
+    oct_world *world = ((exchange_state *)context)->world;
+    char text[1024];
+    snprintf(text, sizeof text, "%s", oct_failure_text());
+    oct_failure_clear();
+    oct_fail(status, "%s (rank %d on host %s)", text, world->rank, world->host_names[world->host_index]);
+    oct_world_abort(world, status);
+}
+
 // Waits for the exchange's own stream.
 static oct_status await_stream(exchange_state *state, const char *doing)
 {
@@ -247,6 +257,7 @@ static oct_status allow_kernels(exchange_state *state, oct_device_exchange *exch
         return status;
     exchange->abort = state->abort;
     exchange->check = check_kernels;
+    exchange->leave = leave;
     oct_monitor_attach_word((_Atomic uint32_t *)(void *)state->abort);
     return OCT_OK;
 }

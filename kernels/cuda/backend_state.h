@@ -174,7 +174,8 @@ oct_status oct_cuda_plan_exchange(const oct_cuda_backend *backend, const oct_ope
 oct_status oct_cuda_gather_nodes(oct_cuda_backend *backend, const oct_operation *operation, int32_t columns);
 
 // Tries reductions of one column and of many, in one shot and two, and chooses from which size on they go in two; says
-// what they cost. COLLECTIVE; before steps are prepared. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST.
+// what they cost. COLLECTIVE; before steps are prepared. Errors: OCT_ERR_MACHINE, OCT_ERR_LOST; a rank whose
+// device fails while others try leaves at once.
 oct_status oct_cuda_try_reductions(oct_cuda_backend *backend);
 
 // Says that what was launched since the last mark belongs to an operation, or (OCT_OP_COUNT) to the exchange.

@@ -182,15 +182,16 @@ oct_status oct_cuda_try_reductions(oct_cuda_backend *backend)
     trials t = {0};
     oct_status tried = join(backend->host_exchange, prepare(backend, &t));
     const bool all_ready = tried == OCT_OK;
-    if (all_ready)
+    if (all_ready) {
         tried = time_all(backend, &t, &times);
+        if (tried != OCT_OK && tried != OCT_ERR_LOST) // the others' kernels may wait for this rank's
+            backend->exchange->leave(backend->exchange->context, tried);
+    }
     discard(backend, &t);
-    if (!all_ready || tried == OCT_ERR_LOST)
+    if (tried == OCT_OK)
+        tried = agree(backend->host_exchange, &times);
+    if (tried != OCT_OK)
         return tried;
-    const oct_status agreed =
-        agree(backend->host_exchange, &times); // whatever has failed here, the others wait for it
-    if (tried != OCT_OK || agreed != OCT_OK)
-        return tried != OCT_OK ? tried : agreed;
     const double column = backend->program->model.hidden * (double)sizeof(float);
     backend->two_shot_bytes = meeting_point(&times, column, column * most_columns(backend));
     char from[64] = "never";

@@ -2,6 +2,7 @@
 // any order that they permit.
 #include <algorithm>
 
+#include "settings.h"
 #include "streams.h"
 
 struct CUgraph_st {
@@ -137,6 +138,9 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t, cudaStream_t)
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t executable, cudaStream_t stream)
 {
+    static int64_t launches;
+    if (++launches == settings.failing_graph)
+        return failed(cudaErrorLaunchFailure);
     size_t nodes = executable->nodes->size();
     auto launch = std::make_shared<Launch>(Launch{executable->nodes, std::vector<bool>(nodes), nodes});
     return submit_work(stream, [launch]() { return run_nodes(*launch); });

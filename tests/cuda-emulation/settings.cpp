@@ -86,6 +86,7 @@ Settings::Settings()
     shared_bytes = (size_t)number_from("CUDA_EMULATION_SHARED_KIB", 227, 48) << 10;
     memory_bytes = (size_t)number_from("CUDA_EMULATION_MEMORY_MIB", 16384, 1) << 20;
     failing_allocation = number_from("CUDA_EMULATION_FAILING_MALLOC", 0, 0);
+    failing_graph = number_from("CUDA_EMULATION_FAILING_GRAPH", 0, 0);
     bool sanitized = sanitizers::address() || sanitizers::thread();
     stack_bytes =
         (size_t)number_from("CUDA_EMULATION_STACK_BYTES", sanitized ? 262144 : 65536, 16384) & ~(size_t)4095;

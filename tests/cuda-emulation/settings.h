@@ -20,6 +20,7 @@ struct Settings {
     size_t shared_bytes; // CUDA_EMULATION_SHARED_KIB: shared memory that a block may ask for, default 227 KiB
     size_t memory_bytes; // CUDA_EMULATION_MEMORY_MIB: memory of a device, default 16384 MiB
     int64_t failing_allocation; // CUDA_EMULATION_FAILING_MALLOC: the one that finds no memory, default 0: none
+    int64_t failing_graph; // CUDA_EMULATION_FAILING_GRAPH: the launch of a graph that fails, default 0: none
     size_t stack_bytes;  // CUDA_EMULATION_STACK_BYTES of a thread, default 64 KiB, with a sanitizer 256 KiB
     int64_t spin_ms; // CUDA_EMULATION_SPIN_MS: threads that only poll for so long are in a livelock, 20000
     Settings();
