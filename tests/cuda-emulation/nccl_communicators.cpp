@@ -184,9 +184,9 @@ ncclResult_t ncclCommDestroy(ncclComm_t communicator)
 
 ncclResult_t ncclCommAbort(ncclComm_t communicator)
 {
-    static std::vector<ncclComm_t> abandoned; // MPI may still write to them
+    static auto *abandoned = new std::vector<ncclComm_t>; // MPI may still write to them, to the very end
     if (communicator->pending)
-        abandoned.push_back(communicator);
+        abandoned->push_back(communicator);
     else
         delete communicator; // MPI_Comm_free() would wait for the others
     return ncclSuccess;
