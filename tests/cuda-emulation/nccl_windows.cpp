@@ -95,18 +95,21 @@ static bool map_part(const Part &part, char *at, size_t bytes)
     return mapped != MAP_FAILED;
 }
 
+// As memory of the device that is not the program's: its limits and failures are those of what the program asks for.
 static ncclWindow_vidmem *vidmem_create()
 {
-    void *at;
-    if (cudaMalloc(&at, sizeof(ncclWindow_vidmem)))
-        die("no memory of the device for a window");
-    return (ncclWindow_vidmem *)memset(at, 0, sizeof(ncclWindow_vidmem));
+    void *at = mmap(nullptr, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED)
+        die("no memory for a window");
+    device_memory_add(at, PAGE_BYTES);
+    return (ncclWindow_vidmem *)at;
 }
 
 static void window_free(Window *window)
 {
     munmap(window->base, RANK_STRIDE * (size_t)window->ranks);
-    cudaFree(window->device);
+    device_memory_remove(window->device);
+    munmap(window->device, PAGE_BYTES);
     delete window;
 }
 

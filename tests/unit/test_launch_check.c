@@ -116,7 +116,7 @@ static void too_many_ranks(void **state)
     oct_launch launch = oct_launch_read();
     assert_int_equal(oct_launch_check_size(&launch, 64, open_mpi), OCT_OK);
     assert_int_equal(oct_launch_check_size(&launch, 65, open_mpi), OCT_ERR_MACHINE);
-    assert_non_null(strstr(oct_failure_text(), "replicas"));
+    assert_non_null(strstr(oct_failure_text(), "several jobs"));
 }
 
 static void memory_is_enough_or_not(void **state)
