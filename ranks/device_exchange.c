@@ -271,8 +271,8 @@ static void describe_path(const exchange_state *state, int reach, int64_t gather
     if (state->symmetric)
         snprintf(why, sizeof why, "symmetric memory: each of the %d reaches that of all", ranks);
     else if (reach == ranks)
-        snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (devices that do not reach each other, "
-                                  "NCCL_WIN_ENABLE=0)");
+        snprintf(why, sizeof why, "its own buffers: it makes no symmetric memory (devices that do not reach each "
+                                  "other, NCCL_WIN_ENABLE=0)");
     else
         snprintf(why, sizeof why, "its own buffers: not every device reaches the memory of all %d", ranks);
     oct_note("devices exchange data by NCCL %d.%d.%d through %s; a gather of %d KiB a rank takes %.1f us",

@@ -76,8 +76,8 @@ oct_status oct_launch_check_size(const oct_launch *launch, int mpi_size, const c
     if (mpi_size > OCT_MAX_RANKS)
         return oct_fail(
             OCT_ERR_MACHINE,
-            "%d ranks are to hold one model; expected at most %d (start fewer, or several jobs with a copy of the model "
-            "each)",
+            "%d ranks are to hold one model; expected at most %d (start fewer, or several jobs with a copy of the "
+            "model each)",
             mpi_size, OCT_MAX_RANKS);
     if (launch->size <= 1 || launch->size == mpi_size)
         return OCT_OK;
